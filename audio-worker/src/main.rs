@@ -1,0 +1,3 @@
+//! The `quintet-audio-worker` process.
+
+fn main() {}

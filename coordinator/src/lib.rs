@@ -1,0 +1,1 @@
+//! Library of the coordinator process of Quintet; `main.rs` is the thin process around it.

@@ -1,0 +1,3 @@
+//! The `quintet-cpu-worker` process.
+
+fn main() {}

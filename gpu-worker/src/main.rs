@@ -1,0 +1,3 @@
+//! The `quintet-gpu-worker` process.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `quintet-io-worker` process.
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! Shared memory: segments, maps of them, and the views through which they are accessed.
+//!
+//! This folder is the one place in the project that calls `mmap`. Names in a file system were rejected:
+//! whatever has a name survives a SIGKILL and needs a janitor.
+
+mod map;
+mod memfd;
+mod view;
+
+pub use map::{Map, MapError};
+pub use memfd::{Segment, SegmentError};
+pub(crate) use view::volatile_copy;
+pub use view::{View, ViewMut};

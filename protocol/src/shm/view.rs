@@ -1,0 +1,263 @@
+//! Typed access to a map: atomic words and volatile byte copies, bounds checked, never a reference.
+//!
+//! A [`View`] reads, a [`ViewMut`] also writes and exists only for writable maps. Offsets are in bytes from
+//! the view's start. An offset outside the view, or misaligned for its width, is a fault of the caller and
+//! panics: offsets are constants of the layout, and whatever a peer sends is checked or masked before it
+//! becomes one.
+#![allow(unsafe_code, reason = "the one module that dereferences shared memory by word")]
+#![allow(clippy::disallowed_types, reason = "shared words are the hardware's atomics even under loom")]
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+
+use super::Map;
+
+/// Read access to part of a map. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct View {
+    map: Arc<Map>,
+    start: usize,
+    len: usize,
+}
+
+/// Read and write access to part of a writable map. Whoever holds it is, by the protocol, the one writer.
+#[derive(Clone, Debug)]
+pub struct ViewMut(View);
+
+impl View {
+    /// The whole of `map`.
+    pub fn new(map: Arc<Map>) -> Self {
+        let len = map.len();
+        Self { map, start: 0, len }
+    }
+
+    /// The part `[start, start + len)`. Panics when it does not lie inside.
+    pub fn slice(&self, start: usize, len: usize) -> Self {
+        assert!(start <= self.len && len <= self.len - start, "slice {start}+{len} of a view of {}", self.len);
+        Self { map: Arc::clone(&self.map), start: self.start + start, len }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the view has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    fn at(&self, offset: usize, width: usize) -> *mut u8 {
+        assert!(width <= self.len && offset <= self.len - width, "{width} bytes at {offset} of a view of {}", self.len);
+        // SAFETY: start + offset + width lies inside the map by the check above and the one in `slice`.
+        unsafe { self.map.as_ptr().add(self.start + offset) }
+    }
+
+    #[inline]
+    fn word32(&self, offset: usize) -> &AtomicU32 {
+        let p = self.at(offset, 4);
+        assert!(p.addr().is_multiple_of(4), "misaligned u32 at {offset}");
+        // SAFETY: in bounds, aligned, and alive as long as `self`. An atomic has interior mutability, so that
+        // other processes may write it; a read-only map is only ever loaded from, because stores are
+        // methods of `ViewMut`.
+        unsafe { AtomicU32::from_ptr(p.cast()) }
+    }
+
+    #[inline]
+    fn word64(&self, offset: usize) -> &AtomicU64 {
+        let p = self.at(offset, 8);
+        assert!(p.addr().is_multiple_of(8), "misaligned u64 at {offset}");
+        // SAFETY: as in `word32`.
+        unsafe { AtomicU64::from_ptr(p.cast()) }
+    }
+
+    /// Loads the 32-bit word at `offset`.
+    #[inline]
+    pub fn load_u32(&self, offset: usize, order: Ordering) -> u32 {
+        self.word32(offset).load(order)
+    }
+
+    /// Loads the 64-bit word at `offset`.
+    #[inline]
+    pub fn load_u64(&self, offset: usize, order: Ordering) -> u64 {
+        self.word64(offset).load(order)
+    }
+
+    /// Host address of the word at `offset`, for a futex wait.
+    pub fn futex_word(&self, offset: usize) -> &AtomicU32 {
+        self.word32(offset)
+    }
+
+    /// Copies `into.len()` bytes out from `offset`. Racing writes may tear between bytes, never beyond them.
+    #[inline]
+    pub fn read_bytes(&self, offset: usize, into: &mut [u8]) {
+        let from = self.at(offset, into.len());
+        // SAFETY: the source is in bounds; the destination is a reference we hold exclusively.
+        unsafe { volatile_copy(from, into.as_mut_ptr(), into.len()) };
+    }
+}
+
+impl ViewMut {
+    /// The whole of `map`. Panics when the map is read-only.
+    pub fn new(map: Arc<Map>) -> Self {
+        assert!(map.is_writable(), "a writable view of a read-only map");
+        Self(View::new(map))
+    }
+
+    /// The part `[start, start + len)`. Panics when it does not lie inside.
+    pub fn slice(&self, start: usize, len: usize) -> Self {
+        Self(self.0.slice(start, len))
+    }
+
+    /// The same bytes, for reading.
+    pub fn view(&self) -> &View {
+        &self.0
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// Whether the view has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.0.len == 0
+    }
+
+    /// Loads the 32-bit word at `offset`.
+    #[inline]
+    pub fn load_u32(&self, offset: usize, order: Ordering) -> u32 {
+        self.0.load_u32(offset, order)
+    }
+
+    /// Loads the 64-bit word at `offset`.
+    #[inline]
+    pub fn load_u64(&self, offset: usize, order: Ordering) -> u64 {
+        self.0.load_u64(offset, order)
+    }
+
+    /// Stores the 32-bit word at `offset`.
+    #[inline]
+    pub fn store_u32(&self, offset: usize, value: u32, order: Ordering) {
+        self.0.word32(offset).store(value, order);
+    }
+
+    /// Stores the 64-bit word at `offset`.
+    #[inline]
+    pub fn store_u64(&self, offset: usize, value: u64, order: Ordering) {
+        self.0.word64(offset).store(value, order);
+    }
+
+    /// Swaps the 32-bit word at `offset`; for doorbells, the only words with several writers.
+    #[inline]
+    pub fn swap_u32(&self, offset: usize, value: u32, order: Ordering) -> u32 {
+        self.0.word32(offset).swap(value, order)
+    }
+
+    /// Sets bits of the 32-bit word at `offset` and returns what it held.
+    #[inline]
+    pub fn fetch_or_u32(&self, offset: usize, bits: u32, order: Ordering) -> u32 {
+        self.0.word32(offset).fetch_or(bits, order)
+    }
+
+    /// Adds to the 32-bit word at `offset`, wrapping, and returns what it held.
+    #[inline]
+    pub fn fetch_add_u32(&self, offset: usize, n: u32, order: Ordering) -> u32 {
+        self.0.word32(offset).fetch_add(n, order)
+    }
+
+    /// Copies bytes out from `offset`.
+    #[inline]
+    pub fn read_bytes(&self, offset: usize, into: &mut [u8]) {
+        self.0.read_bytes(offset, into);
+    }
+
+    /// Copies `from` in at `offset`.
+    #[inline]
+    pub fn write_bytes(&self, offset: usize, from: &[u8]) {
+        let to = self.0.at(offset, from.len());
+        // SAFETY: the destination is in bounds of a writable map; the source is a live reference.
+        unsafe { volatile_copy(from.as_ptr(), to, from.len()) };
+    }
+
+    /// Sets `len` bytes from `offset` to `value`.
+    pub fn fill(&self, offset: usize, len: usize, value: u8) {
+        let block = [value; 256];
+        let mut done = 0;
+        while done < len {
+            let n = (len - done).min(block.len());
+            self.write_bytes(offset + done, &block[..n]);
+            done += n;
+        }
+    }
+}
+
+/// Copies with volatile accesses of the widest width the alignment of the tail allows.
+///
+/// # Safety
+/// `from` must be readable and `to` writable for `len` bytes. One side may be shared memory.
+#[inline]
+pub(crate) unsafe fn volatile_copy(mut from: *const u8, mut to: *mut u8, mut len: usize) {
+    /// A word without alignment, so that one volatile access is one `mov` on hosts that allow it.
+    #[repr(C, packed)]
+    #[derive(Clone, Copy)]
+    struct Unaligned(u64);
+    while len >= 8 {
+        // SAFETY: eight bytes remain on both sides; the packed type has an alignment of one.
+        unsafe {
+            to.cast::<Unaligned>().write_volatile(from.cast::<Unaligned>().read_volatile());
+            from = from.add(8);
+            to = to.add(8);
+        }
+        len -= 8;
+    }
+    while len > 0 {
+        // SAFETY: at least one byte remains on both sides.
+        unsafe {
+            to.write_volatile(from.read_volatile());
+            from = from.add(1);
+            to = to.add(1);
+        }
+        len -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anonymous(len: u64) -> ViewMut {
+        ViewMut::new(Arc::new(Map::anonymous(len).expect("anonymous map")))
+    }
+
+    #[test]
+    fn words_and_bytes_are_little_endian_views_of_each_other() {
+        let v = anonymous(64);
+        v.store_u32(8, 0x4433_2211, Ordering::Relaxed);
+        let mut b = [0; 4];
+        v.read_bytes(8, &mut b);
+        assert_eq!(b, [0x11, 0x22, 0x33, 0x44]);
+    }
+
+    #[test]
+    fn odd_lengths_copy_exactly_their_bytes() {
+        let v = anonymous(64);
+        v.fill(0, 64, 0xEE);
+        for len in 0..20 {
+            v.fill(0, 64, 0xEE);
+            v.write_bytes(3, &vec![0x55; len]);
+            let mut all = [0; 64];
+            v.read_bytes(0, &mut all);
+            assert_eq!(all.iter().filter(|&&b| b == 0x55).count(), len);
+            assert_eq!(all[2], 0xEE);
+            assert_eq!(all[3 + len], 0xEE);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "4 bytes at 61")]
+    fn an_access_past_the_end_panics() {
+        anonymous(64).load_u32(61, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,1 @@
+//! Guests assembled from source at build time.

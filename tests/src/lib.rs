@@ -1,0 +1,1 @@
+//! Harness of the whole-machine tests and the conformance runners.
