@@ -1,1 +1,29 @@
-//! Guests assembled from source at build time.
+//! Guests assembled from source at build time, each a multiboot 1 kernel (ELF, 32 bit).
+//!
+//! They are small programs without an operating system whose source lies in `tests/guests/asm`. One of
+//! them is the built-in demo, so this crate is a dependency of the coordinator and not only of tests.
+//! Checking in binaries was rejected: what runs must be what can be read.
+
+/// Real mode: echoes the first line of COM1 by polling, all later bytes by IRQ 4. Ctrl-D ends it through
+/// isa-debug-exit (value 0) or ACPI S5.
+pub const ECHO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/echo.elf"));
+
+/// Every guest by name, for tools that list or write them.
+pub const ALL: &[(&str, &[u8])] = &[("echo", ECHO)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_guest_is_a_32_bit_elf_with_a_multiboot_header_in_its_first_8_kib() {
+        for (name, image) in ALL {
+            assert_eq!(&image[..5], b"\x7fELF\x01", "{name}");
+            let magic = 0x1BAD_B002_u32.to_le_bytes();
+            let header = image[..image.len().min(8192)]
+                .chunks_exact(4)
+                .any(|word| word == magic);
+            assert!(header, "{name}");
+        }
+    }
+}
