@@ -9,6 +9,8 @@
 //! that the writer lies.
 
 pub mod addr;
+pub mod handshake;
+pub mod payload;
 pub mod ram;
 pub mod shm;
 pub mod sync;

@@ -1,0 +1,95 @@
+//! What each worker is told about the machine it belongs to: the `config` bytes of a hello, as types.
+//!
+//! The coordinator has checked everything that can be checked without looking into guest data. A worker that
+//! finds its configuration impossible answers [`crate::handshake::WorkerError::Config`], and is not
+//! restarted.
+
+use serde::{Deserialize, Serialize};
+
+/// How guest instructions are executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Accel {
+    /// The interpreter, the reference.
+    Interp,
+    /// Translation to host code.
+    Jit,
+}
+
+/// Configuration of the cpu-worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuConfig {
+    /// Number of vCPUs, 1 to 255.
+    pub vcpus: u32,
+    /// CPU model with its features, as on the command line: `max`, `pentium3,+sse2`, …
+    pub model: String,
+    /// How instructions are executed.
+    pub accel: Accel,
+    /// A triple fault or a reset by the guest is published as an end of the machine instead of being carried out.
+    pub no_reboot: bool,
+    /// Real-time clock at VM time zero, in seconds since 1970-01-01 UTC.
+    pub rtc_base: i64,
+    /// Busy-wait before sleeping when a reply is awaited, in nanoseconds; 0 sleeps at once. Decided by the
+    /// coordinator from the number of host cores.
+    pub spin_nanos: u64,
+}
+
+/// A debug console: a port whose written bytes go to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DebugconConfig {
+    /// I/O port, usually 0xE9.
+    pub port: u16,
+    /// Index of the outgoing byte stream.
+    pub stream: u32,
+}
+
+/// Configuration of the io-worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoConfig {
+    /// Number of vCPUs, 1 to 255; for the firmware tables.
+    pub vcpus: u32,
+    /// CPU model as in [`CpuConfig::model`]; for the firmware tables.
+    pub model: String,
+    /// Port of `isa-debug-exit`, one byte wide, when there is one.
+    pub exit_port: Option<u16>,
+    /// Debug consoles.
+    pub debugcon: Vec<DebugconConfig>,
+    /// Whether QEMU's `pc-testdev` is present.
+    pub testdev: bool,
+    /// Kernel command line.
+    pub append: String,
+    /// As [`CpuConfig::no_reboot`].
+    pub no_reboot: bool,
+    /// As [`CpuConfig::spin_nanos`].
+    pub spin_nanos: u64,
+}
+
+/// Configuration of the gpu-worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuConfig {
+    /// No window: render for screenshots only.
+    pub headless: bool,
+    /// Draw without a GPU.
+    pub software: bool,
+    /// Title of the window: the machine's name.
+    pub title: String,
+}
+
+/// Where the sound goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AudioSink {
+    /// The host's sound, or nowhere when there is none.
+    Auto,
+    /// Nowhere, at the right pace.
+    Null,
+    /// A WAV file, opened by the coordinator, inherited as the worker's host descriptor 0.
+    Wav,
+}
+
+/// Configuration of the audio-worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioConfig {
+    /// Where the sound goes.
+    pub sink: AudioSink,
+    /// Rate of the host side, in frames per second.
+    pub rate: u32,
+}
