@@ -12,6 +12,8 @@ pub mod addr;
 pub mod handshake;
 pub mod payload;
 pub mod ram;
+pub mod scanout;
 pub mod shm;
 pub mod sync;
 pub mod time;
+pub mod vram;

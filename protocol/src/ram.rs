@@ -3,7 +3,10 @@
 //! RAM is contiguous in its segment from file offset [`GUEST_BASE`]. In the guest's physical address space
 //! it lies at [0, 0xE000_0000) and, what does not fit there, from 4 GiB on (S3.1–S3.6 with the split of our
 //! own at [`PCI_MMIO_BASE`]).
-#![allow(unsafe_code, reason = "copies between guest RAM and host buffers by raw pointer")]
+#![allow(
+    unsafe_code,
+    reason = "copies between guest RAM and host buffers by raw pointer"
+)]
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -53,7 +56,10 @@ impl RamLayout {
     pub fn new(desired: u64) -> Self {
         let pages = desired.div_ceil(WASM_PAGE).min(u64::MAX / WASM_PAGE);
         let low_pages = pages.min(PCI_MMIO_BASE / WASM_PAGE);
-        Self { low: low_pages * WASM_PAGE, high: (pages - low_pages) * WASM_PAGE }
+        Self {
+            low: low_pages * WASM_PAGE,
+            high: (pages - low_pages) * WASM_PAGE,
+        }
     }
 
     /// Bytes below 4 GiB: `guest_size` of S3.3, at most 3584 MiB.
@@ -121,7 +127,11 @@ impl GuestRam {
     /// [`MapError`] from the host.
     pub fn map(fd: BorrowedFd<'_>, layout: RamLayout) -> Result<Self, MapError> {
         let map = Map::read_write(fd, MAP_START, GUEST_BASE - MAP_START + layout.total())?;
-        Ok(Self { map: Arc::new(map), base: (GUEST_BASE - MAP_START) as usize, layout })
+        Ok(Self {
+            map: Arc::new(map),
+            base: (GUEST_BASE - MAP_START) as usize,
+            layout,
+        })
     }
 
     /// Private RAM for tests and for tools that run a vCPU by itself.
@@ -130,7 +140,11 @@ impl GuestRam {
     /// [`MapError`] from the host.
     pub fn anonymous(layout: RamLayout) -> Result<Self, MapError> {
         let map = Map::anonymous(GUEST_BASE - MAP_START + layout.total())?;
-        Ok(Self { map: Arc::new(map), base: (GUEST_BASE - MAP_START) as usize, layout })
+        Ok(Self {
+            map: Arc::new(map),
+            base: (GUEST_BASE - MAP_START) as usize,
+            layout,
+        })
     }
 
     /// Size and place of the RAM.
@@ -215,11 +229,20 @@ mod tests {
     fn s3_5_s3_6_ranges_are_translated_whole_or_refused() {
         let l = RamLayout::new(5 << 30);
         assert_eq!(l.translate(GuestPhys(0), 4), Ok(RamOffset(0)));
-        assert_eq!(l.translate(GuestPhys(PCI_MMIO_BASE - 4), 4), Ok(RamOffset(PCI_MMIO_BASE - 4)));
+        assert_eq!(
+            l.translate(GuestPhys(PCI_MMIO_BASE - 4), 4),
+            Ok(RamOffset(PCI_MMIO_BASE - 4))
+        );
         assert!(l.translate(GuestPhys(PCI_MMIO_BASE - 4), 5).is_err());
         assert!(l.translate(GuestPhys(PCI_MMIO_BASE), 1).is_err());
-        assert_eq!(l.translate(GuestPhys(PCI_MMIO_BASE), 0), Ok(RamOffset(PCI_MMIO_BASE)));
-        assert_eq!(l.translate(GuestPhys(HIGH_RAM_BASE), 8), Ok(RamOffset(PCI_MMIO_BASE)));
+        assert_eq!(
+            l.translate(GuestPhys(PCI_MMIO_BASE), 0),
+            Ok(RamOffset(PCI_MMIO_BASE))
+        );
+        assert_eq!(
+            l.translate(GuestPhys(HIGH_RAM_BASE), 8),
+            Ok(RamOffset(PCI_MMIO_BASE))
+        );
         let end = HIGH_RAM_BASE + l.high();
         assert!(l.translate(GuestPhys(end - 1), 2).is_err());
         assert!(l.translate(GuestPhys(u64::MAX), 2).is_err());

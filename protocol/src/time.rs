@@ -6,7 +6,9 @@
 use core::ops::{Add, Sub};
 
 /// A point on the VM clock, in nanoseconds since the machine was started. Wraps after 584 years.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, serde::Serialize, serde::Deserialize,
+)]
 #[repr(transparent)]
 pub struct VmTime(pub u64);
 

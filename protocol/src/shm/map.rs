@@ -70,7 +70,11 @@ impl Map {
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         }
-        .map_err(|source| MapError::Mmap { len, offset: 0, source })?;
+        .map_err(|source| MapError::Mmap {
+            len,
+            offset: 0,
+            source,
+        })?;
         Self::from_raw(base.cast(), len, true)
     }
 
@@ -83,7 +87,11 @@ impl Map {
 
     fn file(fd: BorrowedFd<'_>, offset: u64, len: u64, writable: bool) -> Result<Self, MapError> {
         let len = Self::check(len)?;
-        let prot = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let prot = if writable {
+            ProtFlags::READ | ProtFlags::WRITE
+        } else {
+            ProtFlags::READ
+        };
         // SAFETY: a fresh map at an address of the kernel's choice overlaps nothing. Segments are sealed
         // against shrinking, so pages inside the file stay valid.
         let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, MapFlags::SHARED, fd, offset) }

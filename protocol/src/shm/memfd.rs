@@ -46,12 +46,26 @@ impl Segment {
     /// # Errors
     /// [`SegmentError`] when the host has no memory, descriptors or memfds left.
     pub fn create(name: &str, len: u64) -> Result<Self, SegmentError> {
-        let failed = |source| SegmentError::Create { name: name.to_owned(), len, source };
-        let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(failed)?;
+        let failed = |source| SegmentError::Create {
+            name: name.to_owned(),
+            len,
+            source,
+        };
+        let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+            .map_err(failed)?;
         rustix::fs::ftruncate(&fd, len).map_err(failed)?;
-        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
-            .map_err(|source| SegmentError::Prepare { what: "seal", name: name.to_owned(), source })?;
-        Ok(Self { fd, len, name: name.to_owned() })
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).map_err(
+            |source| SegmentError::Prepare {
+                what: "seal",
+                name: name.to_owned(),
+                source,
+            },
+        )?;
+        Ok(Self {
+            fd,
+            len,
+            name: name.to_owned(),
+        })
     }
 
     /// Length in bytes.
@@ -82,7 +96,11 @@ impl Segment {
         use std::os::fd::AsRawFd as _;
         let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|source| {
-            SegmentError::Prepare { what: "open for reading", name: self.name.clone(), source }
+            SegmentError::Prepare {
+                what: "open for reading",
+                name: self.name.clone(),
+                source,
+            }
         })
     }
 }

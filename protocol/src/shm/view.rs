@@ -4,8 +4,14 @@
 //! the view's start. An offset outside the view, or misaligned for its width, is a fault of the caller and
 //! panics: offsets are constants of the layout, and whatever a peer sends is checked or masked before it
 //! becomes one.
-#![allow(unsafe_code, reason = "the one module that dereferences shared memory by word")]
-#![allow(clippy::disallowed_types, reason = "shared words are the hardware's atomics even under loom")]
+#![allow(
+    unsafe_code,
+    reason = "the one module that dereferences shared memory by word"
+)]
+#![allow(
+    clippy::disallowed_types,
+    reason = "shared words are the hardware's atomics even under loom"
+)]
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -33,8 +39,16 @@ impl View {
 
     /// The part `[start, start + len)`. Panics when it does not lie inside.
     pub fn slice(&self, start: usize, len: usize) -> Self {
-        assert!(start <= self.len && len <= self.len - start, "slice {start}+{len} of a view of {}", self.len);
-        Self { map: Arc::clone(&self.map), start: self.start + start, len }
+        assert!(
+            start <= self.len && len <= self.len - start,
+            "slice {start}+{len} of a view of {}",
+            self.len
+        );
+        Self {
+            map: Arc::clone(&self.map),
+            start: self.start + start,
+            len,
+        }
     }
 
     /// Length in bytes.
@@ -49,7 +63,11 @@ impl View {
 
     #[inline]
     fn at(&self, offset: usize, width: usize) -> *mut u8 {
-        assert!(width <= self.len && offset <= self.len - width, "{width} bytes at {offset} of a view of {}", self.len);
+        assert!(
+            width <= self.len && offset <= self.len - width,
+            "{width} bytes at {offset} of a view of {}",
+            self.len
+        );
         // SAFETY: start + offset + width lies inside the map by the check above and the one in `slice`.
         unsafe { self.map.as_ptr().add(self.start + offset) }
     }
@@ -206,7 +224,8 @@ pub(crate) unsafe fn volatile_copy(mut from: *const u8, mut to: *mut u8, mut len
     while len >= 8 {
         // SAFETY: eight bytes remain on both sides; the packed type has an alignment of one.
         unsafe {
-            to.cast::<Unaligned>().write_volatile(from.cast::<Unaligned>().read_volatile());
+            to.cast::<Unaligned>()
+                .write_volatile(from.cast::<Unaligned>().read_volatile());
             from = from.add(8);
             to = to.add(8);
         }

@@ -1,0 +1,158 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::shm::{Map, Segment};
+
+fn segment() -> (VramWriter, VramReader) {
+    let view = ViewMut::new(Arc::new(
+        Map::anonymous(VRAM_SEGMENT_BYTES as u64).expect("anonymous map"),
+    ));
+    let reader = VramReader::new(view.view().clone()).expect("large enough");
+    (VramWriter::new(view).expect("large enough"), reader)
+}
+
+#[test]
+fn registers_come_back_as_they_were_published() {
+    let (writer, reader) = segment();
+    let mut registers = VgaRegisters::text_80x25();
+    registers.vbe = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0xB0C5];
+    registers.sequencer[7] = 0x77;
+    registers.graphics[8] = 0x88;
+    writer.publish_registers(&registers);
+    assert_eq!(reader.registers(), Ok(registers));
+}
+
+#[test]
+fn the_palette_comes_back_as_it_was_published() {
+    let (writer, reader) = segment();
+    let mut palette = Palette::ega();
+    palette.0[255] = [1, 2, 3];
+    writer.publish_palette(&palette);
+    assert_eq!(reader.palette(), Ok(palette));
+}
+
+#[test]
+fn the_ega_palette_has_brown_and_grey_where_the_bios_has_them() {
+    let palette = Palette::ega();
+    assert_eq!(palette.0[0x14], [0x2A, 0x15, 0x00]);
+    assert_eq!(palette.0[0x07], [0x2A, 0x2A, 0x2A]);
+    assert_eq!(palette.0[0x38], [0x15, 0x15, 0x15]);
+    assert_eq!(palette.0[0x3F], [0x3F, 0x3F, 0x3F]);
+}
+
+#[test]
+fn s3_85_a_cursor_is_read_back_and_moves_only_its_own_generation() {
+    let (writer, reader) = segment();
+    let before = reader.generations();
+    let cursor = CursorState {
+        enable: true,
+        x: -1,
+        width: 16,
+        ..CursorState::default()
+    };
+    writer.publish_cursor(&cursor);
+    assert_eq!(reader.cursor(), Ok(cursor));
+    let after = reader.generations();
+    assert_eq!(after[..2], before[..2]);
+    assert_ne!(after[2], before[2]);
+}
+
+#[test]
+fn each_reader_sees_each_mark_once() {
+    let (writer, reader) = segment();
+    let (mut a, mut b) = (DirtTracker::default(), DirtTracker::default());
+    a.take(&reader, 0..PAGES, |_| ());
+    b.take(&reader, 0..PAGES, |_| ());
+    assert!(!a.any(&reader, 0..PAGES));
+    writer.mark(5 * PAGE_BYTES + 17);
+    for tracker in [&mut a, &mut b] {
+        let mut pages = Vec::new();
+        tracker.take(&reader, 0..PAGES, |page| pages.push(page));
+        assert_eq!(pages, [5]);
+        assert!(!tracker.any(&reader, 0..PAGES));
+    }
+}
+
+#[test]
+fn a_new_tracker_finds_every_page_dirty_until_it_takes_it() {
+    let (_, reader) = segment();
+    let mut tracker = DirtTracker::default();
+    tracker.take(&reader, 0..8, |_| ());
+    assert!(!tracker.any(&reader, 0..8));
+    assert!(tracker.any(&reader, 8..9));
+}
+
+#[test]
+fn a_range_marks_the_pages_it_touches_and_no_more() {
+    let (writer, reader) = segment();
+    let mut tracker = DirtTracker::default();
+    tracker.take(&reader, 0..PAGES, |_| ());
+    writer.mark_range(PAGE_BYTES - 1, 2);
+    writer.mark_range(9 * PAGE_BYTES, 0);
+    writer.mark_range(VRAM_BYTES - 1, 1);
+    let mut pages = Vec::new();
+    tracker.take(&reader, 0..PAGES, |page| pages.push(page));
+    assert_eq!(pages, [0, 1, PAGES - 1]);
+}
+
+#[test]
+fn a_sleeping_reader_is_rung_once_per_arming() {
+    let armed = ViewMut::new(Arc::new(Map::anonymous(4096).expect("anonymous map")));
+    let mut hint = SleepHint::new(armed.view().clone());
+    assert!(!hint.must_ring());
+    armed.store_u32(0, 1, Ordering::Relaxed);
+    assert!(hint.must_ring());
+    assert!(!hint.must_ring());
+    armed.store_u32(0, 2, Ordering::Relaxed);
+    assert!(hint.must_ring());
+}
+
+#[test]
+fn a_segment_of_another_build_is_refused_and_an_unwritten_one_is_not_ready() {
+    let view = ViewMut::new(Arc::new(
+        Map::anonymous(VRAM_SEGMENT_BYTES as u64).expect("anonymous map"),
+    ));
+    let reader = VramReader::new(view.view().clone()).expect("large enough");
+    assert_eq!(reader.is_ready(), Ok(false));
+    VramWriter::new(view.clone()).expect("large enough");
+    assert_eq!(reader.is_ready(), Ok(true));
+    view.store_u32(AT_VERSION, 9, Ordering::Relaxed);
+    assert!(matches!(
+        reader.is_ready(),
+        Err(VramError::Foreign { version: 9, .. })
+    ));
+}
+
+#[test]
+fn a_segment_that_is_too_small_is_refused_by_both_ends() {
+    let view = ViewMut::new(Arc::new(Map::anonymous(4096).expect("anonymous map")));
+    assert_eq!(
+        VramReader::new(view.view().clone()).err(),
+        Some(VramError::TooSmall { len: 4096 })
+    );
+    assert_eq!(
+        VramWriter::new(view).err(),
+        Some(VramError::TooSmall { len: 4096 })
+    );
+}
+
+#[test]
+fn a_successor_finds_memory_and_registers_as_they_were() {
+    let segment = Segment::create("vram", VRAM_SEGMENT_BYTES as u64).expect("memfd");
+    let map = || {
+        let map = Map::read_write(segment.writer(), 0, VRAM_SEGMENT_BYTES as u64).expect("map");
+        ViewMut::new(Arc::new(map))
+    };
+    let first = VramWriter::new(map()).expect("large enough");
+    first.publish_registers(&VgaRegisters::text_80x25());
+    first.memory().write_bytes(plane_index(7, 2), &[0xA5]);
+    drop(first);
+    VramWriter::new(map()).expect("large enough");
+    let fd = segment.reader().expect("read-only descriptor");
+    let only = Map::read_only(std::os::fd::AsFd::as_fd(&fd), 0, VRAM_SEGMENT_BYTES as u64).expect("map");
+    let reader = VramReader::new(View::new(Arc::new(only))).expect("large enough");
+    assert_eq!(reader.registers(), Ok(VgaRegisters::text_80x25()));
+    let mut byte = [0];
+    reader.read(plane_index(7, 2), &mut byte);
+    assert_eq!(byte, [0xA5]);
+}
