@@ -14,6 +14,7 @@ pub mod payload;
 pub mod ram;
 pub mod scanout;
 pub mod shm;
+pub mod status;
 pub mod sync;
 pub mod time;
 pub mod vram;
