@@ -55,6 +55,19 @@ impl Map {
         Self::file(fd, offset, len, false)
     }
 
+    /// Maps the first `len` bytes of `fd` private and read-only: for files whose contents are sealed.
+    ///
+    /// # Errors
+    /// [`MapError`] when the length is zero or the host refuses.
+    pub fn private(fd: BorrowedFd<'_>, len: u64) -> Result<Self, MapError> {
+        let len = Self::check(len)?;
+        // SAFETY: a fresh map at an address of the kernel's choice overlaps nothing.
+        let base =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, fd, 0) }
+                .map_err(|source| MapError::Mmap { len, offset: 0, source })?;
+        Self::from_raw(base.cast(), len, false)
+    }
+
     /// Zeroed private memory behind the same interface: for tests and for fast twins within one process.
     ///
     /// # Errors

@@ -1,0 +1,189 @@
+//! Kernels, initrds and firmware on their way from the coordinator to a worker.
+//!
+//! One rule chooses the transport: below [`INLINE_LIMIT`] bytes a payload lies in the message, from there on
+//! in a memfd that is sealed against every change (S1.1, S1.22). Both carry length, SHA-256 and the first
+//! 16 bytes, so that a payload that does not arrive whole is named at the stage where it went wrong.
+//!
+//! The receiver maps private and read-only: a shared read-only map of a write-sealed memfd is refused by
+//! kernels before 6.7, a private one by none (S1.25).
+
+mod receive;
+mod seal;
+mod transfer;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+pub use receive::{Payload, ReceiveError, Strategy};
+pub use seal::{FULL_SEALS, SealError, seal, sealed_memfd};
+pub use transfer::{TransferError, receive_fd, send_fd};
+
+/// Size from which a payload travels as a sealed memfd, in bytes (S1.1).
+pub const INLINE_LIMIT: u64 = 512_000;
+/// Largest payload, in bytes (S1.21). Four times the largest distribution initrd seen.
+pub const MAX_PAYLOAD: u64 = 2 << 30;
+/// Bytes shown of the head of a payload at each stage (S1.20).
+pub const HEAD: usize = 16;
+
+/// SHA-256.
+pub type Digest = [u8; 32];
+
+/// What a payload is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PayloadKind {
+    /// `--kernel`.
+    Kernel,
+    /// `--initrd` of a Linux kernel, or the n-th multiboot module with its command line.
+    Initrd {
+        /// File name and arguments, as multiboot passes them to the kernel.
+        cmdline: String,
+    },
+    /// `--firmware`.
+    Firmware,
+}
+
+/// How a payload's bytes travel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transport {
+    /// In the message.
+    Inline(Vec<u8>),
+    /// In a sealed memfd inherited under this number.
+    Memfd(i32),
+}
+
+/// Which transport to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TransportChoice {
+    /// By size: the rule of S1.1.
+    #[default]
+    BySize,
+    /// In the message, whatever the size; for tests that compare the two.
+    Inline,
+    /// In a memfd, whatever the size; for tests that compare the two.
+    Memfd,
+}
+
+/// A payload as a hello names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayloadGrant {
+    /// What it is for.
+    pub kind: PayloadKind,
+    /// Length in bytes.
+    pub len: u64,
+    /// Its SHA-256, taken when the coordinator read the file.
+    pub digest: Digest,
+    /// Its first 16 bytes, zeros behind a shorter one (S1.20).
+    pub head: [u8; HEAD],
+    /// Where its bytes are.
+    pub transport: Transport,
+}
+
+/// A payload in the coordinator, kept for restarts and resets.
+#[derive(Debug)]
+pub struct Outgoing {
+    kind: PayloadKind,
+    len: u64,
+    digest: Digest,
+    head: [u8; HEAD],
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Inline(Vec<u8>),
+    Memfd(OwnedFd),
+}
+
+impl Outgoing {
+    /// Prepares `bytes` for transport.
+    ///
+    /// # Errors
+    /// [`SealError`] when the memfd cannot be made, filled or sealed; an empty or too large payload.
+    pub fn new(kind: PayloadKind, bytes: &[u8], choice: TransportChoice) -> Result<Self, SealError> {
+        let len = bytes.len() as u64;
+        if len == 0 || len > MAX_PAYLOAD {
+            return Err(SealError::Size { len });
+        }
+        let inline = match choice {
+            TransportChoice::BySize => len < INLINE_LIMIT,
+            TransportChoice::Inline => true,
+            TransportChoice::Memfd => false,
+        };
+        let held = if inline {
+            Held::Inline(bytes.to_vec())
+        } else {
+            Held::Memfd(sealed_memfd(bytes)?)
+        };
+        Ok(Self {
+            kind,
+            len,
+            digest: sha256(bytes),
+            head: head(bytes),
+            held,
+        })
+    }
+
+    /// What it is for.
+    pub fn kind(&self) -> &PayloadKind {
+        &self.kind
+    }
+
+    /// Length in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "an empty payload cannot be made")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The first bytes, zeros behind a shorter payload.
+    pub fn head(&self) -> [u8; HEAD] {
+        self.head
+    }
+
+    /// The descriptor that has to reach the receiver; `None` for an inline payload.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.held {
+            Held::Inline(_) => None,
+            Held::Memfd(fd) => Some(fd.as_fd()),
+        }
+    }
+
+    /// The grant for a receiver that finds the descriptor under `number`, which is ignored for an inline
+    /// payload.
+    pub fn grant(&self, number: i32) -> PayloadGrant {
+        PayloadGrant {
+            kind: self.kind.clone(),
+            len: self.len,
+            digest: self.digest,
+            head: self.head,
+            transport: match &self.held {
+                Held::Inline(bytes) => Transport::Inline(bytes.clone()),
+                Held::Memfd(_) => Transport::Memfd(number),
+            },
+        }
+    }
+}
+
+/// SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> Digest {
+    sha2::Sha256::digest(bytes).into()
+}
+
+/// The first bytes of `bytes`, zeros behind a shorter slice.
+pub fn head(bytes: &[u8]) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    let n = bytes.len().min(HEAD);
+    head[..n].copy_from_slice(&bytes[..n]);
+    head
+}
+
+/// Bytes as a hex dump in one line, `7f 45 4c 46 …`.
+pub fn hex(bytes: &[u8]) -> String {
+    use core::fmt::Write as _;
+    let mut s = String::with_capacity(bytes.len() * 3);
+    for (i, b) in bytes.iter().enumerate() {
+        let _ = write!(s, "{}{b:02x}", if i == 0 { "" } else { " " });
+    }
+    s
+}

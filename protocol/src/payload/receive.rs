@@ -1,0 +1,287 @@
+//! The receiving end: everything is checked before a byte is looked at.
+#![allow(unsafe_code, reason = "shows an immutable private map as a slice")]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, OFlags, SealFlags};
+use rustix::io::Errno;
+
+use super::{FULL_SEALS, HEAD, MAX_PAYLOAD, PayloadGrant, PayloadKind, Transport, head, hex, sha256};
+use crate::shm::{Map, MapError};
+
+/// `f_type` of hugetlbfs (linux/magic.h).
+const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
+
+/// How the bytes came to be readable here; named in reports (S1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// They were in the message.
+    Inline,
+    /// The memfd is mapped.
+    Mapped,
+    /// The map was refused and the memfd read into the heap (S1.12).
+    Copied,
+}
+
+/// Why a payload was refused. One cause, one variant (S1.6, S1.21, S1.22, S1.28).
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The announced length is zero.
+    #[error("Payload is empty")]
+    Empty,
+    /// The announced length is beyond what a payload may be.
+    #[error("Payload of {len} bytes is larger than {MAX_PAYLOAD}")]
+    TooLarge {
+        /// Announced length in bytes.
+        len: u64,
+    },
+    /// A memfd was announced and none came.
+    #[error("Payload's descriptor did not arrive")]
+    NoDescriptor,
+    /// The descriptor is not a regular, memory-backed file.
+    #[error("Payload's descriptor is a {0}, not a sealed memfd")]
+    WrongKind(&'static str),
+    /// The descriptor was opened read-only: it is not the one that the sender sealed.
+    #[error("Payload's descriptor was opened read-only; the sender's own was expected")]
+    ReadOnly,
+    /// The file is shorter than announced.
+    #[error("Payload has {actual} bytes, fewer than the {announced} announced")]
+    Short {
+        /// Announced length in bytes.
+        announced: u64,
+        /// Length by `fstat`, in bytes.
+        actual: u64,
+    },
+    /// The file is longer than announced.
+    #[error("Payload has {actual} bytes, more than the {announced} announced")]
+    Long {
+        /// Announced length in bytes.
+        announced: u64,
+        /// Length by `fstat`, in bytes.
+        actual: u64,
+    },
+    /// Some seal is missing: its contents could still change.
+    #[error("Payload's memfd lacks the seals {missing}")]
+    Unsealed {
+        /// Names of the missing seals.
+        missing: String,
+    },
+    /// The host refused to describe the descriptor.
+    #[error("Cannot examine the payload's descriptor")]
+    Examine(#[source] Errno),
+    /// Neither a map nor a copy was possible.
+    #[error("Cannot map the payload and cannot read it either")]
+    Read(#[source] Errno),
+    /// What arrived is not what was sent (S1.20).
+    #[error(
+        "Payload's digest differs{}: sent {sent} starting {sent_head}, received {received} starting {received_head}",
+        if *.zeros { " (all zero: the map is not the file)" } else { "" }
+    )]
+    DigestMismatch {
+        /// SHA-256 from the message, in hex.
+        sent: String,
+        /// SHA-256 of what arrived, in hex.
+        received: String,
+        /// First bytes from the message.
+        sent_head: String,
+        /// First bytes of what arrived.
+        received_head: String,
+        /// Whether all that arrived is zero.
+        zeros: bool,
+    },
+}
+
+/// A payload that has arrived and been checked. Its bytes never change.
+#[derive(Debug)]
+pub struct Payload {
+    kind: PayloadKind,
+    bytes: Bytes,
+    strategy: Strategy,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Heap(Vec<u8>),
+    Map(Map, usize),
+}
+
+impl Payload {
+    /// A payload whose bytes this process already has.
+    pub fn from_vec(kind: PayloadKind, bytes: Vec<u8>) -> Self {
+        Self {
+            kind,
+            bytes: Bytes::Heap(bytes),
+            strategy: Strategy::Inline,
+        }
+    }
+
+    /// Takes a payload in. `fd` is the descriptor that came with a memfd grant; it is closed in any case.
+    ///
+    /// # Errors
+    /// [`ReceiveError`], each cause its own.
+    pub fn receive(grant: PayloadGrant, fd: Option<OwnedFd>) -> Result<Self, ReceiveError> {
+        Self::receive_with(grant, fd, Map::private)
+    }
+
+    /// As [`Self::receive`] with another way to map: a failing one shows that the copy path works (S1.12).
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn receive_with(
+        grant: PayloadGrant,
+        fd: Option<OwnedFd>,
+        map: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Map, MapError>,
+    ) -> Result<Self, ReceiveError> {
+        let announced = grant.len;
+        if announced == 0 {
+            return Err(ReceiveError::Empty);
+        }
+        if announced > MAX_PAYLOAD {
+            return Err(ReceiveError::TooLarge { len: announced });
+        }
+        let (bytes, strategy) = match grant.transport {
+            Transport::Inline(bytes) => {
+                check_len(announced, bytes.len() as u64)?;
+                (Bytes::Heap(bytes), Strategy::Inline)
+            }
+            Transport::Memfd(_) => {
+                let fd = fd.ok_or(ReceiveError::NoDescriptor)?;
+                check_kind(fd.as_fd())?;
+                let stat = rustix::fs::fstat(&fd).map_err(ReceiveError::Examine)?;
+                check_len(announced, stat.st_size as u64)?;
+                check_seals(fd.as_fd())?;
+                match map(fd.as_fd(), announced) {
+                    Ok(m) => (Bytes::Map(m, announced as usize), Strategy::Mapped),
+                    Err(_) => (Bytes::Heap(read_all(fd.as_fd(), announced)?), Strategy::Copied),
+                }
+            }
+        };
+        let payload = Self {
+            kind: grant.kind,
+            bytes,
+            strategy,
+        };
+        let received = sha256(payload.bytes());
+        if received != grant.digest {
+            return Err(ReceiveError::DigestMismatch {
+                sent: hex(&grant.digest),
+                received: hex(&received),
+                sent_head: hex(&grant.head),
+                received_head: hex(&head(payload.bytes())),
+                zeros: payload.bytes().iter().all(|&b| b == 0),
+            });
+        }
+        Ok(payload)
+    }
+
+    /// What it is for.
+    pub fn kind(&self) -> &PayloadKind {
+        &self.kind
+    }
+
+    /// How its bytes came here.
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// Its bytes: exactly as many as were announced, never the tail of the last page (S1.21).
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Heap(v) => v,
+            // SAFETY: the map is `len` bytes long at least, lives as long as `self`, is private, and the file
+            // behind it is sealed against writes and truncation, so the bytes never change.
+            Bytes::Map(m, len) => unsafe { core::slice::from_raw_parts(m.as_ptr(), *len) },
+        }
+    }
+
+    /// The first bytes, zeros behind a shorter payload.
+    pub fn head(&self) -> [u8; HEAD] {
+        head(self.bytes())
+    }
+}
+
+fn check_len(announced: u64, actual: u64) -> Result<(), ReceiveError> {
+    match actual {
+        n if n < announced => Err(ReceiveError::Short { announced, actual }),
+        n if n > announced => Err(ReceiveError::Long { announced, actual }),
+        _ => Ok(()),
+    }
+}
+
+fn check_kind(fd: BorrowedFd<'_>) -> Result<(), ReceiveError> {
+    let stat = rustix::fs::fstat(fd).map_err(ReceiveError::Examine)?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => None,
+        FileType::Directory => Some("directory"),
+        FileType::Fifo => Some("pipe"),
+        FileType::Socket => Some("socket"),
+        FileType::CharacterDevice => Some("character device"),
+        FileType::BlockDevice => Some("block device"),
+        _ => Some("file of an unknown kind"),
+    };
+    if let Some(kind) = kind {
+        return Err(ReceiveError::WrongKind(kind));
+    }
+    // A file that is not in memory knows no seals.
+    match rustix::fs::fcntl_get_seals(fd) {
+        Ok(_) => {}
+        Err(Errno::INVAL) => return Err(ReceiveError::WrongKind("file on a disk")),
+        Err(e) => return Err(ReceiveError::Examine(e)),
+    }
+    // Huge pages cannot be read by `pread` for the copy path, and their length is not the payload's.
+    let fs = rustix::fs::fstatfs(fd).map_err(ReceiveError::Examine)?;
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the type of f_type differs between targets"
+    )]
+    if fs.f_type as i64 == HUGETLBFS_MAGIC {
+        return Err(ReceiveError::WrongKind("memfd of huge pages"));
+    }
+    let flags = rustix::fs::fcntl_getfl(fd).map_err(ReceiveError::Examine)?;
+    if flags & OFlags::RWMODE == OFlags::RDONLY {
+        return Err(ReceiveError::ReadOnly);
+    }
+    Ok(())
+}
+
+fn check_seals(fd: BorrowedFd<'_>) -> Result<(), ReceiveError> {
+    let seals = rustix::fs::fcntl_get_seals(fd).map_err(ReceiveError::Examine)?;
+    let missing = FULL_SEALS.difference(seals);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = [
+        (SealFlags::WRITE, "WRITE"),
+        (SealFlags::SHRINK, "SHRINK"),
+        (SealFlags::GROW, "GROW"),
+        (SealFlags::SEAL, "SEAL"),
+    ];
+    let missing = names
+        .iter()
+        .filter(|(s, _)| missing.contains(*s))
+        .map(|(_, n)| *n)
+        .collect::<Vec<_>>();
+    Err(ReceiveError::Unsealed {
+        missing: missing.join(", "),
+    })
+}
+
+/// Reads by position: the shared file offset is wherever the sender left it (S1.29).
+fn read_all(fd: BorrowedFd<'_>, len: u64) -> Result<Vec<u8>, ReceiveError> {
+    let mut bytes = vec![0; len as usize];
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pread(fd, &mut bytes[done..], done as u64) {
+            Ok(0) => {
+                return Err(ReceiveError::Short {
+                    announced: len,
+                    actual: done as u64,
+                });
+            }
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(ReceiveError::Read(e)),
+        }
+    }
+    Ok(bytes)
+}

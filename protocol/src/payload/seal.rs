@@ -1,0 +1,108 @@
+//! Memfds whose contents nobody can change any more.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+
+use super::{HEAD, MAX_PAYLOAD, head, hex};
+
+/// The seals that a payload carries (S1.22). `FUTURE_WRITE` would not do: a map made before stays writable.
+pub const FULL_SEALS: SealFlags = SealFlags::WRITE
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
+
+/// Why a payload could not be prepared. Nothing has been sent then.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// Empty, or larger than a payload may be.
+    #[error("A payload of {len} bytes cannot be sent; 1 to {MAX_PAYLOAD} are possible")]
+    Size {
+        /// Length in bytes.
+        len: u64,
+    },
+    /// The host has no memory or no descriptors left.
+    #[error("Cannot put {len} bytes into a memfd")]
+    Memfd {
+        /// Length in bytes.
+        len: u64,
+        /// The host's answer.
+        source: Errno,
+    },
+    /// A writable map of the memfd is alive (S1.23).
+    #[error("Cannot seal a payload while a writable map of it exists")]
+    Busy,
+    /// The host refused the seals for another reason.
+    #[error("Cannot seal a payload")]
+    Seal(#[source] Errno),
+    /// What was read back is not what was written.
+    #[error("Payload changed {stage}: first bytes were {was}, are {is}")]
+    Changed {
+        /// Between which stages.
+        stage: &'static str,
+        /// Head of the source.
+        was: String,
+        /// Head of the memfd.
+        is: String,
+    },
+}
+
+/// Applies [`FULL_SEALS`].
+///
+/// # Errors
+/// [`SealError::Busy`] while a writable shared map is alive; [`SealError::Seal`].
+pub fn seal(fd: impl AsFd) -> Result<(), SealError> {
+    rustix::fs::fcntl_add_seals(fd, FULL_SEALS).map_err(|e| match e {
+        Errno::BUSY => SealError::Busy,
+        other => SealError::Seal(other),
+    })
+}
+
+/// A sealed memfd that holds `bytes`. Written by `pwrite`, so that no map exists that could delay the seal,
+/// and its head is compared after the write and after the seal (S1.11).
+///
+/// # Errors
+/// [`SealError`].
+pub fn sealed_memfd(bytes: &[u8]) -> Result<OwnedFd, SealError> {
+    let len = bytes.len() as u64;
+    let failed = |source| SealError::Memfd { len, source };
+    // Kernels before 6.3 do not know NOEXEC_SEAL and answer EINVAL.
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = rustix::fs::memfd_create("quintet-payload", flags | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| rustix::fs::memfd_create("quintet-payload", flags))
+        .map_err(failed)?;
+    rustix::fs::ftruncate(&fd, len).map_err(failed)?;
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pwrite(&fd, &bytes[done..], done as u64) {
+            Ok(0) => return Err(failed(Errno::NOSPC)),
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(failed(e)),
+        }
+    }
+    check_head(&fd, bytes, "between writing and sealing")?;
+    seal(&fd)?;
+    check_head(&fd, bytes, "while being sealed")?;
+    Ok(fd)
+}
+
+fn check_head(fd: &OwnedFd, bytes: &[u8], stage: &'static str) -> Result<(), SealError> {
+    let mut is = [0; HEAD];
+    let n = bytes.len().min(HEAD);
+    rustix::io::pread(fd, &mut is[..n], 0).map_err(|source| SealError::Memfd {
+        len: bytes.len() as u64,
+        source,
+    })?;
+    let was = head(bytes);
+    if is == was {
+        Ok(())
+    } else {
+        Err(SealError::Changed {
+            stage,
+            was: hex(&was),
+            is: hex(&is),
+        })
+    }
+}

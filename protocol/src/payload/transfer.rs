@@ -1,0 +1,109 @@
+//! One message with one descriptor over a Unix socket, for payloads and host files that come after start-up.
+//!
+//! `ipc-channel` carries no raw descriptors, so this is SCM_RIGHTS by hand. The sender may close its
+//! descriptor as soon as the call returns: a descriptor in flight has a reference of its own (S1.10, S1.26).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+
+/// Longest message beside a descriptor, in bytes.
+pub const MAX_TRANSFER: usize = 64 << 10;
+/// Descriptors for which the receiver has room: more than one, so that a second is seen and not just cut.
+const ROOM: usize = 4;
+
+/// Why a message with a descriptor did not come through. Whatever arrived has been closed.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The host refused to send.
+    #[error("Cannot send a descriptor")]
+    Send(#[source] Errno),
+    /// The host refused to receive.
+    #[error("Cannot receive a descriptor")]
+    Receive(#[source] Errno),
+    /// The other side closed the socket.
+    #[error("The other side closed the socket before a descriptor came")]
+    Closed,
+    /// Not exactly one descriptor (S1.27).
+    #[error("{0} descriptors came with a message, one was expected")]
+    Count(usize),
+    /// The message or its descriptors were cut.
+    #[error("A message with a descriptor came truncated")]
+    Truncated,
+    /// Longer than a message may be.
+    #[error("A message of {0} bytes beside a descriptor is longer than {MAX_TRANSFER}")]
+    TooLong(usize),
+}
+
+/// Sends `message` and one descriptor as one packet over a SEQPACKET socket.
+///
+/// # Errors
+/// [`TransferError::Send`], [`TransferError::TooLong`].
+pub fn send_fd(socket: impl AsFd, message: &[u8], fd: BorrowedFd<'_>) -> Result<(), TransferError> {
+    if message.len() > MAX_TRANSFER {
+        return Err(TransferError::TooLong(message.len()));
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    assert!(
+        control.push(SendAncillaryMessage::ScmRights(&fds)),
+        "the space is for one descriptor"
+    );
+    loop {
+        match rustix::net::sendmsg(
+            &socket,
+            &[IoSlice::new(message)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        ) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(TransferError::Send(e)),
+        }
+    }
+}
+
+/// Receives one packet and its one descriptor, close-on-exec.
+///
+/// # Errors
+/// [`TransferError`]; every descriptor that came is closed then.
+pub fn receive_fd(socket: impl AsFd) -> Result<(Vec<u8>, OwnedFd), TransferError> {
+    let mut message = vec![0; MAX_TRANSFER];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ROOM))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let into = &mut [IoSliceMut::new(&mut message)];
+        match rustix::net::recvmsg(&socket, into, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(r) => break r,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(TransferError::Receive(e)),
+        }
+    };
+    let mut fds: Vec<OwnedFd> = Vec::new();
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(more) = part {
+            fds.extend(more);
+        }
+    }
+    if received
+        .flags
+        .intersects(ReturnFlags::CTRUNC | ReturnFlags::TRUNC)
+    {
+        return Err(TransferError::Truncated);
+    }
+    if received.bytes == 0 && fds.is_empty() {
+        return Err(TransferError::Closed);
+    }
+    message.truncate(received.bytes);
+    match <[OwnedFd; 1]>::try_from(fds) {
+        Ok([fd]) => Ok((message, fd)),
+        Err(fds) => Err(TransferError::Count(fds.len())),
+    }
+}
