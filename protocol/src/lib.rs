@@ -9,6 +9,7 @@
 //! that the writer lies.
 
 pub mod addr;
+pub mod font;
 pub mod handshake;
 pub mod payload;
 pub mod ram;

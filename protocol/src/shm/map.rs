@@ -62,9 +62,21 @@ impl Map {
     pub fn private(fd: BorrowedFd<'_>, len: u64) -> Result<Self, MapError> {
         let len = Self::check(len)?;
         // SAFETY: a fresh map at an address of the kernel's choice overlaps nothing.
-        let base =
-            unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, fd, 0) }
-                .map_err(|source| MapError::Mmap { len, offset: 0, source })?;
+        let base = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ,
+                MapFlags::PRIVATE,
+                fd,
+                0,
+            )
+        }
+        .map_err(|source| MapError::Mmap {
+            len,
+            offset: 0,
+            source,
+        })?;
         Self::from_raw(base.cast(), len, false)
     }
 
