@@ -12,6 +12,7 @@ pub mod addr;
 pub mod font;
 pub mod handshake;
 pub mod payload;
+pub mod probe;
 pub mod ram;
 pub mod scanout;
 pub mod shm;

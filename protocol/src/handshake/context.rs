@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use super::files::HEAD_LEN;
 use super::{FileId, Role};
 use crate::payload::Payload;
 use crate::ram::GuestRam;
@@ -42,14 +43,40 @@ impl MapSet {
         self.maps.insert(id, Arc::new(map));
     }
 
+    /// As [`Self::insert`] for a map that is shared already.
+    pub fn insert_shared(&mut self, id: FileId, map: Arc<Map>) {
+        self.maps.insert(id, map);
+    }
+
     /// The map of a file.
     pub fn map(&self, id: FileId) -> Option<&Arc<Map>> {
         self.maps.get(&id)
     }
 
-    /// A reader's view of a whole file. Panics when the file is not among the maps, which a hello that was
-    /// checked rules out.
+    /// A reader's view of a file's contents, behind its head. Panics when the file is not among the maps, which a
+    /// hello that was checked rules out.
     pub fn view(&self, id: FileId) -> View {
+        let whole = self.whole(id);
+        whole.slice(HEAD_LEN, whole.len() - HEAD_LEN)
+    }
+
+    /// The writer's view of a file's contents; `None` when this process holds it read-only or not at all.
+    pub fn view_mut(&self, id: FileId) -> Option<ViewMut> {
+        let whole = self.whole_mut(id)?;
+        Some(whole.slice(HEAD_LEN, whole.len() - HEAD_LEN))
+    }
+
+    /// A reader's view of a file's head: header and probe window. Panics as [`Self::view`].
+    pub fn head(&self, id: FileId) -> View {
+        self.whole(id).slice(0, HEAD_LEN)
+    }
+
+    /// The writer's view of a file's head; `None` as for [`Self::view_mut`].
+    pub fn head_mut(&self, id: FileId) -> Option<ViewMut> {
+        Some(self.whole_mut(id)?.slice(0, HEAD_LEN))
+    }
+
+    fn whole(&self, id: FileId) -> View {
         View::new(Arc::clone(
             self.maps
                 .get(&id)
@@ -57,8 +84,7 @@ impl MapSet {
         ))
     }
 
-    /// The writer's view of a whole file; `None` when this process holds it read-only or not at all.
-    pub fn view_mut(&self, id: FileId) -> Option<ViewMut> {
+    fn whole_mut(&self, id: FileId) -> Option<ViewMut> {
         let map = self.maps.get(&id)?;
         map.is_writable().then(|| ViewMut::new(Arc::clone(map)))
     }
@@ -125,7 +151,7 @@ pub struct WorkerContext {
     pub instance: u64,
     /// Guest RAM.
     pub ram: GuestRam,
-    /// The other shared files.
+    /// All shared files, guest RAM included.
     pub maps: MapSet,
     /// Postcard bytes of the role's type in [`super::config`].
     pub config: Vec<u8>,

@@ -11,6 +11,7 @@
 
 pub mod config;
 mod context;
+pub mod files;
 mod message;
 mod role;
 
