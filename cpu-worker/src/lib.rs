@@ -1,1 +1,16 @@
-//! Library of the cpu-worker process of Quintet; `main.rs` is the thin process around it.
+//! The cpu-worker of Quintet: vCPUs and the core complex.
+//!
+//! A library, so that tests, fuzzers and `--single-process` link the code that the process runs.
+
+pub mod bus;
+pub mod cpuid;
+pub mod except;
+pub mod exec;
+pub mod interp;
+pub mod mmu;
+pub mod state;
+
+#[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]
+compile_error!(
+    "Quintet needs a 64-bit little-endian host: the register file and guest RAM are accessed in place"
+);

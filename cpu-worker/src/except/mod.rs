@@ -1,0 +1,4 @@
+//! Exceptions and interrupts: delivery, task switches, debug traps.
+
+mod debug;
+mod deliver;

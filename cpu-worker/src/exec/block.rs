@@ -1,0 +1,261 @@
+//! Predecoded blocks and their cache.
+//!
+//! A block is a straight run of ops from one physical address, decoded for one code size; it ends at a
+//! control transfer, at an instruction after which everything must be looked at anew, at the end of its page, or at
+//! [`MAX_OPS`]. Blocks are found by RAM address, so they outlive changes of address space. An instruction
+//! that crosses a page is a block of its own that remembers both pages.
+//!
+//! Code that is overwritten: each RAM page with decoded code has a mask of its 64-byte lines that do. Stores
+//! to such a page take the slow path, look at the mask, and drop the blocks they touch. Write-protecting
+//! host pages instead was measured at 4.6 µs a page and more for each fault.
+//!
+//! Ops live in an arena that is only reset between blocks, so that a block whose own code is being
+//! overwritten can finish the instruction it is in.
+#![allow(
+    unsafe_code,
+    reason = "ops are read by raw pointer while the vCPU they belong to is borrowed"
+)]
+
+use std::collections::HashMap;
+
+use super::Op;
+use crate::state::CodeSize;
+
+/// Most ops in a block: bounds how late an interrupt can be seen.
+pub const MAX_OPS: usize = 64;
+/// Ops the arena holds.
+const ARENA_OPS: usize = 256 << 10;
+/// Buckets of the hash table, a power of two.
+const BUCKETS: usize = 64 << 10;
+const NONE: u32 = u32::MAX;
+
+/// A block of predecoded ops.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// RAM address of its first byte.
+    pub start: u64,
+    /// RAM page of its tail when its one instruction crosses a page.
+    pub second_page: Option<u64>,
+    /// Length in bytes.
+    pub len: u32,
+    /// Index of its first op in the arena.
+    first: u32,
+    /// Number of ops, at least 1.
+    pub count: u32,
+    /// What it was decoded as.
+    pub code: CodeSize,
+    /// Whether its bytes are still what was decoded.
+    pub valid: bool,
+    /// Next block in the same bucket.
+    next: u32,
+}
+
+/// What is known of one RAM page with code.
+#[derive(Debug, Default)]
+struct CodePage {
+    /// Bit per 64-byte line that some block covers.
+    lines: u64,
+    blocks: Vec<u32>,
+}
+
+/// All blocks of a vCPU.
+#[derive(Debug)]
+pub struct BlockCache {
+    arena: Vec<Op>,
+    blocks: Vec<Block>,
+    buckets: Box<[u32]>,
+    pages: HashMap<u64, CodePage>,
+    /// Bit per RAM page: in `pages`.
+    bitmap: Vec<u64>,
+}
+
+impl BlockCache {
+    /// An empty cache for `ram_pages` pages of RAM.
+    pub fn new(ram_pages: u64) -> Self {
+        Self {
+            arena: Vec::with_capacity(ARENA_OPS),
+            blocks: Vec::with_capacity(ARENA_OPS / 4),
+            buckets: vec![NONE; BUCKETS].into_boxed_slice(),
+            pages: HashMap::new(),
+            bitmap: vec![0; ram_pages.div_ceil(64) as usize],
+        }
+    }
+
+    /// Whether code has been decoded from RAM page `page`.
+    #[inline]
+    pub fn has_code(&self, page: u64) -> bool {
+        self.bitmap
+            .get((page / 64) as usize)
+            .is_some_and(|w| w >> (page % 64) & 1 != 0)
+    }
+
+    fn bucket(start: u64, code: CodeSize) -> usize {
+        let h = (start ^ (code as u64) << 61).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (h >> 48) as usize % BUCKETS
+    }
+
+    /// The valid block at RAM address `start` decoded as `code`.
+    #[inline]
+    pub fn find(&self, start: u64, code: CodeSize) -> Option<u32> {
+        let mut n = self.buckets[Self::bucket(start, code)];
+        while n != NONE {
+            let b = &self.blocks[n as usize];
+            if b.start == start && b.code == code && b.valid {
+                return Some(n);
+            }
+            n = b.next;
+        }
+        None
+    }
+
+    /// The block with number `n`.
+    #[inline(always)]
+    pub fn block(&self, n: u32) -> &Block {
+        &self.blocks[n as usize]
+    }
+
+    /// The ops of block `n`: first and one past the last. Valid until [`Self::reset`].
+    #[inline(always)]
+    pub fn ops(&self, n: u32) -> (*const Op, *const Op) {
+        let b = &self.blocks[n as usize];
+        // SAFETY: `insert` made `first..first + count` inside the arena, which never moves: it is not pushed to
+        // beyond the capacity it was made with.
+        unsafe {
+            let first = self.arena.as_ptr().add(b.first as usize);
+            (first, first.add(b.count as usize))
+        }
+    }
+
+    /// Whether there is no room for another block, so that [`Self::reset`] is due.
+    pub fn full(&self) -> bool {
+        self.arena.len() + MAX_OPS > ARENA_OPS || self.blocks.len() == self.blocks.capacity()
+    }
+
+    /// Adds a block and tells which pages had no code before, for the caller to announce. The caller has
+    /// announced code *before* it read the bytes; this keeps the books.
+    pub fn insert(
+        &mut self,
+        start: u64,
+        second_page: Option<u64>,
+        len: u32,
+        code: CodeSize,
+        ops: &[Op],
+    ) -> u32 {
+        assert!(!self.full() && !ops.is_empty() && ops.len() <= MAX_OPS);
+        let n = self.blocks.len() as u32;
+        let bucket = Self::bucket(start, code);
+        let first = self.arena.len() as u32;
+        self.arena.extend_from_slice(ops);
+        self.blocks.push(Block {
+            start,
+            second_page,
+            len,
+            first,
+            count: ops.len() as u32,
+            code,
+            valid: true,
+            next: self.buckets[bucket],
+        });
+        self.buckets[bucket] = n;
+        let offset = start % 4096;
+        let in_first = u64::from(len).min(4096 - offset);
+        self.cover(start / 4096, offset, in_first, n);
+        if let Some(second) = second_page {
+            self.cover(second, 0, u64::from(len) - in_first, n);
+        }
+        n
+    }
+
+    /// Marks a page as holding code, before its bytes are read for decoding. Answers whether it is new.
+    pub fn announce(&mut self, page: u64) -> bool {
+        let new = !self.has_code(page);
+        self.bitmap[(page / 64) as usize] |= 1 << (page % 64);
+        self.pages.entry(page).or_default();
+        new
+    }
+
+    fn cover(&mut self, page: u64, offset: u64, len: u64, n: u32) {
+        let p = self.pages.entry(page).or_default();
+        p.lines |= lines(offset, len);
+        p.blocks.push(n);
+    }
+
+    /// Drops the blocks that `[offset, offset + len)` of RAM page `page` touches. Answers whether there were any.
+    pub fn invalidate(&mut self, page: u64, offset: usize, len: usize) -> bool {
+        let Some(p) = self.pages.get_mut(&page) else {
+            return false;
+        };
+        let touched = lines(offset as u64, len as u64);
+        if p.lines & touched == 0 {
+            return false;
+        }
+        let (from, to) = (page * 4096 + offset as u64, page * 4096 + (offset + len) as u64);
+        let blocks = &mut self.blocks;
+        let mut any = false;
+        p.lines = 0;
+        p.blocks.retain(|&n| {
+            let b = &mut blocks[n as usize];
+            if !b.valid {
+                return false;
+            }
+            let in_first = u64::from(b.len).min(4096 - b.start % 4096);
+            let (start, end) = if b.start / 4096 == page {
+                (b.start, b.start + in_first)
+            } else {
+                (page * 4096, page * 4096 + u64::from(b.len) - in_first)
+            };
+            if start < to && from < end {
+                b.valid = false;
+                any = true;
+                return false;
+            }
+            p.lines |= lines(start % 4096, end - start);
+            true
+        });
+        any
+    }
+
+    /// Drops every block of RAM page `page` and forgets the page. Answers whether it was known.
+    pub fn invalidate_page(&mut self, page: u64) -> bool {
+        self.invalidate(page, 0, 4096);
+        self.bitmap[(page / 64) as usize] &= !(1 << (page % 64));
+        self.pages.remove(&page).is_some()
+    }
+
+    /// Forgets everything and tells which pages held code.
+    pub fn reset(&mut self) -> Vec<u64> {
+        self.arena.clear();
+        self.blocks.clear();
+        self.buckets.fill(NONE);
+        self.bitmap.fill(0);
+        let pages = (self.bitmap.len() * 64) as u64;
+        self.pages
+            .drain()
+            .map(|(page, _)| page)
+            .filter(|&page| page < pages)
+            .collect()
+    }
+}
+
+/// Bits of the 64-byte lines that `len` bytes at `offset` of a page touch.
+fn lines(offset: u64, len: u64) -> u64 {
+    if len == 0 {
+        return 0;
+    }
+    let (first, last) = (offset / 64, (offset + len - 1) / 64);
+    (u64::MAX << first) & (u64::MAX >> (63 - last.min(63)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_cover_exactly_what_is_touched() {
+        assert_eq!(lines(0, 1), 1);
+        assert_eq!(lines(63, 2), 3);
+        assert_eq!(lines(4095, 1), 1 << 63);
+        assert_eq!(lines(0, 4096), u64::MAX);
+        assert_eq!(lines(64, 0), 0);
+    }
+}

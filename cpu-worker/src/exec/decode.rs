@@ -1,0 +1,143 @@
+//! From bytes to ops: iced decodes, the instruction families choose handlers.
+
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction};
+
+use super::block::MAX_OPS;
+use super::{Exit, Flow, Handler, Op, Vcpu, Vector, flag};
+use crate::interp;
+use crate::mmu::MAX_INSTRUCTION;
+use crate::state::CodeSize;
+
+/// What a family sees of an instruction while it chooses the handler.
+#[derive(Debug)]
+pub struct Insn<'a> {
+    /// As iced decoded it.
+    pub i: &'a Instruction,
+    /// What it was decoded as.
+    pub code: CodeSize,
+    /// The op to finish; operands are already filled in.
+    pub op: &'a mut Op,
+}
+
+impl Insn<'_> {
+    /// Marks the op as the last of its block.
+    pub fn ends(&mut self) {
+        self.op.flags |= flag::ENDS;
+    }
+}
+
+/// #UD.
+fn undefined(cpu: &mut Vcpu, _: &Op) -> Flow {
+    cpu.ud()
+}
+
+/// #GP(0): an instruction of more than 15 bytes.
+fn too_long(cpu: &mut Vcpu, _: &Op) -> Flow {
+    cpu.gp0()
+}
+
+/// What decoding one instruction came to.
+enum Decoded {
+    Op(Op),
+    /// The bytes ended inside the instruction.
+    Short,
+}
+
+fn decode_one(bytes: &[u8], code: CodeSize) -> Decoded {
+    let mut decoder = Decoder::with_ip(code.bits(), bytes, 0, DecoderOptions::NONE);
+    let i = decoder.decode();
+    if i.code() == Code::INVALID {
+        if decoder.last_error() == DecoderError::NoMoreBytes && bytes.len() < MAX_INSTRUCTION {
+            return Decoded::Short;
+        }
+        let too_many =
+            decoder.last_error() == DecoderError::NoMoreBytes || decoder.position() > MAX_INSTRUCTION;
+        let handler: Handler = if too_many { too_long } else { undefined };
+        let mut op = Op::new(&i, code, handler);
+        op.flags |= flag::ENDS;
+        op.len = 0;
+        return Decoded::Op(op);
+    }
+    let mut op = Op::new(&i, code, undefined);
+    let mut insn = Insn {
+        i: &i,
+        code,
+        op: &mut op,
+    };
+    match interp::select(&mut insn) {
+        Some(handler) => op.handler = handler,
+        None => op.flags |= flag::ENDS,
+    }
+    Decoded::Op(op)
+}
+
+impl Vcpu {
+    /// Decodes a block at `linear`, at most `limit` ops, into `ops`. Gives the RAM address it starts at (`None`
+    /// when it lies in device memory), its length, and the RAM page of its tail when it crosses into one.
+    pub(super) fn decode_block(
+        &mut self,
+        linear: u64,
+        limit: usize,
+        ops: &mut Vec<Op>,
+    ) -> Result<(Option<u64>, u32, Option<u64>), Exit> {
+        let code = self.code_size;
+        let at = self.translate_code(linear)?;
+        if let Some(page) = at.1 {
+            self.announce_code(page);
+        }
+        let mut offset = 0u64;
+        let left = 4096 - (linear & 0xFFF);
+        let mut second = None;
+        while ops.len() < limit.min(MAX_OPS) && offset < left {
+            let mut bytes = self.fetch_page(linear + offset, (at.0 + offset, at.1));
+            let op = match decode_one(&bytes.bytes[..bytes.len], code) {
+                Decoded::Op(op) => op,
+                Decoded::Short if !ops.is_empty() => break,
+                Decoded::Short => {
+                    // The first instruction crosses the page: a block of its own.
+                    let next = self.wrap_linear(linear + left);
+                    let tail = self.translate_code(next)?;
+                    if let Some(page) = tail.1 {
+                        self.announce_code(page);
+                    }
+                    second = tail.1;
+                    let more = self.fetch_page(next, tail);
+                    let n = (MAX_INSTRUCTION - bytes.len).min(more.len);
+                    bytes.bytes[bytes.len..bytes.len + n].copy_from_slice(&more.bytes[..n]);
+                    match decode_one(&bytes.bytes, code) {
+                        Decoded::Op(op) => {
+                            ops.push(op);
+                            offset += u64::from(op.len);
+                        }
+                        Decoded::Short => return self.raise(Vector::Gp),
+                    }
+                    break;
+                }
+            };
+            // An instruction must lie inside CS whole; if not, it faults when its turn comes.
+            if code != CodeSize::Bits64 && op.len > 0 {
+                let end = self.rip() + offset + u64::from(op.len) - 1;
+                if end > u64::from(self.state.segs[crate::state::seg::CS].limit) {
+                    if ops.is_empty() {
+                        return self.gp0();
+                    }
+                    break;
+                }
+            }
+            ops.push(op);
+            offset += u64::from(op.len);
+            if op.has(flag::ENDS) {
+                break;
+            }
+        }
+        Ok((at.1.map(|_| at.0), offset.max(1) as u32, second))
+    }
+
+    /// Tells everybody that code is about to be read from RAM page `page`, before it is.
+    fn announce_code(&mut self, page: u64) {
+        if self.blocks.announce(page) {
+            self.tlb.write_protect(page);
+            self.bus.code_page(page, true);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The execution engine: predecoded blocks, their cache, and the loop that runs them.
+//!
+//! Shaped so that a translator can follow: blocks are found by physical address and code size, their ops are
+//! position-independent, all state a block touches is in [`Vcpu`], and whatever stops a block does so
+//! through one exit word, one reason word and one return value.
+
+mod block;
+mod decode;
+mod fault;
+mod int;
+mod op;
+mod registers;
+mod run;
+mod vcpu;
+
+pub use block::{Block, BlockCache};
+pub use decode::Insn;
+pub use fault::{Fault, Vector};
+pub use int::Int;
+pub use op::{Exit, Flow, Handler, Op, flag, op_segment};
+pub use run::RunExit;
+pub use vcpu::{ExitWord, Reason, Vcpu};

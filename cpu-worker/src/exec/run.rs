@@ -1,0 +1,284 @@
+//! The loop that executes blocks.
+#![allow(unsafe_code, reason = "ops are executed by raw pointer into the arena")]
+
+use super::vcpu::{JUMPS, Jump};
+use super::{Exit, Op, Reason, Vcpu};
+use crate::bus::Effects;
+use crate::state::{Activity, Flag, RIP, Shadow};
+
+/// Why [`Vcpu::run`] came back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RunExit {
+    /// Halted with nothing deliverable: sleep until the exit word is set.
+    Idle,
+    /// The bus wants the caller's attention: reset, power-off, pause.
+    Requested,
+    /// Triple fault: the processor is in shutdown.
+    Shutdown,
+    /// The instruction budget is used up.
+    Budget,
+}
+
+impl Vcpu {
+    /// Executes until something needs the caller. `budget` bounds the instructions (checked between blocks).
+    pub fn run(&mut self, budget: u64) -> RunExit {
+        let until = self.instructions.saturating_add(budget);
+        loop {
+            if self.exit_word.is_set() || !self.reasons.is_empty() || self.state.activity != Activity::Active
+            {
+                if let Some(exit) = self.service() {
+                    return exit;
+                }
+                continue;
+            }
+            if self.instructions >= until {
+                return RunExit::Budget;
+            }
+            match self.next_block() {
+                Ok((first, end)) => {
+                    self.execute(first, end);
+                }
+                Err(exit) => self.leave(exit, 0),
+            }
+        }
+    }
+
+    /// The ops to execute at CS:rIP.
+    #[inline(always)]
+    fn next_block(&mut self) -> Result<(*const Op, *const Op), Exit> {
+        let linear = self.fetch_linear()?;
+        let key = self.tlb.generation() << 8 | self.mode_key;
+        let slot = (linear ^ linear >> 12) as usize % JUMPS;
+        let j = &self.jumps[slot];
+        if j.linear == linear && j.key == key {
+            return Ok((j.first, j.end));
+        }
+        self.find_block(linear, slot)
+    }
+
+    #[inline(never)]
+    fn find_block(&mut self, linear: u64, slot: usize) -> Result<(*const Op, *const Op), Exit> {
+        let (start, page) = self.translate_code(linear)?;
+        if page.is_some()
+            && let Some(n) = self.blocks.find(start, self.code_size)
+        {
+            let b = *self.blocks.block(n);
+            // CS may be smaller than when the block was decoded, or its second page may be elsewhere now.
+            let fits = self.code_size == crate::state::CodeSize::Bits64
+                || self.rip() + u64::from(b.len) - 1
+                    <= u64::from(self.state.segs[crate::state::seg::CS].limit);
+            let whole = match b.second_page {
+                None => true,
+                Some(second) => {
+                    let next = self.wrap_linear((linear | 0xFFF) + 1);
+                    self.translate_code(next)?.1 == Some(second)
+                }
+            };
+            if fits && whole {
+                let (first, end) = self.blocks.ops(n);
+                if b.second_page.is_none() {
+                    let key = self.tlb.generation() << 8 | self.mode_key;
+                    self.jumps[slot] = Jump {
+                        linear,
+                        key,
+                        first,
+                        end,
+                    };
+                }
+                return Ok((first, end));
+            }
+        }
+        self.make_block(linear)
+    }
+
+    #[cold]
+    fn make_block(&mut self, linear: u64) -> Result<(*const Op, *const Op), Exit> {
+        if self.blocks.full() {
+            for page in self.blocks.reset() {
+                self.bus.code_page(page, false);
+            }
+            self.tlb.flush_all();
+        }
+        let mut ops = Vec::with_capacity(super::block::MAX_OPS);
+        let limit = self.single_limit(linear);
+        let (start, len, second) = self.decode_block(linear, limit, &mut ops)?;
+        // Blocks in device memory are not kept: they get an address no lookup finds.
+        let start = start.unwrap_or(u64::MAX << 12);
+        let n = self.blocks.insert(start, second, len, self.code_size, &ops);
+        Ok(self.blocks.ops(n))
+    }
+
+    /// Code in device memory may change under us at any time: one instruction at a time there.
+    fn single_limit(&mut self, linear: u64) -> usize {
+        match self.translate_code(linear) {
+            Ok((_, None)) => 1,
+            _ => super::block::MAX_OPS,
+        }
+    }
+
+    /// Executes ops until the block ends, and tells how if not by its last op.
+    #[inline(always)]
+    fn execute(&mut self, first: *const Op, end: *const Op) -> Option<Exit> {
+        self.end = end;
+        let mut at = first;
+        while at < self.end {
+            // SAFETY: `at` lies in `first..end`, ops of one block in the arena, which is only reset between
+            // blocks; handlers cannot reach the arena through `self` but by `BlockCache::insert` and `reset`,
+            // which only the run loop calls.
+            let op = unsafe { &*at };
+            self.state.regs[RIP] = self.state.regs[RIP].wrapping_add(u64::from(op.len));
+            if let Err(exit) = (op.handler)(self, op) {
+                // SAFETY: both pointers are into the same block.
+                self.instructions += unsafe { at.offset_from(first) } as u64;
+                self.leave(exit, op.len);
+                return Some(exit);
+            }
+            // SAFETY: one past an op of the block is inside it or its end.
+            at = unsafe { at.add(1) };
+        }
+        // SAFETY: as above.
+        self.instructions += unsafe { at.offset_from(first) } as u64;
+        None
+    }
+
+    /// Deals with an instruction of `len` bytes that did not simply complete.
+    #[cold]
+    fn leave(&mut self, exit: Exit, len: u8) {
+        match exit {
+            Exit::Fault => {
+                let rip = self.rip().wrapping_sub(u64::from(len));
+                self.set_rip(rip);
+                self.deliver_fault();
+            }
+            Exit::FaultHere => self.deliver_fault(),
+            Exit::EndBlock | Exit::Stop => self.instructions += 1,
+        }
+    }
+
+    /// Everything that is not straight execution. `None`: go on executing.
+    #[cold]
+    #[inline(never)]
+    fn service(&mut self) -> Option<RunExit> {
+        if self.exit_word.is_set() {
+            self.exit_word.clear();
+            let effects = self.bus.poll();
+            self.apply(effects);
+            while let Some(page) = self.bus.next_invalidation() {
+                self.invalidate_ram_page(page);
+            }
+            self.reasons |= Reason::INTERRUPT;
+        }
+        if self.reasons.contains(Reason::VIEW) {
+            self.reasons -= Reason::VIEW;
+            self.refresh_view();
+        }
+        if self.reasons.contains(Reason::STOP) {
+            self.reasons -= Reason::STOP;
+            return Some(RunExit::Requested);
+        }
+        if self.state.activity == Activity::Shutdown {
+            return Some(RunExit::Shutdown);
+        }
+        if self.reasons.contains(Reason::DEBUG_TRAP) && self.state.shadow != Shadow::MovSs {
+            self.reasons -= Reason::DEBUG_TRAP;
+            self.deliver_debug_trap();
+            return None;
+        }
+        if self.reasons.contains(Reason::SHADOW) {
+            self.reasons -= Reason::SHADOW;
+            if self.state.shadow != Shadow::None && self.state.activity == Activity::Active {
+                let shadow = self.state.shadow;
+                self.step();
+                if self.state.shadow == shadow && !self.reasons.contains(Reason::SHADOW) {
+                    self.state.shadow = Shadow::None;
+                }
+                self.reasons |= Reason::INTERRUPT;
+                return None;
+            }
+            self.state.shadow = Shadow::None;
+        }
+        if self.reasons.contains(Reason::INTERRUPT) {
+            self.reasons -= Reason::INTERRUPT;
+            if self.take_interrupt() {
+                return None;
+            }
+        }
+        if self.state.activity != Activity::Active {
+            return Some(RunExit::Idle);
+        }
+        if self.reasons.contains(Reason::STEP) {
+            self.step();
+        }
+        None
+    }
+
+    /// Delivers an NMI or a maskable interrupt if one may be taken now. Answers whether it did.
+    fn take_interrupt(&mut self) -> bool {
+        if self.state.activity == Activity::WaitForSipi {
+            return false;
+        }
+        if !self.state.nmi_blocked && self.state.shadow == Shadow::None && self.bus.take_nmi() {
+            self.state.activity = Activity::Active;
+            self.state.nmi_blocked = true;
+            self.deliver_interrupt(2);
+            self.reasons |= Reason::INTERRUPT;
+            return true;
+        }
+        if self.state.shadow == Shadow::None
+            && self.state.flags.get(Flag::If)
+            && self.bus.interrupt_pending()
+            && let Some(vector) = self.bus.acknowledge()
+        {
+            self.state.activity = Activity::Active;
+            self.deliver_interrupt(vector);
+            return true;
+        }
+        false
+    }
+
+    /// Executes one instruction, with the checks of single-step and breakpoints around it.
+    pub fn step(&mut self) {
+        let trap = self.state.flags.get(Flag::Tf);
+        self.debug_hits = 0;
+        match self.single_block() {
+            Ok((first, end)) => {
+                let exit = self.execute(first, end);
+                self.after_step(trap, exit);
+            }
+            Err(exit) => self.leave(exit, 0),
+        }
+    }
+
+    /// The first op at CS:rIP, alone; instruction breakpoints are checked here.
+    fn single_block(&mut self) -> Result<(*const Op, *const Op), Exit> {
+        self.check_instruction_breakpoint()?;
+        let (first, _) = self.next_block()?;
+        // SAFETY: a block has at least one op.
+        Ok((first, unsafe { first.add(1) }))
+    }
+
+    /// Drops decoded code of a RAM page that an outside writer changed.
+    pub fn invalidate_ram_page(&mut self, page: u64) {
+        if page < self.mem.ram_pages() && self.blocks.invalidate_page(page) {
+            self.tlb.flush_all();
+            self.bus.code_page(page, false);
+        }
+    }
+
+    /// Looks at the physical map and A20 again.
+    fn refresh_view(&mut self) {
+        self.state.a20_mask = if self.bus.a20() { u64::MAX } else { !(1 << 20) };
+        self.tlb.flush_all();
+    }
+
+    /// Requests an interrupt check before the next instruction: after IF was set, for instance.
+    pub fn check_interrupts_next(&mut self) {
+        self.reasons |= Reason::INTERRUPT;
+        self.end_block();
+    }
+
+    /// Reasons and effects for a caller that drives the vCPU from outside, such as a debugger.
+    pub fn poke(&mut self, effects: Effects) {
+        self.apply(effects);
+    }
+}

@@ -1,0 +1,25 @@
+//! Instruction families: each chooses handlers for its mnemonics and contains them.
+//!
+//! A family is a module with `select`, which looks at the decoded instruction, finishes the op and gives the
+//! handler, or `None` when the instruction is not its own. What no family knows raises #UD.
+//!
+//! Conventions: a handler checks, loads and raises before it changes anything; memory is stored before
+//! registers and flags change ([`Vcpu::modify`](crate::exec::Vcpu::modify) sees to that for read-modify-write); control transfers and
+//! whatever changes how the next instruction is found mark their op with
+//! [`Insn::ends`](crate::exec::Insn::ends).
+
+mod alu;
+mod control;
+mod mov;
+mod stack;
+mod width;
+
+use crate::exec::{Handler, Insn};
+pub(crate) use width::by_width;
+
+/// The handler for an instruction.
+pub(crate) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
+    const FAMILIES: [fn(&mut Insn<'_>) -> Option<Handler>; 4] =
+        [mov::select, alu::select, control::select, stack::select];
+    FAMILIES.iter().find_map(|family| family(insn))
+}

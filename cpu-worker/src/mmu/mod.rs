@@ -1,0 +1,14 @@
+//! From linear addresses to bytes: page walks, TLBs, the physical map.
+
+mod access;
+mod fetch;
+mod phys;
+mod tlb;
+mod walk;
+
+pub use access::Access;
+pub(crate) use access::canonical;
+pub use fetch::MAX_INSTRUCTION;
+pub use phys::{PageKind, PhysMemory};
+pub use tlb::{Tlb, TlbIndex};
+pub use walk::{Translation, pf};

@@ -1,0 +1,131 @@
+//! Guest physical memory as a vCPU sees it: RAM by host pointer, everything else through the bus.
+#![allow(unsafe_code, reason = "guest RAM is shared memory reached by raw pointer")]
+
+use quintet_protocol::addr::GuestPhys;
+use quintet_protocol::ram::GuestRam;
+use quintet_protocol::sync::{AtomicU32, AtomicU64, Ordering};
+
+use crate::exec::Int;
+
+/// What lies behind a guest physical page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageKind {
+    /// Read-write RAM; the RAM page's number, which differs from the physical one above 4 GiB.
+    Ram(u64),
+    /// RAM that is read while writes go nowhere (PAM read-only).
+    Rom(u64),
+    /// Writes go to RAM while reads come from the bus (PAM write-only).
+    WriteOnly(u64),
+    /// Device memory, or nothing: every access goes to the bus.
+    Device,
+}
+
+/// An integer without alignment, so that one volatile access is one `mov`.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Unaligned<T: Copy>(T);
+
+/// RAM by page number.
+#[derive(Clone, Debug)]
+pub struct PhysMemory {
+    ram: GuestRam,
+    base: *mut u8,
+    pages: u64,
+}
+
+// SAFETY: `base` points into the map that `ram` keeps alive; it is accessed volatile or atomically only.
+unsafe impl Send for PhysMemory {}
+
+impl PhysMemory {
+    /// Memory backed by `ram`.
+    pub fn new(ram: GuestRam) -> Self {
+        let base = ram.host_base();
+        let pages = ram.layout().total() / 4096;
+        Self { ram, base, pages }
+    }
+
+    /// The RAM behind it.
+    pub fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// Number of RAM pages.
+    pub fn ram_pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// What the RAM layout alone puts at physical page `page`.
+    pub fn layout_kind(&self, page: u64) -> PageKind {
+        match page
+            .checked_mul(4096)
+            .map(|a| self.ram.layout().translate(GuestPhys(a), 4096))
+        {
+            Some(Ok(offset)) => PageKind::Ram(offset.0 / 4096),
+            _ => PageKind::Device,
+        }
+    }
+
+    /// Host address of RAM page `page`. Panics when there is no such page.
+    #[inline]
+    pub fn page_ptr(&self, page: u64) -> *mut u8 {
+        assert!(page < self.pages, "RAM page {page} of {}", self.pages);
+        // SAFETY: the page lies inside RAM, all of which is mapped.
+        unsafe { self.base.add(page as usize * 4096) }
+    }
+
+    /// Atomically sets bits of a page-table entry that still equals `old`. `at` is a RAM offset, aligned.
+    /// Answers whether it did; if not, somebody else changed the entry and the walk starts over.
+    pub fn update_entry(&self, at: u64, old: u64, new: u64, wide: bool) -> bool {
+        assert!(at / 4096 < self.pages);
+        // SAFETY: inside RAM by the assertion, and aligned because page tables are aligned and entries are
+        // indexed by their size; atomics allow for the other processes that may write RAM.
+        unsafe {
+            let p = self.base.add(at as usize);
+            if wide {
+                let word = &*p.cast::<AtomicU64>();
+                word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            } else {
+                let word = &*p.cast::<AtomicU32>();
+                word.compare_exchange(old as u32, new as u32, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            }
+        }
+    }
+
+    /// Reads `T` at RAM offset `at`. Panics when it does not lie inside.
+    #[inline]
+    pub fn read<T: Int>(&self, at: u64) -> T {
+        assert!(at + T::BYTES <= self.pages * 4096);
+        // SAFETY: inside RAM by the assertion.
+        unsafe { load(self.base.add(at as usize)) }
+    }
+
+    /// Writes `T` at RAM offset `at`. Panics when it does not lie inside.
+    #[inline]
+    pub fn write<T: Int>(&self, at: u64, value: T) {
+        assert!(at + T::BYTES <= self.pages * 4096);
+        // SAFETY: inside RAM by the assertion.
+        unsafe { store(self.base.add(at as usize), value) }
+    }
+}
+
+/// One load of guest RAM, of any alignment.
+///
+/// # Safety
+/// `at` must point to `T::BYTES` mapped bytes.
+#[inline(always)]
+pub(super) unsafe fn load<T: Int>(at: *const u8) -> T {
+    // SAFETY: the caller's promise; the packed type needs no alignment.
+    unsafe { at.cast::<Unaligned<T>>().read_volatile().0 }
+}
+
+/// One store to guest RAM, of any alignment.
+///
+/// # Safety
+/// `at` must point to `T::BYTES` mapped, writable bytes.
+#[inline(always)]
+pub(super) unsafe fn store<T: Int>(at: *mut u8, value: T) {
+    // SAFETY: the caller's promise; the packed type needs no alignment.
+    unsafe { at.cast::<Unaligned<T>>().write_volatile(Unaligned(value)) }
+}

@@ -1,0 +1,259 @@
+//! Page walks (SDM vol. 3, chapter 4): 32-bit, PAE and 4-level paging.
+
+use quintet_protocol::addr::GuestPhys;
+
+use super::{Access, PageKind};
+use crate::exec::{Exit, Vcpu};
+use crate::state::{Cr0, Cr4, Efer};
+
+/// Bits of a page fault's error code (SDM vol. 3, 4.7).
+pub mod pf {
+    /// The page was present: a protection violation.
+    pub const PRESENT: u32 = 1;
+    /// The access was a write.
+    pub const WRITE: u32 = 2;
+    /// The access was a user-mode access.
+    pub const USER: u32 = 4;
+    /// A reserved bit was set in an entry.
+    pub const RESERVED: u32 = 8;
+    /// The access was an instruction fetch.
+    pub const FETCH: u32 = 16;
+}
+
+const P: u64 = 1;
+const RW: u64 = 1 << 1;
+const US: u64 = 1 << 2;
+const A: u64 = 1 << 5;
+const D: u64 = 1 << 6;
+const PS: u64 = 1 << 7;
+const G: u64 = 1 << 8;
+const NX: u64 = 1 << 63;
+/// Bits of a 64-bit entry that hold an address, MAXPHYADDR being 40.
+const ADDRESS: u64 = 0x00FF_FFFF_F000;
+/// Bits 40–51, which are reserved with that MAXPHYADDR.
+const BEYOND: u64 = 0x000F_FF00_0000_0000;
+/// Physical-address width reported by CPUID and enforced here, in bits.
+pub const MAXPHYADDR: u32 = 40;
+
+/// What a walk found.
+#[derive(Clone, Copy, Debug)]
+pub struct Translation {
+    /// Physical address of the first byte.
+    pub phys: u64,
+    /// Whether a write needs no further check: allowed, and the dirty bit is set.
+    pub write_ok: bool,
+    /// Whether reads are allowed to user mode.
+    pub user: bool,
+    /// Whether the page survives a change of CR3.
+    pub global: bool,
+    /// Whether it is part of a page larger than 4 KiB.
+    pub large: bool,
+}
+
+/// A level's entry, and where it lies, for the update of A and D.
+struct Entry {
+    at: u64,
+    value: u64,
+    wide: bool,
+}
+
+impl Vcpu {
+    /// Walks the page tables for `linear` and checks `access` by user or supervisor, setting accessed and dirty
+    /// bits as the processor does. Raises #PF.
+    pub(super) fn walk(
+        &mut self,
+        linear: u64,
+        access: Access,
+        user: bool,
+        ac: bool,
+    ) -> Result<Translation, Exit> {
+        if !self.state.cr0.contains(Cr0::PG) {
+            let phys = (linear & 0xFFFF_FFFF) & self.state.a20_mask;
+            return Ok(Translation {
+                phys,
+                write_ok: true,
+                user: true,
+                global: false,
+                large: false,
+            });
+        }
+        loop {
+            if let Some(done) = self.walk_once(linear, access, user, ac)? {
+                return Ok(done);
+            }
+        }
+    }
+
+    fn fault_code(&self, access: Access, user: bool, code: u32) -> u32 {
+        let fetch = self.state.efer.contains(Efer::NXE) && self.state.cr4.contains(Cr4::PAE)
+            || self.state.cr4.contains(Cr4::SMEP);
+        code | if access == Access::Write { pf::WRITE } else { 0 }
+            | if user { pf::USER } else { 0 }
+            | if access == Access::Fetch && fetch {
+                pf::FETCH
+            } else {
+                0
+            }
+    }
+
+    /// One attempt; `None` when somebody changed an entry under it.
+    fn walk_once(
+        &mut self,
+        linear: u64,
+        access: Access,
+        user: bool,
+        ac: bool,
+    ) -> Result<Option<Translation>, Exit> {
+        let s = &self.state;
+        let (pae, long, nxe) = (
+            s.cr4.contains(Cr4::PAE),
+            s.long_mode(),
+            s.efer.contains(Efer::NXE),
+        );
+        let reserved_64 = BEYOND | if nxe { 0 } else { NX };
+        let mut path: [Option<Entry>; 4] = [const { None }; 4];
+        let mut depth = 0;
+        let (mut writable, mut user_page, mut no_exec) = (true, true, false);
+        // Shift of the first table's index and the table's address.
+        let (mut shift, mut table) = if long {
+            (39, s.cr3 & ADDRESS)
+        } else if pae {
+            let pdpte = s.pdptes[(linear >> 30 & 3) as usize];
+            if pdpte & P == 0 {
+                let code = self.fault_code(access, user, 0);
+                return self.page_fault(linear, code);
+            }
+            (21, pdpte & ADDRESS)
+        } else {
+            (22, s.cr3 & 0xFFFF_F000)
+        };
+        let leaf = loop {
+            let entry = if pae {
+                self.read_entry(table + (linear >> shift & 0x1FF) * 8, true)
+            } else {
+                self.read_entry(table + (linear >> shift & 0x3FF) * 4, false)
+            };
+            let v = entry.value;
+            if v & P == 0 {
+                let code = self.fault_code(access, user, 0);
+                return self.page_fault(linear, code);
+            }
+            let large = match shift {
+                12 => false,
+                22 => v & PS != 0 && self.state.cr4.contains(Cr4::PSE),
+                21 => v & PS != 0,
+                30 => v & PS != 0 && self.huge_pages,
+                _ => false,
+            };
+            let reserved = if !pae {
+                // PSE-36: bits 13–20 hold address bits 32–39, bit 21 is reserved.
+                if large { v & (1 << 21) } else { 0 }
+            } else {
+                let mut r = v & reserved_64;
+                if large {
+                    // Between the PAT bit and the page's address everything must be zero.
+                    r |= v & ((1 << shift) - 1) & !0x1FFF;
+                } else if shift == 39 || shift == 30 {
+                    r |= v & PS;
+                }
+                if !long {
+                    // With PAE paging bits 52–62 are reserved too.
+                    r |= v & 0x7FF0_0000_0000_0000;
+                }
+                r
+            };
+            if reserved != 0 {
+                let code = self.fault_code(access, user, pf::PRESENT | pf::RESERVED);
+                return self.page_fault(linear, code);
+            }
+            writable &= v & RW != 0;
+            user_page &= v & US != 0;
+            no_exec |= pae && nxe && v & NX != 0;
+            path[depth] = Some(entry);
+            depth += 1;
+            if shift == 12 || large {
+                break v;
+            }
+            table = if pae { v & ADDRESS } else { v & 0xFFFF_F000 };
+            shift -= if pae { 9 } else { 10 };
+        };
+
+        let s = &self.state;
+        let wp = s.cr0.contains(Cr0::WP);
+        let denied = match access {
+            Access::Read if user => !user_page,
+            Access::Write if user => !user_page || !writable,
+            Access::Fetch if user => !user_page || no_exec,
+            Access::Fetch => no_exec || user_page && s.cr4.contains(Cr4::SMEP),
+            Access::Read => user_page && s.cr4.contains(Cr4::SMAP) && !ac,
+            Access::Write => user_page && s.cr4.contains(Cr4::SMAP) && !ac || !writable && wp,
+        };
+        if denied {
+            let code = self.fault_code(access, user, pf::PRESENT);
+            return self.page_fault(linear, code);
+        }
+
+        let dirty = leaf & D != 0;
+        for (n, entry) in path[..depth].iter().flatten().enumerate() {
+            let mut new = entry.value | A;
+            if n + 1 == depth && access == Access::Write {
+                new |= D;
+            }
+            if new != entry.value && entry.at != u64::MAX && !self.set_entry(entry, new) {
+                return Ok(None);
+            }
+        }
+        let mask = (1u64 << shift) - 1;
+        let frame = if pae {
+            leaf & ADDRESS & !mask
+        } else if shift == 22 {
+            leaf & 0xFFC0_0000 | (leaf >> 13 & 0xFF) << 32
+        } else {
+            leaf & 0xFFFF_F000
+        };
+        Ok(Some(Translation {
+            phys: (frame | linear & mask) & self.state.a20_mask,
+            write_ok: (dirty || access == Access::Write) && writable_for(user, writable, wp),
+            user: user_page,
+            global: leaf & G != 0 && self.state.cr4.contains(Cr4::PGE),
+            large: shift != 12,
+        }))
+    }
+
+    /// Reads a page-table entry. Outside RAM it reads as all ones, as an unclaimed bus does.
+    fn read_entry(&mut self, phys: u64, wide: bool) -> Entry {
+        let phys = phys & self.state.a20_mask;
+        match self.page_kind(phys / 4096) {
+            PageKind::Ram(page) | PageKind::Rom(page) => {
+                let at = page * 4096 + phys % 4096;
+                let value = if wide {
+                    self.mem.read::<u64>(at)
+                } else {
+                    u64::from(self.mem.read::<u32>(at))
+                };
+                Entry { at, value, wide }
+            }
+            _ => Entry {
+                at: u64::MAX,
+                value: self.bus.mmio_read(GuestPhys(phys), if wide { 8 } else { 4 }),
+                wide,
+            },
+        }
+    }
+
+    /// Writes A and D back unless the entry changed meanwhile; page tables may themselves be decoded code.
+    fn set_entry(&mut self, entry: &Entry, new: u64) -> bool {
+        if !self.mem.update_entry(entry.at, entry.value, new, entry.wide) {
+            return false;
+        }
+        let page = entry.at / 4096;
+        if self.blocks.has_code(page) {
+            self.code_written(page, (entry.at % 4096) as usize, if entry.wide { 8 } else { 4 });
+        }
+        true
+    }
+}
+
+fn writable_for(user: bool, writable: bool, wp: bool) -> bool {
+    writable || !user && !wp
+}
