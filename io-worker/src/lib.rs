@@ -1,1 +1,9 @@
 //! Library of the io-worker process of Quintet; `main.rs` is the thin process around it.
+//!
+//! Devices ([`serial`], …) sit on buses ([`bus`], [`pci`]) and reach guest memory through [`dma`]. Nothing
+//! here knows of rings or processes; what binds the devices to those is apart from them.
+
+pub mod bus;
+pub mod dma;
+pub mod pci;
+pub mod serial;

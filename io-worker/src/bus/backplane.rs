@@ -1,0 +1,77 @@
+//! What a device sees of the machine while it is called.
+
+use quintet_protocol::time::VmTime;
+
+use super::Interrupts;
+use crate::dma::Dma;
+
+/// An outgoing byte stream, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamOut(pub u8);
+
+/// An incoming byte stream, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamIn(pub u8);
+
+/// Byte streams to and from the outside. Both directions take effect with the next commit only: bytes put
+/// out before it become visible after it, bytes taken before it are given back to a successor otherwise.
+pub trait Streams {
+    /// How many bytes [`Self::put`] takes now. A stream that nobody connected takes any number.
+    fn room(&self, stream: StreamOut) -> usize;
+    /// Appends a byte. Call only with room; without, the byte is refused and `false` returned.
+    fn put(&mut self, stream: StreamOut, byte: u8) -> bool;
+    /// How many bytes wait. Zero for a stream that nobody connected.
+    fn waiting(&self, stream: StreamIn) -> usize;
+    /// Takes the oldest byte.
+    fn take(&mut self, stream: StreamIn) -> Option<u8>;
+}
+
+/// What a device asks of the machine as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MachineRequest {
+    /// Pull the reset line: the keyboard controller's pulse.
+    Reset,
+    /// End with this process status: isa-debug-exit.
+    Exit(u32),
+}
+
+/// Requests collected until the commit. The first one wins: after it the guest is not meant to run on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Requests {
+    first: Option<MachineRequest>,
+}
+
+impl Requests {
+    /// Asks.
+    pub fn ask(&mut self, request: MachineRequest) {
+        self.first.get_or_insert(request);
+    }
+
+    /// The request, if any; asked no more.
+    pub fn take(&mut self) -> Option<MachineRequest> {
+        self.first.take()
+    }
+}
+
+/// The machine around a device for the time of a call.
+pub struct Backplane<'a> {
+    /// VM time of the call.
+    pub now: VmTime,
+    /// Interrupt pins.
+    pub irq: &'a mut Interrupts,
+    /// Byte streams.
+    pub streams: &'a mut dyn Streams,
+    /// Guest memory.
+    pub dma: &'a mut Dma,
+    /// Requests to the machine.
+    pub requests: &'a mut Requests,
+}
+
+impl std::fmt::Debug for Backplane<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backplane")
+            .field("now", &self.now)
+            .field("irq", &self.irq)
+            .finish_non_exhaustive()
+    }
+}

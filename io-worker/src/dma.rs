@@ -1,0 +1,253 @@
+//! Guest memory as a bus master sees it.
+//!
+//! RAM where there is RAM; below 1 MiB what the host bridge's PAM registers let through; ones from anywhere
+//! else, and writes there touch nothing. Pages that were written and from which the vCPU may have decoded
+//! instructions are collected, to be announced before anything that tells the guest of the transfer's end.
+
+use quintet_protocol::addr::{GUEST_PAGE, GuestPhys};
+use quintet_protocol::ram::{GuestRam, HIGH_RAM_BASE};
+
+/// Where the vCPU has decoded instructions. Asked after data is written, and with a fence between.
+pub trait CodeMap: Send {
+    /// Whether the page that holds `addr` may have been decoded.
+    fn has_code(&self, addr: GuestPhys) -> bool;
+}
+
+/// PAM registers 59h–5Fh of the host bridge: what lies at C0000h–FFFFFh (82441FX datasheet, 3.2.18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Pam(pub [u8; 7]);
+
+/// First address that PAM registers govern.
+pub const PAM_START: u64 = 0xC_0000;
+/// First address past them.
+pub const PAM_END: u64 = 0x10_0000;
+/// Start of the VGA window, which bus masters do not reach RAM behind.
+pub const VGA_START: u64 = 0xA_0000;
+/// Size of the pieces into which C0000h–EFFFFh is divided; F0000h–FFFFFh is one of 64 KiB.
+pub const PAM_PIECE: u64 = 0x4000;
+
+impl Pam {
+    fn nibble(self, addr: u64) -> u8 {
+        if addr >= 0xF_0000 {
+            return self.0[0] >> 4;
+        }
+        let piece = (addr - PAM_START) / PAM_PIECE;
+        self.0[1 + piece as usize / 2] >> (4 * (piece % 2))
+    }
+
+    /// Whether reads of `addr`, which must lie in [C0000h, 100000h), go to RAM.
+    pub fn reads_ram(self, addr: u64) -> bool {
+        self.nibble(addr) & 1 != 0
+    }
+
+    /// Whether writes to `addr`, which must lie in [C0000h, 100000h), go to RAM.
+    pub fn writes_ram(self, addr: u64) -> bool {
+        self.nibble(addr) & 2 != 0
+    }
+}
+
+/// A bus master's access to guest memory.
+pub struct Dma {
+    ram: GuestRam,
+    pam: Pam,
+    code: Option<Box<dyn CodeMap>>,
+    hits: Vec<GuestPhys>,
+}
+
+impl std::fmt::Debug for Dma {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dma")
+            .field("ram", &self.ram)
+            .field("pam", &self.pam)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Read,
+    Write,
+}
+
+impl Dma {
+    /// Access to `ram` with nothing shadowed and no code to watch.
+    pub fn new(ram: GuestRam) -> Self {
+        Self {
+            ram,
+            pam: Pam::default(),
+            code: None,
+            hits: Vec::new(),
+        }
+    }
+
+    /// Sets who knows where code is.
+    pub fn watch_code(&mut self, code: Box<dyn CodeMap>) {
+        self.code = Some(code);
+    }
+
+    /// Follows the host bridge's registers.
+    pub fn set_pam(&mut self, pam: Pam) {
+        self.pam = pam;
+    }
+
+    /// The RAM itself, for what is not a bus master: loading a guest.
+    pub fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// How many bytes from `addr`, at most `len`, are of one kind, and whether that kind is RAM.
+    fn run(&self, addr: u64, len: u64, way: Way) -> (u64, bool) {
+        let low = self.ram.layout().low();
+        let high_end = HIGH_RAM_BASE + self.ram.layout().high();
+        let (end, is_ram) = match addr {
+            0..VGA_START => (VGA_START.min(low.max(addr + 1)), addr < low),
+            VGA_START..PAM_START => (PAM_START, false),
+            PAM_START..PAM_END => {
+                let open = match way {
+                    Way::Read => self.pam.reads_ram(addr),
+                    Way::Write => self.pam.writes_ram(addr),
+                };
+                ((addr / PAM_PIECE + 1) * PAM_PIECE, open && addr < low)
+            }
+            _ if addr < low => (low, true),
+            _ if addr < HIGH_RAM_BASE => (HIGH_RAM_BASE, false),
+            _ if addr < high_end => (high_end, true),
+            _ => (u64::MAX, false),
+        };
+        (len.min(end - addr).max(1), is_ram)
+    }
+
+    /// Reads `into.len()` bytes at `addr`; what is not RAM gives ones, and so does what passes 2^64.
+    pub fn read(&self, addr: GuestPhys, into: &mut [u8]) {
+        let mut done = 0;
+        while done < into.len() {
+            let rest = (into.len() - done) as u64;
+            let Some(at) = addr.checked_add(done as u64) else {
+                into[done..].fill(0xFF);
+                return;
+            };
+            let (n, is_ram) = self.run(at.0, rest, Way::Read);
+            let piece = &mut into[done..done + n as usize];
+            if !is_ram || self.ram.read(at, piece).is_err() {
+                piece.fill(0xFF);
+            }
+            done += n as usize;
+        }
+    }
+
+    /// Writes `from` at `addr`; what is not RAM takes nothing.
+    pub fn write(&mut self, addr: GuestPhys, from: &[u8]) {
+        let mut done = 0;
+        while done < from.len() {
+            let rest = (from.len() - done) as u64;
+            let Some(at) = addr.checked_add(done as u64) else {
+                return;
+            };
+            let (n, is_ram) = self.run(at.0, rest, Way::Write);
+            if is_ram && self.ram.write(at, &from[done..done + n as usize]).is_ok() {
+                self.note(at.0, n);
+            }
+            done += n as usize;
+        }
+    }
+
+    fn note(&mut self, addr: u64, len: u64) {
+        let Some(code) = &self.code else { return };
+        quintet_protocol::sync::fence(quintet_protocol::sync::Ordering::SeqCst);
+        let mut page = addr / GUEST_PAGE;
+        while page <= (addr + len - 1) / GUEST_PAGE {
+            let at = GuestPhys(page * GUEST_PAGE);
+            if code.has_code(at) && !self.hits.contains(&at) {
+                self.hits.push(at);
+            }
+            page += 1;
+        }
+    }
+
+    /// Pages with code that were written since the last call, by their first address, each once.
+    pub fn take_hits(&mut self) -> Vec<GuestPhys> {
+        std::mem::take(&mut self.hits)
+    }
+
+    /// Whether [`Self::take_hits`] would give any.
+    pub fn has_hits(&self) -> bool {
+        !self.hits.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quintet_protocol::ram::RamLayout;
+
+    use super::*;
+
+    fn dma(bytes: u64) -> Dma {
+        Dma::new(GuestRam::anonymous(RamLayout::new(bytes)).expect("anonymous RAM"))
+    }
+
+    #[test]
+    fn holes_read_as_ones_and_writes_there_touch_nothing() {
+        let mut d = dma(2 << 20);
+        d.write(GuestPhys((2 << 20) - 2), &[1, 2, 3, 4]);
+        let mut b = [0; 4];
+        d.read(GuestPhys((2 << 20) - 2), &mut b);
+        assert_eq!(b, [1, 2, 0xFF, 0xFF]);
+        d.write(GuestPhys(0x9_FFFF), &[5, 6]);
+        d.read(GuestPhys(0x9_FFFF), &mut b[..2]);
+        assert_eq!(b[..2], [5, 0xFF]);
+        assert_eq!(d.ram().read_array::<1>(GuestPhys(0xA_0000)), Ok([0]));
+        for at in [0xE000_0000, 0xFFFF_FFFE, 1 << 32, u64::MAX - 1] {
+            d.write(GuestPhys(at), &[9; 4]);
+            d.read(GuestPhys(at), &mut b);
+            assert_eq!(b, [0xFF; 4], "{at:#x}");
+        }
+        assert_eq!(d.ram().read_array::<2>(GuestPhys(0)), Ok([0, 0]));
+    }
+
+    #[test]
+    fn high_ram_is_reached_across_four_gib() {
+        let mut d = dma((3584 << 20) + (1 << 20));
+        d.write(GuestPhys((1 << 32) - 2), &[1, 2, 3, 4]);
+        let mut b = [0; 4];
+        d.read(GuestPhys((1 << 32) - 2), &mut b);
+        assert_eq!(b, [0xFF, 0xFF, 3, 4]);
+    }
+
+    #[test]
+    fn pam_decides_reads_and_writes_apart_and_per_piece() {
+        let mut d = dma(2 << 20);
+        let mut b = [0; 2];
+        // C4000–C7FFF: write only; F0000–FFFFF: read and write.
+        d.set_pam(Pam([0x30, 0x20, 0, 0, 0, 0, 0]));
+        d.write(GuestPhys(0xC_3FFF), &[1, 2]);
+        assert_eq!(d.ram().read_array::<2>(GuestPhys(0xC_3FFF)), Ok([0, 2]));
+        d.read(GuestPhys(0xC_3FFF), &mut b);
+        assert_eq!(b, [0xFF, 0xFF]);
+        d.write(GuestPhys(0xF_FFFF), &[7, 8]);
+        d.read(GuestPhys(0xF_FFFF), &mut b);
+        assert_eq!(b, [7, 8]);
+        // E8000–EBFFF read only, EC000–EFFFF closed.
+        d.set_pam(Pam([0, 0, 0, 0, 0, 0, 0x01]));
+        d.read(GuestPhys(0xE_BFFF), &mut b);
+        assert_eq!(b, [0, 0xFF]);
+    }
+
+    struct Page5;
+    impl CodeMap for Page5 {
+        fn has_code(&self, addr: GuestPhys) -> bool {
+            addr.0 >> 12 == 5
+        }
+    }
+
+    #[test]
+    fn pages_with_code_are_collected_once() {
+        let mut d = dma(2 << 20);
+        d.watch_code(Box::new(Page5));
+        d.write(GuestPhys(0x4FFF), &[0; 1]);
+        assert!(!d.has_hits());
+        d.write(GuestPhys(0x4FFF), &[0; 0x1002]);
+        d.write(GuestPhys(0x5800), &[0]);
+        assert_eq!(d.take_hits(), [GuestPhys(0x5000)]);
+        assert!(!d.has_hits());
+    }
+}
