@@ -11,6 +11,7 @@
 pub mod addr;
 pub mod font;
 pub mod handshake;
+pub mod input;
 pub mod payload;
 pub mod probe;
 pub mod ram;
