@@ -6,6 +6,7 @@ pub mod bus;
 pub mod cpuid;
 pub mod except;
 pub mod exec;
+pub mod fp;
 pub mod interp;
 pub mod mmu;
 pub mod state;
