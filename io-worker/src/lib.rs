@@ -7,3 +7,4 @@ pub mod bus;
 pub mod dma;
 pub mod pci;
 pub mod serial;
+pub mod testdev;

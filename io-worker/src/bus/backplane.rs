@@ -13,7 +13,21 @@ pub struct StreamOut(pub u8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamIn(pub u8);
 
-/// Byte streams to and from the outside. Both directions take effect with the next commit only: bytes put
+/// A key of the host's keyboard as the guest should see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyEvent {
+    /// A key by its usage on the HID keyboard page (07h).
+    Key {
+        /// Usage, 04h–E7h.
+        usage: u8,
+        /// Pressed, or released.
+        down: bool,
+    },
+    /// Whoever held keys is gone: all are released.
+    ReleaseAll,
+}
+
+/// Byte streams to and from the outside, and its keyboard. Both directions take effect with the next commit only: bytes put
 /// out before it become visible after it, bytes taken before it are given back to a successor otherwise.
 pub trait Streams {
     /// How many bytes [`Self::put`] takes now. A stream that nobody connected takes any number.
@@ -24,6 +38,8 @@ pub trait Streams {
     fn waiting(&self, stream: StreamIn) -> usize;
     /// Takes the oldest byte.
     fn take(&mut self, stream: StreamIn) -> Option<u8>;
+    /// Takes the oldest key event.
+    fn take_key(&mut self) -> Option<KeyEvent>;
 }
 
 /// What a device asks of the machine as a whole.

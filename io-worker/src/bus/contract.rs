@@ -8,7 +8,8 @@ use quintet_protocol::ram::{GuestRam, RamLayout};
 use quintet_protocol::time::VmTime;
 
 use super::{
-    Access, Backplane, Device, Interrupts, MachineRequest, Requests, Size, StreamIn, StreamOut, Streams, Wire,
+    Access, Backplane, Device, Interrupts, KeyEvent, MachineRequest, Requests, Size, StreamIn, StreamOut,
+    Streams, Wire,
 };
 use crate::dma::Dma;
 
@@ -17,6 +18,7 @@ use crate::dma::Dma;
 pub(crate) struct TestStreams {
     pub(crate) out: [Vec<u8>; 8],
     pub(crate) incoming: [VecDeque<u8>; 8],
+    pub(crate) keys: VecDeque<KeyEvent>,
     pub(crate) room: usize,
 }
 
@@ -36,6 +38,9 @@ impl Streams for TestStreams {
     }
     fn take(&mut self, stream: StreamIn) -> Option<u8> {
         self.incoming[usize::from(stream.0)].pop_front()
+    }
+    fn take_key(&mut self) -> Option<KeyEvent> {
+        self.keys.pop_front()
     }
 }
 
@@ -58,6 +63,7 @@ impl Bench {
             streams: TestStreams {
                 out: Default::default(),
                 incoming: Default::default(),
+                keys: VecDeque::new(),
                 room: usize::MAX,
             },
             dma: Dma::new(ram),
@@ -139,6 +145,7 @@ pub(crate) enum Op {
         stream: u8,
         bytes: Vec<u8>,
     },
+    Key(KeyEvent),
     Pass(u64),
     Reset,
 }
@@ -159,6 +166,7 @@ pub(crate) fn any_op(regions: Vec<u64>) -> impl Strategy<Value = Op> {
         4 => place.clone().prop_map(|(region, offset, size)| Op::Read { region, offset, size }),
         6 => (place, value).prop_map(|((region, offset, size), value)| Op::Write { region, offset, size, value }),
         1 => (0_u8..8, proptest::collection::vec(any::<u8>(), 0..20)).prop_map(|(stream, bytes)| Op::Input { stream, bytes }),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(usage, down)| Op::Key(KeyEvent::Key { usage, down })),
         1 => (0_u64..2_000_000).prop_map(Op::Pass),
         1 => Just(Op::Reset),
     ]
@@ -183,6 +191,7 @@ pub(crate) fn apply(bench: &mut Bench, dev: &mut dyn Device, regions: &[u64], op
             value,
         } => bench.write(dev, *region, *offset, *size, *value),
         Op::Input { stream, bytes } => bench.streams.incoming[usize::from(*stream)].extend(bytes),
+        Op::Key(event) => bench.streams.keys.push_back(*event),
         Op::Pass(nanos) => bench.pass(dev, *nanos),
         Op::Reset => dev.reset(&mut bench.backplane()),
     }

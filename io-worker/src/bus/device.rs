@@ -152,6 +152,11 @@ pub trait Device: Send {
     /// Repeated by a successor unless the publication is known to have happened, so it must be idempotent.
     fn completed(&mut self, _bp: &mut Backplane<'_>) {}
 
+    /// The A20 gate as this device drives it; `None` for a device that does not.
+    fn a20(&self) -> Option<bool> {
+        None
+    }
+
     /// Version of what [`Self::save`] writes.
     fn state_version(&self) -> u16 {
         1
