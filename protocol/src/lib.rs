@@ -9,15 +9,22 @@
 //! that the writer lies.
 
 pub mod addr;
+pub mod clock;
+pub mod doorbell;
 pub mod font;
 pub mod handshake;
 pub mod input;
 pub mod payload;
 pub mod probe;
 pub mod ram;
+pub mod reply;
+pub mod ring;
 pub mod scanout;
+pub mod seqlock;
 pub mod shm;
 pub mod status;
+pub mod stream;
 pub mod sync;
 pub mod time;
 pub mod vram;
+pub mod words;

@@ -46,6 +46,31 @@ impl Sub<u64> for VmTime {
     }
 }
 
+/// A point on the host's monotonic clock, in nanoseconds. The same in every process; for deadlines and
+/// for [`crate::clock`], never for what a guest sees.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+#[repr(transparent)]
+pub struct HostTime(pub u64);
+
+impl HostTime {
+    /// Now. The kernel's vDSO answers it without a system call.
+    #[inline]
+    pub fn now() -> Self {
+        let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Self(t.tv_sec as u64 * NANOS_PER_SEC + t.tv_nsec as u64)
+    }
+
+    /// The point `nanos` nanoseconds from now.
+    pub fn after(nanos: u64) -> Self {
+        Self(Self::now().0.saturating_add(nanos))
+    }
+
+    /// Nanoseconds from `earlier` to `self`, zero when `earlier` is later.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

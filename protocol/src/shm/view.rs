@@ -179,6 +179,12 @@ impl ViewMut {
         self.0.word32(offset).fetch_or(bits, order)
     }
 
+    /// Clears all but `bits` of the 32-bit word at `offset` and returns what it held.
+    #[inline]
+    pub fn fetch_and_u32(&self, offset: usize, bits: u32, order: Ordering) -> u32 {
+        self.0.word32(offset).fetch_and(bits, order)
+    }
+
     /// Adds to the 32-bit word at `offset`, wrapping, and returns what it held.
     #[inline]
     pub fn fetch_add_u32(&self, offset: usize, n: u32, order: Ordering) -> u32 {

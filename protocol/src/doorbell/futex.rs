@@ -1,0 +1,21 @@
+//! The two futex calls, on words of shared maps: without `FUTEX_PRIVATE_FLAG`, always with a timeout.
+
+use rustix::thread::futex::{self, Flags};
+
+use crate::shm::View;
+use crate::time::NANOS_PER_SEC;
+
+/// Sleeps at most `nanos` nanoseconds while the word at `offset` holds `expected`. Every return (woken, changed,
+/// interrupted, timed out, refused) means the same: look again.
+pub(super) fn wait(view: &View, offset: usize, expected: u32, nanos: u64) {
+    let timeout = futex::Timespec {
+        tv_sec: (nanos / NANOS_PER_SEC) as i64,
+        tv_nsec: (nanos % NANOS_PER_SEC) as _,
+    };
+    let _ = futex::wait(view.futex_word(offset), Flags::empty(), expected, Some(&timeout));
+}
+
+/// Wakes every sleeper on the word at `offset`; there is one, unless a hostile peer sleeps there too.
+pub(super) fn wake(view: &View, offset: usize) {
+    let _ = futex::wake(view.futex_word(offset), Flags::empty(), i32::MAX as u32);
+}
