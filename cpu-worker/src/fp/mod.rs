@@ -15,5 +15,7 @@ pub mod f80;
 #[cfg(target_arch = "x86_64")]
 pub mod sse;
 pub mod x87;
+mod xmm;
 
 pub use f80::F80;
+pub use xmm::Xmm;

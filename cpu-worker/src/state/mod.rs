@@ -10,7 +10,7 @@ mod segment;
 
 pub use control::{Cr0, Cr4, Efer};
 pub use flags::{Flag, Flags};
-pub use fpu::{F80, FpuState};
+pub use fpu::{F80, FpuState, Xmm};
 pub use segment::{Attr, DescriptorTable, Segment, SegmentBounds};
 
 /// Index into [`CpuState::regs`] of the instruction pointer.
@@ -144,7 +144,7 @@ pub struct CpuState {
     /// x87 state.
     pub fpu: FpuState,
     /// XMM0–XMM15.
-    pub xmm: [u128; 16],
+    pub xmm: [Xmm; 16],
     /// SSE control and status.
     pub mxcsr: u32,
     /// Current privilege level, 0–3; 3 in V86 mode, 0 in real mode.
@@ -214,8 +214,8 @@ impl CpuState {
                 mcg_ctl: u64::MAX,
                 ..Msrs::default()
             },
-            fpu: FpuState::reset(),
-            xmm: [0; 16],
+            fpu: FpuState::power_up(),
+            xmm: [Xmm::ZERO; 16],
             mxcsr: 0x1F80,
             cpl: 0,
             activity: Activity::Active,
