@@ -5,6 +5,7 @@
 
 pub mod bus;
 pub mod dma;
+pub mod firmware;
 pub mod pci;
 pub mod serial;
 pub mod testdev;

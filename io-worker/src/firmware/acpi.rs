@@ -1,0 +1,210 @@
+//! The static ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, MADT and HPET (ACPI 6.4 §5.2); the DSDT is in
+//! [`super::dsdt`].
+//!
+//! Headers, FADT and AML come from the `acpi_tables` crate. It has neither an RSDT nor the 32-bit address in
+//! the RSDP, which older systems need, nor the MADT's overrides; those are written out here.
+
+use acpi_tables::Aml;
+use acpi_tables::facs::FACS;
+use acpi_tables::fadt::{FADTBuilder, Flags, PmProfile};
+use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use acpi_tables::sdt::Sdt;
+use quintet_protocol::addr::GuestPhys;
+use quintet_protocol::ram::GuestRam;
+
+use super::e820;
+use super::payload::LoadError;
+use super::pci_setup::{PIRQ_IRQS, PM_BASE, SCI};
+
+/// Where the RSDP lies: in the BIOS segment, on a paragraph.
+pub const RSDP: u64 = 0xF_0000;
+/// OEM ID of every table.
+pub const OEM_ID: [u8; 6] = *b"QUINTT";
+/// OEM table ID of every table.
+pub const OEM_TABLE_ID: [u8; 8] = *b"QUINTET ";
+/// OEM revision of every table.
+pub const OEM_REVISION: u32 = 1;
+/// Command port of system management, to which the ACPI enable value is written.
+pub const SMI_CMD: u16 = 0xB2;
+/// Value that turns ACPI mode on.
+pub const ACPI_ENABLE: u8 = 0xF1;
+/// Value that turns ACPI mode off.
+pub const ACPI_DISABLE: u8 = 0xF0;
+/// Low half of the HPET's capabilities: revision 1, three 64-bit comparators, legacy replacement, Intel.
+pub const HPET_ID: u32 = 0x8086_A201;
+/// Reset control register, and the value that resets through it.
+pub const RESET: (u16, u8) = (0xCF9, 0x06);
+/// CMOS register of the century.
+const CENTURY: u8 = 0x32;
+/// PIIX4 general purpose events: two bytes of status and two of enables behind the PM timer (GPSTS).
+pub const GPE0: u16 = PM_BASE + 0x0C;
+
+/// What of the machine the tables tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Processors, numbered from local APIC ID 0.
+    pub cpus: u8,
+    /// I/O ports of the serial ports, zero for none.
+    pub com: [u16; 4],
+    /// Whether there is a PS/2 controller.
+    pub ps2: bool,
+    /// Whether there is a fw_cfg device at 510h.
+    pub fw_cfg: bool,
+}
+
+/// Bytes of anything that the crate renders.
+pub(super) fn bytes(aml: &dyn Aml) -> Vec<u8> {
+    let mut out = Vec::new();
+    aml.to_aml_bytes(&mut out);
+    out
+}
+
+pub(super) fn table(signature: [u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
+    let mut sdt = Sdt::new(signature, 36, revision, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    sdt.append_slice(body);
+    sdt.as_slice().to_vec()
+}
+
+/// Writes all tables.
+///
+/// # Errors
+/// [`LoadError::Ram`] when there is no RAM where the memory map says they lie.
+pub fn write(ram: &GuestRam, machine: Machine) -> Result<(), LoadError> {
+    let area = e820::acpi_tables(ram.layout());
+    let facs_at = e820::acpi_nvs(ram.layout()).start;
+    ram.write(GuestPhys(facs_at), &bytes(&FACS::new()))?;
+
+    let mut next = area.start;
+    let mut place = |table: &[u8]| -> Result<u64, LoadError> {
+        let at = next;
+        if table.len() as u64 > area.end - at {
+            return Err(LoadError::NoRoom {
+                what: "The ACPI tables",
+                len: table.len() as u64,
+                ram_mib: 0,
+            });
+        }
+        ram.write(GuestPhys(at), table)?;
+        next = (at + table.len() as u64).next_multiple_of(64);
+        Ok(at)
+    };
+    let dsdt = place(&super::dsdt::dsdt(machine))?;
+    let listed = [
+        place(&fadt(dsdt as u32, facs_at as u32))?,
+        place(&madt(machine.cpus))?,
+        place(&hpet())?,
+    ];
+    let narrow: Vec<u8> = listed.iter().flat_map(|at| (*at as u32).to_le_bytes()).collect();
+    let wide: Vec<u8> = listed.iter().flat_map(|at| at.to_le_bytes()).collect();
+    let rsdt = place(&table(*b"RSDT", 1, &narrow))?;
+    let xsdt = place(&table(*b"XSDT", 1, &wide))?;
+    Ok(ram.write(GuestPhys(RSDP), &rsdp(rsdt as u32, xsdt))?)
+}
+
+fn sum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0_u8, |a, &b| a.wrapping_add(b)).wrapping_neg()
+}
+
+/// Root system description pointer, revision 2 (§5.2.5.3).
+fn rsdp(rsdt: u32, xsdt: u64) -> [u8; 36] {
+    let mut p = [0; 36];
+    p[..8].copy_from_slice(b"RSD PTR ");
+    p[9..15].copy_from_slice(&OEM_ID);
+    p[15] = 2;
+    p[16..20].copy_from_slice(&rsdt.to_le_bytes());
+    p[20] = 36;
+    p[24..32].copy_from_slice(&xsdt.to_le_bytes());
+    p[8] = sum(&p[..20]);
+    p[32] = sum(&p);
+    p
+}
+
+/// Fixed ACPI description table (§5.2.9) of the PIIX4.
+fn fadt(dsdt: u32, facs: u32) -> Vec<u8> {
+    let port = |bits: u8, port: u16| {
+        let size = match bits {
+            8 => AccessSize::ByteAccess,
+            16 => AccessSize::WordAccess,
+            _ => AccessSize::DwordAccess,
+        };
+        GAS::new(AddressSpace::SystemIo, bits, 0, size, u64::from(port))
+    };
+    let mut f = FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)
+        .firmware_ctrl_32(facs)
+        .dsdt_32(dsdt)
+        .gpe_info(u32::from(GPE0), 0, 4, 0, 0)
+        .preferred_pm_profile(PmProfile::Desktop)
+        // A fixed power button; no sleep button; C1 works; RTC wakes are not in the fixed space.
+        .flag(Flags::Wbinvd)
+        .flag(Flags::ProcC1)
+        .flag(Flags::SlpButton)
+        .flag(Flags::FixRtc)
+        .flag(Flags::ResetRegSup);
+    f.fadt_minor_version = 3;
+    f.sci_int = u16::from(SCI).into();
+    f.smi_cmd = u32::from(SMI_CMD).into();
+    f.acpi_enable = ACPI_ENABLE;
+    f.acpi_disable = ACPI_DISABLE;
+    f.pm1a_evt_blk = u32::from(PM_BASE).into();
+    f.pm1a_cnt_blk = u32::from(PM_BASE + 4).into();
+    f.pm_tmr_blk = u32::from(PM_BASE + 8).into();
+    (f.pm1_evt_len, f.pm1_cnt_len, f.pm_tmr_len) = (4, 2, 4);
+    f.x_pm1a_evt_blk = port(32, PM_BASE);
+    f.x_pm1a_cnt_blk = port(16, PM_BASE + 4);
+    f.x_pm_tmr_blk = port(32, PM_BASE + 8);
+    f.x_gpe0_blk = port(32, GPE0);
+    f.p_lvl2_lat = 0xFFFF.into(); // no C2, no C3
+    f.p_lvl3_lat = 0xFFFF.into();
+    f.century = CENTURY;
+    f.iapc_boot_arch = 0b11.into(); // legacy devices, 8042
+    f.reset_reg = port(8, RESET.0);
+    f.reset_value = RESET.1;
+    f.x_dsdt = u64::from(dsdt).into();
+    f.x_firmware_ctrl = 0.into();
+    bytes(&f.finalize())
+}
+
+/// Multiple APIC description table (§5.2.12).
+fn madt(cpus: u8) -> Vec<u8> {
+    const PCAT_COMPAT: u32 = 1;
+    /// Active high, level-triggered: what the PIIX3 drives.
+    const LEVEL: u16 = 0x000D;
+    let mut m = Vec::new();
+    m.extend((e820::LOCAL_APIC as u32).to_le_bytes());
+    m.extend(PCAT_COMPAT.to_le_bytes());
+    for id in 0..cpus {
+        m.extend([0, 8, id, id, 1, 0, 0, 0]);
+    }
+    m.extend([1, 12, 0, 0]);
+    m.extend((e820::IO_APIC as u32).to_le_bytes());
+    m.extend([0; 4]);
+    let mut levels = PIRQ_IRQS.to_vec();
+    levels.extend([5, SCI]);
+    levels.sort_unstable();
+    levels.dedup();
+    let overrides = [(0_u8, 2_u8, 0_u16)]
+        .into_iter()
+        .chain(levels.into_iter().map(|irq| (irq, irq, LEVEL)));
+    for (irq, gsi, flags) in overrides {
+        let f = flags.to_le_bytes();
+        m.extend([2, 10, 0, irq, gsi, 0, 0, 0, f[0], f[1]]);
+    }
+    m.extend([4, 6, 0xFF, 0, 0, 1]); // NMI on LINT1 of every processor
+    table(*b"APIC", 3, &m)
+}
+
+/// IA-PC HPET table (HPET specification 1.0a §3.2.4).
+fn hpet() -> Vec<u8> {
+    let mut h = Vec::new();
+    h.extend(HPET_ID.to_le_bytes());
+    h.extend([0, 64, 0, 0]); // memory, 64 bits
+    h.extend(e820::HPET.to_le_bytes());
+    h.push(0); // number
+    h.extend(100_u16.to_le_bytes()); // shortest periodic tick in counts
+    h.push(0);
+    table(*b"HPET", 1, &h)
+}
+
+#[cfg(test)]
+#[path = "acpi_tests.rs"]
+mod tests;
