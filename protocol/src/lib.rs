@@ -14,6 +14,7 @@ pub mod doorbell;
 pub mod font;
 pub mod handshake;
 pub mod input;
+pub mod lifecycle;
 pub mod payload;
 pub mod probe;
 pub mod ram;
