@@ -10,6 +10,7 @@
 
 pub mod addr;
 pub mod clock;
+pub mod control;
 pub mod doorbell;
 pub mod font;
 pub mod handshake;

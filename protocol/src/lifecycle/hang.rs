@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_beating_worker_is_well_however_busy() {
         let v = run(100, |i, s| {
-            (s.beat, s.cpu) = (i as u32, Duration::from_millis(i * STEP))
+            (s.beat, s.cpu) = (i as u32, Duration::from_millis(i * STEP));
         });
         assert!(v.iter().all(|v| *v == HangVerdict::Well));
     }
