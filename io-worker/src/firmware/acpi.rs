@@ -36,8 +36,9 @@ pub const HPET_ID: u32 = 0x8086_A201;
 pub const RESET: (u16, u8) = (0xCF9, 0x06);
 /// CMOS register of the century.
 const CENTURY: u8 = 0x32;
-/// PIIX4 general purpose events: two bytes of status and two of enables behind the PM timer (GPSTS).
-pub const GPE0: u16 = PM_BASE + 0x0C;
+/// General purpose events 0: two bytes of status, two of enables. Where QEMU's pc machine has them, and not
+/// behind the PM timer as on a PIIX4, whose events are others.
+pub const GPE0: u16 = 0xAFE0;
 
 /// What of the machine the tables tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

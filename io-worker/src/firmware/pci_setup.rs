@@ -4,6 +4,8 @@
 //! Bus 0 only: the i440FX machine has no bridge to another.
 
 use super::LoadError;
+use crate::bus::Size;
+use crate::pci::{PciBus, bdf};
 
 /// First I/O port given to BARs.
 pub const IO_START: u64 = 0xC000;
@@ -29,9 +31,21 @@ pub trait PciConfig {
     fn write(&mut self, device: u8, function: u8, register: u8, width: u8, value: u32);
 }
 
+impl PciConfig for PciBus {
+    fn read(&mut self, device: u8, function: u8, register: u8, width: u8) -> u32 {
+        Size::new(width).map_or(u32::MAX, |size| self.peek(bdf(device, function), register, size))
+    }
+
+    fn write(&mut self, device: u8, function: u8, register: u8, width: u8, value: u32) {
+        if let Some(size) = Size::new(width) {
+            self.poke(bdf(device, function), register, size, value);
+        }
+    }
+}
+
 /// PIRQ (0 for A) that a slot's pin (0 for INTA#) is wired to on this board.
 pub fn pirq_of(slot: u8, pin: u8) -> usize {
-    usize::from(slot.wrapping_add(3).wrapping_add(pin) & 3)
+    usize::from(crate::pci::pirq_of(slot, pin + 1))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -305,6 +319,26 @@ mod tests {
         set_up(&mut b).expect("fits");
         assert_eq!(b.read(1, 3, 0x40, 4), 0x601);
         assert_eq!(b.read(1, 3, 0x80, 1), 1);
+    }
+
+    #[test]
+    fn the_pc_machine_is_decoded_routed_and_its_bios_read_only() {
+        use crate::pci::{PIIX_PM_SLOT, i440fx, piix3_isa, piix4_pm, stdvga};
+        let mut pci = PciBus::new();
+        pci.add(bdf(0, 0), i440fx());
+        pci.add(bdf(1, 0), piix3_isa());
+        pci.add(PIIX_PM_SLOT, piix4_pm());
+        pci.add(bdf(2, 0), stdvga(16 << 20));
+        set_up(&mut pci).expect("fits");
+        assert_eq!(pci.peek(bdf(2, 0), 0x10, Size::DWORD) & !0xF, 0xE000_0000);
+        assert_eq!(pci.peek(bdf(1, 0), 0x60, Size::DWORD), 0x0B0B_0A0A);
+        assert_eq!(pci.peek(bdf(0, 0), 0x59, Size::BYTE), 0x10);
+        assert_eq!(pci.peek(PIIX_PM_SLOT, 0x40, Size::DWORD), 0x601);
+        assert!(
+            pci.windows().iter().any(|w| w.start == 0x600),
+            "{:?}",
+            pci.windows()
+        );
     }
 
     #[test]
