@@ -151,6 +151,21 @@ impl Dma {
         }
     }
 
+    /// Writes `len` bytes of zero at `addr`; what is not RAM takes nothing and costs nothing.
+    pub fn zero(&mut self, addr: GuestPhys, len: u64) {
+        let zeros = [0; 4096];
+        let mut done = 0;
+        while done < len {
+            let Some(at) = addr.checked_add(done) else { return };
+            let (mut n, is_ram) = self.run(at.0, len - done, Way::Write);
+            if is_ram {
+                n = n.min(zeros.len() as u64);
+                self.write(at, &zeros[..n as usize]);
+            }
+            done += n;
+        }
+    }
+
     fn note(&mut self, addr: u64, len: u64) {
         let Some(code) = &self.code else { return };
         quintet_protocol::sync::fence(quintet_protocol::sync::Ordering::SeqCst);

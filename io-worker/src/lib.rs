@@ -6,6 +6,8 @@
 pub mod bus;
 pub mod dma;
 pub mod firmware;
+pub mod fw_cfg;
+pub mod input;
 pub mod pci;
 pub mod serial;
 pub mod testdev;

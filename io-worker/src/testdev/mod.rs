@@ -10,4 +10,4 @@ mod tests;
 pub use debugcon::Debugcon;
 pub use exit::DebugExit;
 pub use irq_source::{IrqSource, SOURCE_PORT};
-pub use pc_testdev::PcTestdev;
+pub use pc_testdev::{IRQ_PORT, MEMORY, PcTestdev, SCRATCH_PORT};

@@ -1,0 +1,339 @@
+//! The keyboard controller (IBM PS/2 Technical Reference, keyboard and auxiliary device controller).
+//!
+//! Ports 60h (region 0) and 64h (region 1). The interrupt lines follow the output buffer, so that each byte
+//! gives an edge of its own (S3.92). There is no mouse yet: bytes for the auxiliary device time out, as
+//! with an empty connector. Its loop-back works, by which drivers find the port.
+
+use serde::{Deserialize, Serialize};
+
+use super::keyboard::{EventResult, Keyboard};
+use super::keymap;
+use crate::bus::regmap::Attr;
+use crate::bus::{
+    Access, Backplane, Device, Interrupts, KeyEvent, Line, MachineRequest, Pin, PinTarget, Region,
+    RegionKind, StateError, load_state, save_state,
+};
+
+const KEYBOARD_LINE: Line = Line(1);
+const AUX_LINE: Line = Line(12);
+
+mod status {
+    pub(super) const OBF: u8 = 0x01;
+    pub(super) const SYSTEM: u8 = 0x04;
+    pub(super) const COMMAND: u8 = 0x08;
+    /// The keyboard is not locked by its key.
+    pub(super) const UNLOCKED: u8 = 0x10;
+    pub(super) const AUX: u8 = 0x20;
+    pub(super) const TIMEOUT: u8 = 0x40;
+}
+mod ctr {
+    pub(super) const KEYBOARD_IRQ: u8 = 0x01;
+    pub(super) const AUX_IRQ: u8 = 0x02;
+    pub(super) const SYSTEM: u8 = 0x04;
+    pub(super) const KEYBOARD_OFF: u8 = 0x10;
+    pub(super) const AUX_OFF: u8 = 0x20;
+    pub(super) const TRANSLATE: u8 = 0x40;
+}
+/// Bits of the output port.
+mod port {
+    /// Low: the processor's reset line is pulled.
+    pub(super) const NOT_RESET: u8 = 0x01;
+    pub(super) const A20: u8 = 0x02;
+    pub(super) const KEYBOARD_IRQ: u8 = 0x10;
+    pub(super) const AUX_IRQ: u8 = 0x20;
+    /// Clock and data lines of the keyboard, idle.
+    pub(super) const IDLE: u8 = 0xC0;
+}
+
+/// Where a byte in the output buffer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Source {
+    Keyboard,
+    Controller,
+    Aux,
+    /// The auxiliary device did not answer.
+    AuxTimeout,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    keyboard: Keyboard,
+    output: Option<(u8, Source)>,
+    /// What the output buffer held last: reading it empty gives that.
+    last: u8,
+    /// Controller RAM; byte 0 is the command byte.
+    ram: [u8; 32],
+    out_port: u8,
+    /// A command that waits for its byte at port 60h.
+    command: Option<u8>,
+    /// The last write went to port 64h.
+    wrote_command: bool,
+    /// The break prefix has been seen in translation mode.
+    breaking: bool,
+    /// Keys are being released.
+    releasing: bool,
+}
+
+impl State {
+    fn new() -> Self {
+        let mut ram = [0; 32];
+        ram[0] = ctr::KEYBOARD_IRQ | ctr::AUX_IRQ;
+        Self {
+            keyboard: Keyboard::new(),
+            output: None,
+            last: 0,
+            ram,
+            out_port: port::NOT_RESET | port::A20,
+            command: None,
+            wrote_command: true,
+            breaking: false,
+            releasing: false,
+        }
+    }
+
+    fn status(&self) -> u8 {
+        let mut v = status::UNLOCKED | self.ram[0] & ctr::SYSTEM;
+        const { assert!(ctr::SYSTEM == status::SYSTEM) };
+        match self.output {
+            Some((_, Source::AuxTimeout)) => v |= status::OBF | status::AUX | status::TIMEOUT,
+            Some((_, Source::Aux)) => v |= status::OBF | status::AUX,
+            Some(_) => v |= status::OBF,
+            None => {}
+        }
+        if self.wrote_command {
+            v |= status::COMMAND;
+        }
+        v
+    }
+
+    fn lines(&self) -> (bool, bool) {
+        match self.output {
+            // Replies of the controller come without an interrupt only where the command says so; the chip
+            // raises the keyboard's for them too.
+            Some((_, Source::Keyboard | Source::Controller)) => (self.ram[0] & ctr::KEYBOARD_IRQ != 0, false),
+            Some((_, Source::Aux | Source::AuxTimeout)) => (false, self.ram[0] & ctr::AUX_IRQ != 0),
+            None => (false, false),
+        }
+    }
+}
+
+/// The controller with its keyboard.
+#[derive(Debug)]
+pub struct I8042 {
+    keyboard_pin: Pin,
+    aux_pin: Pin,
+    state: State,
+}
+
+impl I8042 {
+    /// A controller after power-on.
+    pub fn new(irq: &mut Interrupts) -> Self {
+        let keyboard_pin = irq.pin(PinTarget::Line(KEYBOARD_LINE));
+        Self {
+            keyboard_pin,
+            aux_pin: irq.pin(PinTarget::Line(AUX_LINE)),
+            state: State::new(),
+        }
+    }
+
+    /// The state in which firmware leaves it: tested, translating, keyboard on with its interrupt, the
+    /// auxiliary port off.
+    pub fn as_firmware_leaves_it(&mut self) {
+        self.state.ram[0] = ctr::KEYBOARD_IRQ | ctr::SYSTEM | ctr::AUX_OFF | ctr::TRANSLATE;
+        self.state.keyboard.enable();
+    }
+
+    fn put(&mut self, byte: u8, source: Source) {
+        self.state.output = Some((byte, source));
+        self.state.last = byte;
+    }
+
+    fn update(&mut self, bp: &mut Backplane<'_>) {
+        let (keyboard, aux) = self.state.lines();
+        bp.irq.set(self.keyboard_pin, keyboard);
+        bp.irq.set(self.aux_pin, aux);
+    }
+
+    /// Fills the output buffer if it is empty. Returns whether anything moved.
+    fn refill(&mut self, bp: &mut Backplane<'_>) -> bool {
+        let mut moved = false;
+        while self.state.output.is_none() && self.state.ram[0] & ctr::KEYBOARD_OFF == 0 {
+            while self.state.keyboard.has_room() {
+                let event = if self.state.releasing {
+                    Some(KeyEvent::ReleaseAll)
+                } else {
+                    bp.streams.take_key()
+                };
+                let Some(event) = event else { break };
+                self.state.releasing = self.state.keyboard.event(event) == EventResult::Again;
+                moved = true;
+            }
+            let Some(byte) = self.state.keyboard.pop() else {
+                break;
+            };
+            moved = true;
+            if self.state.ram[0] & ctr::TRANSLATE == 0 {
+                self.put(byte, Source::Keyboard);
+            } else if byte == 0xF0 {
+                self.state.breaking = true;
+            } else {
+                let high = if std::mem::take(&mut self.state.breaking) {
+                    0x80
+                } else {
+                    0
+                };
+                self.put(keymap::translate(byte) | high, Source::Keyboard);
+            }
+        }
+        self.update(bp);
+        moved
+    }
+
+    fn set_out_port(&mut self, bp: &mut Backplane<'_>, value: u8) {
+        self.state.out_port = value & (port::NOT_RESET | port::A20);
+        if value & port::NOT_RESET == 0 {
+            self.state.out_port |= port::NOT_RESET;
+            bp.requests.ask(MachineRequest::Reset);
+        }
+    }
+
+    fn read_out_port(&self) -> u8 {
+        let (keyboard, aux) = self.state.lines();
+        let mut v = self.state.out_port | port::IDLE;
+        if keyboard {
+            v |= port::KEYBOARD_IRQ;
+        }
+        if aux {
+            v |= port::AUX_IRQ;
+        }
+        v
+    }
+
+    fn execute(&mut self, bp: &mut Backplane<'_>, command: u8) {
+        self.state.command = None;
+        let ram0 = &mut self.state.ram[0];
+        match command {
+            0x20..=0x3F => self.put(self.state.ram[usize::from(command & 0x1F)], Source::Controller),
+            0x60..=0x7F | 0xD1..=0xD4 => self.state.command = Some(command),
+            // No password is installed.
+            0xA4 => self.put(0xF1, Source::Controller),
+            0xA7 => *ram0 |= ctr::AUX_OFF,
+            0xA8 => *ram0 &= !ctr::AUX_OFF,
+            // Interface tests: nothing is wrong with the lines.
+            0xA9 | 0xAB => self.put(0x00, Source::Controller),
+            0xAA => {
+                *ram0 |= ctr::SYSTEM;
+                self.put(0x55, Source::Controller);
+            }
+            0xAD => *ram0 |= ctr::KEYBOARD_OFF,
+            0xAE => *ram0 &= !ctr::KEYBOARD_OFF,
+            // Input port: not locked.
+            0xC0 => self.put(0x80, Source::Controller),
+            0xD0 => self.put(self.read_out_port(), Source::Controller),
+            0xDD => self.state.out_port &= !port::A20,
+            0xDF => self.state.out_port |= port::A20,
+            // Pulse: low bits of the command that are clear pull their line; only the reset line does anything.
+            0xF0..=0xFF if command & port::NOT_RESET == 0 => bp.requests.ask(MachineRequest::Reset),
+            _ => {}
+        }
+    }
+
+    fn data(&mut self, bp: &mut Backplane<'_>, value: u8) {
+        match self.state.command.take() {
+            Some(command @ 0x60..=0x7F) => self.state.ram[usize::from(command & 0x1F)] = value,
+            Some(0xD1) => self.set_out_port(bp, value),
+            Some(0xD2) => self.put(value, Source::Keyboard),
+            Some(0xD3) => self.put(value, Source::Aux),
+            Some(0xD4) => self.put(0xFE, Source::AuxTimeout),
+            _ => {
+                // Writing to the keyboard switches its clock on.
+                self.state.ram[0] &= !ctr::KEYBOARD_OFF;
+                self.state.keyboard.write(value);
+            }
+        }
+    }
+}
+
+impl Device for I8042 {
+    fn name(&self) -> &'static str {
+        "i8042"
+    }
+
+    fn regions(&self) -> Vec<Region> {
+        let port = |attr| Region {
+            kind: RegionKind::Port,
+            len: 1,
+            runs: vec![(0, 1, attr)],
+        };
+        // Either may move A20 or pull the reset line.
+        vec![
+            port(Attr::VIEW),
+            port(Attr::VIEW.union(Attr::MIRROR).union(Attr::PURE)),
+        ]
+    }
+
+    fn read(&mut self, bp: &mut Backplane<'_>, at: Access) -> u64 {
+        if at.region == 1 {
+            return u64::from(self.state.status());
+        }
+        self.state.output = None;
+        let byte = self.state.last;
+        // The line falls before the next byte raises it.
+        self.update(bp);
+        self.refill(bp);
+        u64::from(byte)
+    }
+
+    fn write(&mut self, bp: &mut Backplane<'_>, at: Access, value: u64) {
+        self.state.wrote_command = at.region == 1;
+        // What the write puts into the output buffer is a new byte, whatever was there.
+        let before = self.state.output;
+        if at.region == 1 {
+            self.execute(bp, value as u8);
+        } else {
+            self.data(bp, value as u8);
+        }
+        if before.is_some() && self.state.output != before {
+            let now = self.state.output.take();
+            self.update(bp);
+            self.state.output = now;
+        }
+        self.refill(bp);
+    }
+
+    fn reset(&mut self, bp: &mut Backplane<'_>) {
+        self.state = State::new();
+        self.update(bp);
+    }
+
+    fn advance(&mut self, bp: &mut Backplane<'_>) -> bool {
+        self.refill(bp)
+    }
+
+    fn a20(&self) -> Option<bool> {
+        Some(self.state.out_port & port::A20 != 0)
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        save_state(&self.state, out);
+    }
+
+    fn load(&mut self, version: u16, bytes: &[u8]) -> Result<(), StateError> {
+        let state: State = load_state(self.name(), self.state_version(), version, bytes)?;
+        if !state.keyboard.is_sane() {
+            let why = "a keyboard that cannot be".to_owned();
+            return Err(StateError::Damaged {
+                device: self.name(),
+                len: bytes.len(),
+                why,
+            });
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    fn mirror(&self, region: u8, into: &mut [u8; 16]) -> u16 {
+        into[0] = self.state.status();
+        u16::from(region == 1)
+    }
+}
