@@ -3,6 +3,7 @@
 //! A library, so that tests, fuzzers and `--single-process` link the code that the process runs.
 
 pub mod bus;
+pub mod core_complex;
 pub mod cpuid;
 pub mod except;
 pub mod exec;
