@@ -13,6 +13,7 @@ pub mod clock;
 pub mod control;
 pub mod doorbell;
 pub mod font;
+pub mod framebuffer;
 pub mod handshake;
 pub mod input;
 pub mod lifecycle;
