@@ -352,6 +352,10 @@ impl Device for FwCfg {
         }
     }
 
+    fn completion_known(&mut self) {
+        self.state.completion = None;
+    }
+
     fn save(&self, out: &mut Vec<u8>) {
         save_state(&self.state, out);
     }

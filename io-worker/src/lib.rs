@@ -8,6 +8,7 @@ pub mod dma;
 pub mod firmware;
 pub mod fw_cfg;
 pub mod input;
+pub mod machine;
 pub mod pci;
 pub mod serial;
 pub mod testdev;

@@ -43,7 +43,7 @@ pub trait Streams {
 }
 
 /// What a device asks of the machine as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum MachineRequest {
     /// Pull the reset line: the keyboard controller's pulse.
     Reset,
@@ -51,21 +51,35 @@ pub enum MachineRequest {
     Exit(u32),
 }
 
-/// Requests collected until the commit. The first one wins: after it the guest is not meant to run on.
+/// Requests, committed until they have been passed on. The first one wins: after it the guest is not meant to
+/// run on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Requests {
     first: Option<MachineRequest>,
+    dirty: bool,
 }
 
 impl Requests {
     /// Asks.
     pub fn ask(&mut self, request: MachineRequest) {
         self.first.get_or_insert(request);
+        self.dirty = true;
+    }
+
+    /// The request, if any.
+    pub fn pending(&self) -> Option<MachineRequest> {
+        self.first
     }
 
     /// The request, if any; asked no more.
     pub fn take(&mut self) -> Option<MachineRequest> {
+        self.dirty |= self.first.is_some();
         self.first.take()
+    }
+
+    /// Whether anything changed since the last call.
+    pub fn take_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.dirty)
     }
 }
 

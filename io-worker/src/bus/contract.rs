@@ -22,6 +22,17 @@ pub(crate) struct TestStreams {
     pub(crate) room: usize,
 }
 
+impl TestStreams {
+    pub(crate) fn unlimited() -> Self {
+        Self {
+            out: Default::default(),
+            incoming: Default::default(),
+            keys: VecDeque::new(),
+            room: usize::MAX,
+        }
+    }
+}
+
 impl Streams for TestStreams {
     fn room(&self, stream: StreamOut) -> usize {
         self.room.saturating_sub(self.out[usize::from(stream.0)].len())
@@ -60,12 +71,7 @@ impl Bench {
         Self {
             now: VmTime(1_000_000),
             irq: Interrupts::default(),
-            streams: TestStreams {
-                out: Default::default(),
-                incoming: Default::default(),
-                keys: VecDeque::new(),
-                room: usize::MAX,
-            },
+            streams: TestStreams::unlimited(),
             dma: Dma::new(ram),
             requests: Requests::default(),
         }

@@ -137,6 +137,9 @@ pub trait Device: Send {
     /// stays.
     fn reset(&mut self, bp: &mut Backplane<'_>);
 
+    /// Takes the state in which a PC's firmware leaves the device; called after a reset.
+    fn as_firmware_leaves_it(&mut self) {}
+
     /// When [`Self::advance`] is next due; `None` when only an access or input changes anything.
     fn next_deadline(&self) -> Option<VmTime> {
         None
@@ -148,9 +151,12 @@ pub trait Device: Send {
         false
     }
 
-    /// Called after a commit and before anything of it is visible: writes completions into guest memory.
-    /// Repeated by a successor unless the publication is known to have happened, so it must be idempotent.
+    /// Called after a commit of this device and before anything of it is visible: writes completions into
+    /// guest memory. Repeated by a successor unless the publication is known to have happened.
     fn completed(&mut self, _bp: &mut Backplane<'_>) {}
+
+    /// In a successor, instead of [`Self::completed`]: what was loaded is known to have been completed.
+    fn completion_known(&mut self) {}
 
     /// The A20 gate as this device drives it; `None` for a device that does not.
     fn a20(&self) -> Option<bool> {

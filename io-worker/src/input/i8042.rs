@@ -136,13 +136,6 @@ impl I8042 {
         }
     }
 
-    /// The state in which firmware leaves it: tested, translating, keyboard on with its interrupt, the
-    /// auxiliary port off.
-    pub fn as_firmware_leaves_it(&mut self) {
-        self.state.ram[0] = ctr::KEYBOARD_IRQ | ctr::SYSTEM | ctr::AUX_OFF | ctr::TRANSLATE;
-        self.state.keyboard.enable();
-    }
-
     fn put(&mut self, byte: u8, source: Source) {
         self.state.output = Some((byte, source));
         self.state.last = byte;
@@ -304,6 +297,12 @@ impl Device for I8042 {
     fn reset(&mut self, bp: &mut Backplane<'_>) {
         self.state = State::new();
         self.update(bp);
+    }
+
+    /// Tested, translating, keyboard on with its interrupt, the auxiliary port off.
+    fn as_firmware_leaves_it(&mut self) {
+        self.state.ram[0] = ctr::KEYBOARD_IRQ | ctr::SYSTEM | ctr::AUX_OFF | ctr::TRANSLATE;
+        self.state.keyboard.enable();
     }
 
     fn advance(&mut self, bp: &mut Backplane<'_>) -> bool {
