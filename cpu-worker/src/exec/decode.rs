@@ -15,6 +15,8 @@ pub struct Insn<'a> {
     pub i: &'a Instruction,
     /// What it was decoded as.
     pub code: CodeSize,
+    /// Its bytes.
+    pub bytes: &'a [u8],
     /// The op to finish; operands are already filled in.
     pub op: &'a mut Op,
 }
@@ -62,6 +64,7 @@ fn decode_one(bytes: &[u8], code: CodeSize) -> Decoded {
     let mut insn = Insn {
         i: &i,
         code,
+        bytes: &bytes[..i.len()],
         op: &mut op,
     };
     match interp::select(&mut insn) {

@@ -10,16 +10,33 @@
 
 mod alu;
 mod control;
+#[cfg(target_arch = "x86_64")]
+mod mmx;
 mod mov;
+mod operand;
+#[cfg(target_arch = "x86_64")]
+mod sse;
 mod stack;
 mod width;
+#[cfg(target_arch = "x86_64")]
+mod x87;
 
 use crate::exec::{Handler, Insn};
 pub(crate) use width::by_width;
 
 /// The handler for an instruction.
 pub(crate) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
-    const FAMILIES: [fn(&mut Insn<'_>) -> Option<Handler>; 4] =
-        [mov::select, alu::select, control::select, stack::select];
+    const FAMILIES: &[fn(&mut Insn<'_>) -> Option<Handler>] = &[
+        mov::select,
+        alu::select,
+        control::select,
+        stack::select,
+        #[cfg(target_arch = "x86_64")]
+        sse::select,
+        #[cfg(target_arch = "x86_64")]
+        x87::select,
+        #[cfg(target_arch = "x86_64")]
+        mmx::select,
+    ];
     FAMILIES.iter().find_map(|family| family(insn))
 }

@@ -309,6 +309,17 @@ impl Unit {
         self.pop_times(pop.into());
     }
 
+    /// D9 D8+i, undocumented: FSTP ST(`i`) that does not mind an empty ST(0), whose emptiness it copies.
+    pub fn store_st_unchecked(&mut self, i: u8) {
+        self.status &= !status::C1;
+        let empty = self.is_empty(0);
+        self.set_st(i, self.st(0));
+        if empty {
+            self.free(i);
+        }
+        self.pop();
+    }
+
     /// The first half of FST, FIST, FISTTP and FBSTP: what to write, `indefinite` being the format's answer
     /// to an empty register.
     #[inline]
