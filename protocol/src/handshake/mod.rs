@@ -10,10 +10,13 @@
 //! no code on the receiving side that could be confused about which descriptor is which.
 
 pub mod config;
+pub mod confine;
 mod context;
 pub mod files;
+pub mod idle;
 mod message;
 mod role;
+pub mod worker;
 
 pub use context::{MapSet, ParentWatch, WorkerContext, WorkerError};
 pub use message::{

@@ -142,6 +142,23 @@ impl FileId {
         }
     }
 
+    /// Whether `role` maps the file at all: what a worker does not need it does not get.
+    pub fn needed_by(self, role: Role) -> bool {
+        if role == Role::Coordinator || self.writable_by(role) {
+            return true;
+        }
+        match self {
+            Self::Control(_) | Self::Doorbells => true,
+            Self::GuestRam | Self::Devices | Self::Trace(_) => false,
+            Self::AudioHost => role == Role::Io,
+            Self::IpcCpu | Self::IpcIo => matches!(role, Role::Cpu | Role::Io),
+            Self::Input => role == Role::Io,
+            Self::Vram => role == Role::Gpu,
+            Self::Framebuffer => role == Role::Cpu,
+            Self::AudioIo => role == Role::Audio,
+        }
+    }
+
     /// Name of the memfd, as `/proc/PID/maps` shows it.
     pub fn file_name(self) -> String {
         match self {
