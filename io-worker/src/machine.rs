@@ -351,7 +351,7 @@ impl Machine {
     fn hits(bus: &MovableBus, address: u64, size: Size) -> Hits {
         let mut hits = Hits::default();
         bus.split(address, size, |target, access, shift| {
-            hits.push(target, access, shift)
+            hits.push(target, access, shift);
         });
         hits
     }
@@ -372,7 +372,7 @@ impl Machine {
             let part = FIRST_DEVICE + usize::from(target.device);
             self.touched[part] = true;
             self.with(part, env, |d, bp| {
-                d.write(bp, access, value >> shift & access.size.ones())
+                d.write(bp, access, value >> shift & access.size.ones());
             });
         }
         !hits.is_empty()

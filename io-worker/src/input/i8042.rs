@@ -4,6 +4,7 @@
 //! gives an edge of its own (S3.92). There is no mouse yet: bytes for the auxiliary device time out, as
 //! with an empty connector. Its loop-back works, by which drivers find the port.
 
+use quintet_protocol::time::VmTime;
 use serde::{Deserialize, Serialize};
 
 use super::keyboard::{EventResult, Keyboard};
@@ -158,7 +159,7 @@ impl I8042 {
                     bp.streams.take_key()
                 };
                 let Some(event) = event else { break };
-                self.state.releasing = self.state.keyboard.event(event) == EventResult::Again;
+                self.state.releasing = self.state.keyboard.event(bp.now, event) == EventResult::Again;
                 moved = true;
             }
             let Some(byte) = self.state.keyboard.pop() else {
@@ -305,8 +306,18 @@ impl Device for I8042 {
         self.state.keyboard.enable();
     }
 
+    fn next_deadline(&self) -> Option<VmTime> {
+        // A keyboard without a clock does not scan.
+        self.state
+            .keyboard
+            .next_repeat()
+            .filter(|_| self.state.ram[0] & ctr::KEYBOARD_OFF == 0)
+    }
+
     fn advance(&mut self, bp: &mut Backplane<'_>) -> bool {
-        self.refill(bp)
+        let moved = self.refill(bp);
+        let repeats = self.state.ram[0] & ctr::KEYBOARD_OFF == 0 && self.state.keyboard.repeat(bp.now);
+        self.refill(bp) | repeats | moved
     }
 
     fn a20(&self) -> Option<bool> {

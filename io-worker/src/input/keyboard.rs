@@ -1,13 +1,14 @@
 //! The PS/2 keyboard: commands, scan-code sets, and what it has to say.
 //!
-//! There is no typematic repeat: the host's events carry the state of keys, and guests repeat for
-//! themselves. Events are taken from the host only when their whole sequence fits, so nothing typed is lost.
+//! Events are taken from the host only when their whole sequence fits, so nothing typed is lost. The host's own
+//! repetitions do not reach this place: a key that is held repeats by the rate that the guest has set.
 
 use std::collections::VecDeque;
 
+use quintet_protocol::time::{NANOS_PER_SEC, VmTime};
 use serde::{Deserialize, Serialize};
 
-use super::keymap::{self, PAUSE};
+use super::keymap::{self, PAUSE, PAUSE_USAGE};
 use crate::bus::KeyEvent;
 
 const ACK: u8 = 0xFA;
@@ -39,7 +40,14 @@ pub(super) struct Keyboard {
     all_break: Option<bool>,
     /// Keys held, a bit per usage.
     held: [u64; 4],
+    /// Parameter of F3h: bits 6–5 the delay, 4–0 the rate.
+    typematic: u8,
+    /// The key that repeats, and when it does next.
+    repeat: Option<(u8, VmTime)>,
 }
+
+/// Typematic delay and rate after power-on: 500 ms, 10.9 a second.
+const TYPEMATIC: u8 = 0x2B;
 
 impl Keyboard {
     pub(super) fn new() -> Self {
@@ -53,6 +61,8 @@ impl Keyboard {
             last: 0,
             all_break: None,
             held: [0; 4],
+            typematic: TYPEMATIC,
+            repeat: None,
         }
     }
 
@@ -93,6 +103,8 @@ impl Keyboard {
     fn defaults(&mut self) {
         self.set = 2;
         self.all_break = None;
+        self.typematic = TYPEMATIC;
+        self.repeat = None;
         self.queue.clear();
         self.replies = 0;
     }
@@ -105,7 +117,10 @@ impl Keyboard {
                 self.leds = byte & 7;
                 self.reply(&[ACK]);
             }
-            Some(0xF3) if byte < 0x80 => self.reply(&[ACK]),
+            Some(0xF3) if byte < 0x80 => {
+                self.typematic = byte;
+                self.reply(&[ACK]);
+            }
             Some(0xF0) if byte == 0 => self.reply(&[ACK, self.set]),
             Some(0xF0) if byte <= 3 => {
                 self.set = byte;
@@ -161,17 +176,36 @@ impl Keyboard {
         }
     }
 
+    /// When a held key repeats next.
+    pub(super) fn next_repeat(&self) -> Option<VmTime> {
+        self.repeat.filter(|_| self.scanning).map(|(_, at)| at)
+    }
+
+    /// Lets a held key repeat if it is time. A repetition that finds no room, or comes late, is left out.
+    pub(super) fn repeat(&mut self, now: VmTime) -> bool {
+        let Some((usage, _)) = self.repeat.filter(|(_, at)| self.scanning && *at <= now) else {
+            return false;
+        };
+        // (8 + A) · 2^B · 4.17 ms (IBM PS/2 Technical Reference, set typematic rate).
+        let period = (8 + u64::from(self.typematic & 7)) << (self.typematic >> 3 & 3);
+        self.repeat = Some((usage, now + period * NANOS_PER_SEC / 240));
+        if self.has_room() {
+            self.make(usage);
+        }
+        true
+    }
+
     /// A key event of the host. To be called with room only.
-    pub(super) fn event(&mut self, event: KeyEvent) -> EventResult {
+    pub(super) fn event(&mut self, now: VmTime, event: KeyEvent) -> EventResult {
         match event {
-            KeyEvent::Key { usage, down } => self.key(usage, down),
+            KeyEvent::Key { usage, down } => self.key(now, usage, down),
             KeyEvent::ReleaseAll => {
                 // One release per call, since each needs room of its own.
                 let Some(word) = self.held.iter().position(|w| *w != 0) else {
                     return EventResult::Done;
                 };
                 let usage = (word as u32 * 64 + self.held[word].trailing_zeros()) as u8;
-                self.key(usage, false);
+                self.key(now, usage, false);
                 if self.held.iter().any(|w| *w != 0) {
                     return EventResult::Again;
                 }
@@ -180,50 +214,64 @@ impl Keyboard {
         EventResult::Done
     }
 
-    fn key(&mut self, usage: u8, down: bool) {
+    fn key(&mut self, now: VmTime, usage: u8, down: bool) {
         let (word, bit) = (usize::from(usage / 64), 1_u64 << (usage % 64));
         let was = self.held[word] & bit != 0;
-        let Some(codes) = keymap::codes(usage) else { return };
-        if down {
-            self.held[word] |= bit;
-        } else {
-            self.held[word] &= !bit;
-        }
-        if !self.scanning || was == down {
+        if keymap::codes(usage).is_none() || was == down {
             return;
         }
-        if self.set == 3 {
-            let breaks = self.all_break.unwrap_or_else(|| keymap::breaks_in_set3(usage));
-            if down {
-                self.queue.push_back(codes.set3);
-            } else if breaks {
+        self.held[word] ^= bit;
+        if down {
+            let delay = u64::from(self.typematic >> 5 & 3) + 1;
+            self.repeat = (usage != PAUSE_USAGE).then_some((usage, now + delay * NANOS_PER_SEC / 4));
+        } else if self.repeat.is_some_and(|(repeating, _)| repeating == usage) {
+            self.repeat = None;
+        }
+        if !self.scanning {
+            return;
+        }
+        if down {
+            self.make(usage);
+        } else {
+            self.break_(usage);
+        }
+    }
+
+    fn make(&mut self, usage: u8) {
+        let Some(codes) = keymap::codes(usage) else { return };
+        let [prefix, code] = codes.set2.to_be_bytes();
+        match self.set {
+            3 => self.queue.push_back(codes.set3),
+            // Pause sends make and break together when it is pressed.
+            1 if codes.set2 == PAUSE => self.queue.extend([0xE1, 0x1D, 0x45, 0xE1, 0x9D, 0xC5]),
+            _ if codes.set2 == PAUSE => self
+                .queue
+                .extend([0xE1, 0x14, 0x77, 0xE1, 0xF0, 0x14, 0xF0, 0x77]),
+            set => {
+                self.queue.extend((prefix != 0).then_some(prefix));
+                self.queue
+                    .push_back(if set == 1 { keymap::translate(code) } else { code });
+            }
+        }
+    }
+
+    fn break_(&mut self, usage: u8) {
+        let Some(codes) = keymap::codes(usage) else { return };
+        let [prefix, code] = codes.set2.to_be_bytes();
+        match self.set {
+            3 if self.all_break.unwrap_or_else(|| keymap::breaks_in_set3(usage)) => {
                 self.queue.extend([0xF0, codes.set3]);
             }
-            return;
-        }
-        let set1 = self.set == 1;
-        if codes.set2 == PAUSE {
-            // Pause sends make and break together when pressed, nothing when released.
-            let sequence: &[u8] = if set1 {
-                &[0xE1, 0x1D, 0x45, 0xE1, 0x9D, 0xC5]
-            } else {
-                &[0xE1, 0x14, 0x77, 0xE1, 0xF0, 0x14, 0xF0, 0x77]
-            };
-            if down {
-                self.queue.extend(sequence);
+            3 => {}
+            _ if codes.set2 == PAUSE => {}
+            set => {
+                self.queue.extend((prefix != 0).then_some(prefix));
+                if set == 1 {
+                    self.queue.push_back(keymap::translate(code) | 0x80);
+                } else {
+                    self.queue.extend([0xF0, code]);
+                }
             }
-            return;
-        }
-        let [prefix, code] = codes.set2.to_be_bytes();
-        if prefix != 0 {
-            self.queue.push_back(prefix);
-        }
-        match (set1, down) {
-            (true, _) => self
-                .queue
-                .push_back(keymap::translate(code) | if down { 0 } else { 0x80 }),
-            (false, true) => self.queue.push_back(code),
-            (false, false) => self.queue.extend([0xF0, code]),
         }
     }
 }

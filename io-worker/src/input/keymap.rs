@@ -48,6 +48,9 @@ const MAIN: [Codes; 0x61] = [
 /// Stands for Pause in [`Codes::set2`].
 pub(super) const PAUSE: u16 = 0xE177;
 
+/// HID usage of Pause.
+pub(super) const PAUSE_USAGE: u8 = 0x48;
+
 /// Usages E0h–E7h: Ctrl, Shift, Alt, GUI, left and right.
 #[rustfmt::skip]
 const MODIFIERS: [Codes; 8] = [

@@ -283,3 +283,32 @@ fn a_successor_goes_on_in_the_middle_of_a_sequence() {
     r.dev.load(1, &bytes).expect("state");
     assert_eq!(r.get(), 0x4D);
 }
+
+#[test]
+fn a_held_key_repeats_by_the_rate_set_and_stops_with_its_release() {
+    let mut r = Rig::booted();
+    r.data(0xF3);
+    r.data(0x00);
+    r.all();
+    r.key(A, true);
+    assert_eq!(r.all(), [0x1E]);
+    r.b.pass(&mut r.dev, 249_000_000);
+    assert!(r.all().is_empty());
+    r.b.pass(&mut r.dev, 1_000_000 + 3 * 34_000_000);
+    assert_eq!(r.all(), [0x1E; 4]);
+    r.key(A, false);
+    assert_eq!(r.all(), [0x9E]);
+    assert!(
+        r.dev.next_deadline().is_none(),
+        "an idle keyboard waits for nothing"
+    );
+}
+
+#[test]
+fn a_guest_that_does_not_read_is_not_flooded_by_repetitions() {
+    let mut r = Rig::booted();
+    r.key(A, true);
+    r.b.pass(&mut r.dev, 20_000_000_000);
+    let got = r.all();
+    assert!(got.len() < 20 && got.iter().all(|b| *b == 0x1E));
+}
