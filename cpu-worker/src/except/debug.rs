@@ -13,6 +13,10 @@ impl Vcpu {
     #[inline]
     pub(crate) fn check_watch(&mut self, _linear: u64, _len: usize, _access: Access) {}
 
+    /// Notes a hit of an I/O breakpoint on `size` ports from `port`.
+    #[inline]
+    pub(crate) fn note_io(&mut self, _port: u16, _size: u64) {}
+
     /// After an instruction executed by itself; `trap`: TF was set when it began; `exit`: how it ended.
     pub(crate) fn after_step(&mut self, _trap: bool, _exit: Option<Exit>) {}
 

@@ -94,10 +94,7 @@ impl Vcpu {
     #[cold]
     fn make_block(&mut self, linear: u64) -> Result<(*const Op, *const Op), Exit> {
         if self.blocks.full() {
-            for page in self.blocks.reset() {
-                self.bus.code_page(page, false);
-            }
-            self.tlb.flush_all();
+            self.discard_code();
         }
         let mut ops = Vec::with_capacity(super::block::MAX_OPS);
         let limit = self.single_limit(linear);
@@ -263,6 +260,14 @@ impl Vcpu {
             self.tlb.flush_all();
             self.bus.code_page(page, false);
         }
+    }
+
+    /// Forgets all decoded code: after RAM was changed behind the vCPU's back, by a loader or a test.
+    pub fn discard_code(&mut self) {
+        for page in self.blocks.reset() {
+            self.bus.code_page(page, false);
+        }
+        self.tlb.flush_all();
     }
 
     /// Looks at the physical map and A20 again.

@@ -263,6 +263,12 @@ impl Vcpu {
         self.end = core::ptr::null();
     }
 
+    /// Whether the block in progress ends after the current instruction.
+    #[inline]
+    pub fn block_ended(&self) -> bool {
+        self.end.is_null()
+    }
+
     /// Notes that RAM with decoded code may have been written by this vCPU.
     pub(crate) fn code_written(&mut self, page: u64, offset: usize, len: usize) {
         if self.blocks.invalidate(page, offset, len) {

@@ -9,14 +9,21 @@
 //! [`Insn::ends`](crate::exec::Insn::ends).
 
 mod alu;
+mod bcd;
+mod bit;
 mod control;
+mod flags;
+mod io;
 #[cfg(target_arch = "x86_64")]
 mod mmx;
 mod mov;
+mod muldiv;
 mod operand;
+mod shift;
 #[cfg(target_arch = "x86_64")]
 mod sse;
 mod stack;
+mod string;
 mod width;
 #[cfg(target_arch = "x86_64")]
 mod x87;
@@ -31,6 +38,13 @@ pub(crate) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         alu::select,
         control::select,
         stack::select,
+        shift::select,
+        string::select,
+        bit::select,
+        muldiv::select,
+        flags::select,
+        io::select,
+        bcd::select,
         #[cfg(target_arch = "x86_64")]
         sse::select,
         #[cfg(target_arch = "x86_64")]

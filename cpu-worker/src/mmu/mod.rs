@@ -10,5 +10,6 @@ pub use access::Access;
 pub(crate) use access::canonical;
 pub use fetch::MAX_INSTRUCTION;
 pub use phys::{PageKind, PhysMemory};
+pub(crate) use phys::{copy_up, fill};
 pub use tlb::{Tlb, TlbIndex};
 pub use walk::{Translation, pf};

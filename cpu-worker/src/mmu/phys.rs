@@ -129,3 +129,43 @@ pub(super) unsafe fn store<T: Int>(at: *mut u8, value: T) {
     // SAFETY: the caller's promise; the packed type needs no alignment.
     unsafe { at.cast::<Unaligned<T>>().write_volatile(Unaligned(value)) }
 }
+
+/// Copies `len` bytes within guest RAM in ascending order.
+///
+/// # Safety
+/// `from` must point to `len` mapped bytes and `to` to `len` mapped, writable ones; if they overlap, `to` lies
+/// below `from`.
+pub(crate) unsafe fn copy_up(mut from: *const u8, mut to: *mut u8, mut len: usize) {
+    while len >= 8 {
+        // SAFETY: eight bytes remain on both sides.
+        unsafe {
+            store(to, load::<u64>(from));
+            from = from.add(8);
+            to = to.add(8);
+        }
+        len -= 8;
+    }
+    while len > 0 {
+        // SAFETY: at least one byte remains on both sides.
+        unsafe {
+            store(to, load::<u8>(from));
+            from = from.add(1);
+            to = to.add(1);
+        }
+        len -= 1;
+    }
+}
+
+/// Stores `value` `count` times in ascending order.
+///
+/// # Safety
+/// `to` must point to `count * T::BYTES` mapped, writable bytes.
+pub(crate) unsafe fn fill<T: Int>(mut to: *mut u8, value: T, count: usize) {
+    for _ in 0..count {
+        // SAFETY: room for one more remains.
+        unsafe {
+            store(to, value);
+            to = to.add(T::BYTES as usize);
+        }
+    }
+}
