@@ -59,6 +59,8 @@ fn run(file: &str, size: CodeSize) {
             flags: get("CCIN"),
         };
         let count = before.cx & if width == 8 { 63 } else { 31 };
+        // The recording kept OF only where the count itself, not the masked one, was 1.
+        let of = if shift && before.cx != 1 { 0x800 } else { 0 };
         snippet::flat(&mut cpu, size, 0);
         let after = intops::execute(&mut cpu, &bytes, before);
         let mask = if f.contains_key("CC") {
@@ -77,6 +79,7 @@ fn run(file: &str, size: CodeSize) {
         } else {
             mask
         };
+        let mask = mask & !of;
         let good = after.is_some_and(|r| {
             let value = if pair {
                 r.ax == get("RL") && r.dx == get("RH")
