@@ -8,8 +8,13 @@
 /// isa-debug-exit (value 0) or ACPI S5.
 pub const ECHO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/echo.elf"));
 
+/// The built-in demo: tests the machine from inside, prints what it found on the VGA text screen and on COM1,
+/// then echoes the keyboard and COM1. The verdict is a line "demo: N checks passed, M failed" on COM1; a typed
+/// `q` powers off through ACPI S5.
+pub const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.elf"));
+
 /// Every guest by name, for tools that list or write them.
-pub const ALL: &[(&str, &[u8])] = &[("echo", ECHO)];
+pub const ALL: &[(&str, &[u8])] = &[("demo", DEMO), ("echo", ECHO)];
 
 #[cfg(test)]
 mod tests {
