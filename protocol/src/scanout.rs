@@ -9,8 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::shm::{View, ViewMut};
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, fence, spin_hint};
+use crate::words::{ReadWords, WriteWords};
 
 /// Bit of the generation word that says that the words behind it are being stored.
 pub const BUSY: u32 = 1 << 31;
@@ -29,52 +29,19 @@ pub struct Stuck {
     pub spins: u32,
 }
 
-/// Words that one side stores and others load: shared memory, or the cells of a model checker.
-pub trait Words {
-    /// Loads word `index`.
-    fn load(&self, index: usize, order: Ordering) -> u32;
-}
-
-/// Words that can be stored by the one writer.
-pub trait WordsMut: Words {
-    /// Stores word `index`.
-    fn store(&self, index: usize, value: u32, order: Ordering);
-}
-
-impl Words for View {
-    #[inline]
-    fn load(&self, index: usize, order: Ordering) -> u32 {
-        self.load_u32(index * 4, order)
-    }
-}
-
-impl Words for ViewMut {
-    #[inline]
-    fn load(&self, index: usize, order: Ordering) -> u32 {
-        self.load_u32(index * 4, order)
-    }
-}
-
-impl WordsMut for ViewMut {
-    #[inline]
-    fn store(&self, index: usize, value: u32, order: Ordering) {
-        self.store_u32(index * 4, value, order);
-    }
-}
-
 /// Publishes `record` behind the generation word 0 of `words` and returns the new generation (31 bits). Never
 /// waits. A busy bit that a killed predecessor left is cleared.
-pub fn publish(words: &impl WordsMut, record: &[u32]) -> u32 {
-    let old = words.load(0, Ordering::Relaxed) & !BUSY;
-    words.store(0, old | BUSY, Ordering::Relaxed);
+pub fn publish(words: &impl WriteWords, record: &[u32]) -> u32 {
+    let old = words.load_u32(0, Ordering::Relaxed) & !BUSY;
+    words.store_u32(0, old | BUSY, Ordering::Relaxed);
     // SYNC POINT record-busy: orders the busy bit before the words; pairs with the acquire fence in `read_once`.
     fence(Ordering::Release);
     for (index, &word) in record.iter().enumerate() {
-        words.store(index + 1, word, Ordering::Relaxed);
+        words.store_u32((index + 1) * 4, word, Ordering::Relaxed);
     }
     let new = old.wrapping_add(1) & !BUSY;
     // SYNC POINT record-done: pairs with the acquire load in `read_once`.
-    words.store(0, new, Ordering::Release);
+    words.store_u32(0, new, Ordering::Release);
     new
 }
 
@@ -82,16 +49,16 @@ pub fn publish(words: &impl WordsMut, record: &[u32]) -> u32 {
 ///
 /// # Errors
 /// The generation word, when it was busy or moved during the copy; `into` holds a mixture then.
-pub fn read_once(words: &impl Words, into: &mut [u32]) -> Result<u32, u32> {
-    let before = words.load(0, Ordering::Acquire);
+pub fn read_once(words: &impl ReadWords, into: &mut [u32]) -> Result<u32, u32> {
+    let before = words.load_u32(0, Ordering::Acquire);
     if before & BUSY != 0 {
         return Err(before);
     }
     for (index, word) in into.iter_mut().enumerate() {
-        *word = words.load(index + 1, Ordering::Relaxed);
+        *word = words.load_u32((index + 1) * 4, Ordering::Relaxed);
     }
     fence(Ordering::Acquire);
-    let after = words.load(0, Ordering::Relaxed);
+    let after = words.load_u32(0, Ordering::Relaxed);
     if after == before { Ok(before) } else { Err(after) }
 }
 
@@ -99,7 +66,7 @@ pub fn read_once(words: &impl Words, into: &mut [u32]) -> Result<u32, u32> {
 ///
 /// # Errors
 /// [`Stuck`] when the writer died in the middle, or never rests.
-pub fn read(words: &impl Words, into: &mut [u32]) -> Result<u32, Stuck> {
+pub fn read(words: &impl ReadWords, into: &mut [u32]) -> Result<u32, Stuck> {
     let mut started = None;
     let mut generation = 0;
     for spins in 0..MAX_SPINS {
@@ -107,7 +74,7 @@ pub fn read(words: &impl Words, into: &mut [u32]) -> Result<u32, Stuck> {
             Ok(generation) => return Ok(generation),
             Err(seen) => generation = seen,
         }
-        core::hint::spin_loop();
+        spin_hint();
         if spins % 256 == 255 && started.get_or_insert_with(Instant::now).elapsed() > MAX_WAIT {
             return Err(Stuck { generation, spins });
         }
@@ -249,7 +216,7 @@ impl CursorState {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::shm::Map;
+    use crate::shm::{Map, ViewMut};
     use std::sync::Arc;
 
     fn words() -> ViewMut {

@@ -1,6 +1,6 @@
 //! The lease protocol of the frame slots, over any kind of words: shared memory, or a model checker's cells.
 //!
-//! The writer's words: *active* (the newest frame's slot plus one, 0 for none), *frame* (its number), and a
+//! Indices are in words of 32 bits. The writer's words: *active* (the newest frame's slot plus one, 0 for none), *frame* (its number), and a
 //! sequence word per slot: the number of the frame in it, with bit 31 while it is being written. The reader's
 //! word, in the reader's file: *lease*, the slot it holds plus one, or 0.
 //!
@@ -15,8 +15,9 @@
 //! one slot until its successor clears the lease; the other two go round. Every slot leased: the writer
 //! skips the frame. A writer that lies can tear frames, no more: readers check what they copy out.
 
-use crate::scanout::{BUSY, Words, WordsMut};
-use crate::sync::{Ordering, fence};
+use crate::scanout::BUSY;
+use crate::sync::{Ordering, fence, spin_hint};
+use crate::words::{ReadWords, WriteWords};
 
 use super::SLOTS;
 
@@ -35,18 +36,18 @@ pub const LEASE: usize = 0;
 pub const LEASE_ATTEMPTS: u32 = 1000;
 
 /// The number of the newest frame; 0 before the first. For waiting and comparing.
-pub fn newest(words: &impl Words) -> u32 {
-    words.load(FRAME, Ordering::Acquire)
+pub fn newest(words: &impl ReadWords) -> u32 {
+    words.load_u32(FRAME * 4, Ordering::Acquire)
 }
 
 /// Takes a slot to write, or `None` when readers hold all that are not active. The caller writes it and then
 /// calls [`publish`]; to give it up, it need do nothing: a busy slot is taken again later.
-pub fn take<W: WordsMut, L: Words>(words: &W, leases: &[L]) -> Option<usize> {
-    let active = words.load(ACTIVE, Ordering::Relaxed) as usize;
+pub fn take<W: WriteWords, L: ReadWords>(words: &W, leases: &[L]) -> Option<usize> {
+    let active = words.load_u32(ACTIVE * 4, Ordering::Relaxed) as usize;
     let leased = |slot: usize| {
         leases
             .iter()
-            .any(|lease| lease.load(LEASE, Ordering::Acquire) as usize == slot + 1)
+            .any(|lease| lease.load_u32(LEASE * 4, Ordering::Acquire) as usize == slot + 1)
     };
     // Starting behind the active slot gives readers the longest time to lease it.
     for step in 0..SLOTS {
@@ -54,12 +55,12 @@ pub fn take<W: WordsMut, L: Words>(words: &W, leases: &[L]) -> Option<usize> {
         if slot + 1 == active || leased(slot) {
             continue;
         }
-        let before = words.load(SEQUENCE + slot, Ordering::Acquire);
-        words.store(SEQUENCE + slot, before | BUSY, Ordering::Relaxed);
+        let before = words.load_u32((SEQUENCE + slot) * 4, Ordering::Acquire);
+        words.store_u32((SEQUENCE + slot) * 4, before | BUSY, Ordering::Relaxed);
         // SYNC POINT frame-lease: the mark before the look; pairs with the fence in `lease`.
         fence(Ordering::SeqCst);
         if leased(slot) {
-            words.store(SEQUENCE + slot, before, Ordering::Release);
+            words.store_u32((SEQUENCE + slot) * 4, before, Ordering::Release);
             continue;
         }
         // The pixels come after the busy mark for a reader without a lease, too.
@@ -70,12 +71,12 @@ pub fn take<W: WordsMut, L: Words>(words: &W, leases: &[L]) -> Option<usize> {
 }
 
 /// Shows the frame in `slot` as the newest and returns its number, 1 to 2^31 − 1.
-pub fn publish(words: &impl WordsMut, slot: usize) -> u32 {
+pub fn publish(words: &impl WriteWords, slot: usize) -> u32 {
     let number = next(newest(words));
     // SYNC POINT frame-done: the pixels before the sequence; pairs with the acquire load in `lease`.
-    words.store(SEQUENCE + slot, number, Ordering::Release);
-    words.store(ACTIVE, slot as u32 + 1, Ordering::Release);
-    words.store(FRAME, number, Ordering::Release);
+    words.store_u32((SEQUENCE + slot) * 4, number, Ordering::Release);
+    words.store_u32(ACTIVE * 4, slot as u32 + 1, Ordering::Release);
+    words.store_u32(FRAME * 4, number, Ordering::Release);
     number
 }
 
@@ -88,13 +89,13 @@ pub const fn next(number: u32) -> u32 {
 }
 
 /// Makes the words good after the death of a writer: the newest frame is the one that is active.
-pub fn take_over(words: &impl WordsMut) {
-    let active = words.load(ACTIVE, Ordering::Acquire) as usize;
+pub fn take_over(words: &impl WriteWords) {
+    let active = words.load_u32(ACTIVE * 4, Ordering::Acquire) as usize;
     if (1..=SLOTS).contains(&active) {
-        let number = words.load(SEQUENCE + active - 1, Ordering::Acquire) & !BUSY;
-        words.store(FRAME, number, Ordering::Release);
+        let number = words.load_u32((SEQUENCE + active - 1) * 4, Ordering::Acquire) & !BUSY;
+        words.store_u32(FRAME * 4, number, Ordering::Release);
     } else {
-        words.store(ACTIVE, 0, Ordering::Release);
+        words.store_u32(ACTIVE * 4, 0, Ordering::Release);
     }
 }
 
@@ -112,9 +113,9 @@ pub enum Leased {
 }
 
 /// Leases the newest frame. The reader's earlier lease ends.
-pub fn lease<W: Words, L: WordsMut>(words: &W, mine: &L) -> Leased {
+pub fn lease<W: ReadWords, L: WriteWords>(words: &W, mine: &L) -> Leased {
     for _ in 0..LEASE_ATTEMPTS {
-        let active = words.load(ACTIVE, Ordering::Acquire);
+        let active = words.load_u32(ACTIVE * 4, Ordering::Acquire);
         if active == 0 {
             release(mine);
             return Leased::Nothing;
@@ -125,20 +126,20 @@ pub fn lease<W: Words, L: WordsMut>(words: &W, mine: &L) -> Leased {
             return Leased::Broken(active);
         }
         // Release: the reads of a slot held before come before the end of its lease.
-        mine.store(LEASE, active, Ordering::Release);
+        mine.store_u32(LEASE * 4, active, Ordering::Release);
         // SYNC POINT frame-lease: the lease before the look; pairs with the fence in `take`.
         fence(Ordering::SeqCst);
-        let sequence = words.load(SEQUENCE + slot, Ordering::Acquire);
+        let sequence = words.load_u32((SEQUENCE + slot) * 4, Ordering::Acquire);
         if sequence & BUSY == 0 && sequence != 0 {
             return Leased::Slot(slot, sequence);
         }
         release(mine);
-        core::hint::spin_loop();
+        spin_hint();
     }
     Leased::Contended
 }
 
 /// Ends the lease.
-pub fn release(mine: &impl WordsMut) {
-    mine.store(LEASE, 0, Ordering::Release);
+pub fn release(mine: &impl WriteWords) {
+    mine.store_u32(LEASE * 4, 0, Ordering::Release);
 }

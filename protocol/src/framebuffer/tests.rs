@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::slots::Leased;
 use super::*;
-use crate::scanout::{BUSY, WordsMut as _};
+use crate::scanout::BUSY;
 use crate::shm::{Map, ViewMut};
 use crate::sync::Ordering;
 use crate::time::VmTime;
@@ -207,7 +207,7 @@ fn the_dirt_of_a_skipped_frame_is_in_the_next_one() {
     );
     show(&mut writer, 64, 64, 1);
     for (slot, area) in (1..).zip(&areas) {
-        area.store(slots::LEASE, slot, Ordering::Relaxed);
+        area.store_u32(slots::LEASE * 4, slot, Ordering::Relaxed);
     }
     let layout = FrameLayout::packed(64, 64).expect("a good size");
     let mut left = TileSet::none(&layout);
@@ -278,8 +278,8 @@ fn a_successor_mends_the_frame_number_of_a_writer_killed_between_the_last_two_st
     show(&mut s.writer, 64, 64, 1);
     let words = s.file.slice(word::SLOTS * 4, slots::SLOT_WORDS * 4);
     let slot = slots::take(&words, std::slice::from_ref(s.lease.view())).expect("a free slot");
-    words.store(slots::SEQUENCE + slot, 2, Ordering::Release);
-    words.store(slots::ACTIVE, slot as u32 + 1, Ordering::Release);
+    words.store_u32((slots::SEQUENCE + slot) * 4, 2, Ordering::Release);
+    words.store_u32(slots::ACTIVE * 4, slot as u32 + 1, Ordering::Release);
     assert_eq!(s.reader.newest(), 1);
     let writer = FrameWriter::new(s.file.clone(), Vec::new());
     assert_eq!((s.reader.newest(), writer.newest()), (2, 2));
@@ -290,7 +290,7 @@ fn a_reader_meets_a_slot_that_became_busy_and_takes_the_newer_one() {
     let mut s = screen();
     show(&mut s.writer, 64, 64, 1);
     let words = s.file.slice(word::SLOTS * 4, slots::SLOT_WORDS * 4);
-    words.store(slots::SEQUENCE, 1 | BUSY, Ordering::Relaxed);
+    words.store_u32(slots::SEQUENCE * 4, 1 | BUSY, Ordering::Relaxed);
     assert_eq!(
         s.reader.lease().map(|frame| frame.is_some()),
         Err(FrameError::Contended)

@@ -4,7 +4,7 @@ use super::{
     AT_SLOTS, FRAMEBUFFER_BYTES, FrameLayout, MAGIC, SLOTS, TileSet, VERSION, dirty_rects, head, head_at,
     pixels_at, slots, word,
 };
-use crate::scanout::{PixelFormat, WordsMut as _};
+use crate::scanout::PixelFormat;
 use crate::shm::{View, ViewMut};
 use crate::sync::Ordering;
 use crate::time::VmTime;
@@ -159,7 +159,7 @@ impl FrameWriter {
             self.dropped,
         ];
         for (index, value) in values.into_iter().enumerate() {
-            self.pacing.store(index, value, Ordering::Relaxed);
+            self.pacing.store_u32(index * 4, value, Ordering::Relaxed);
         }
     }
 
