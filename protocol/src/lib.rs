@@ -9,6 +9,7 @@
 //! that the writer lies.
 
 pub mod addr;
+pub mod audio;
 pub mod clock;
 pub mod control;
 pub mod doorbell;

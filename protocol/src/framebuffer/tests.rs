@@ -440,3 +440,16 @@ fn a_screenshot_answers_its_own_request_only() {
         })
     );
 }
+
+#[test]
+fn the_files_are_long_enough_for_what_lies_in_them() {
+    use crate::handshake::files::{HEAD_LEN, file_len};
+    use crate::handshake::{FileId, Role};
+    let content = |file| file_len(file, crate::ram::RamLayout::new(1 << 20)) as usize - HEAD_LEN;
+    assert!(content(FileId::Framebuffer) >= FRAMEBUFFER_BYTES);
+    assert!(content(FileId::Vram) >= crate::vram::VRAM_SEGMENT_BYTES);
+    assert!(content(FileId::Control(Role::Coordinator)) >= COORDINATOR_LEASE + LEASE_BYTES);
+    assert!(content(FileId::Control(Role::Gpu)) >= ARMED_WORD + 4);
+    assert!(content(FileId::AudioIo) >= crate::audio::AT_CAPTURE_HEAD + crate::audio::HEAD_BYTES);
+    assert!(content(FileId::AudioHost) >= crate::audio::AT_CAPTURE + crate::audio::RING_BYTES);
+}
