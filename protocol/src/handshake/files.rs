@@ -175,6 +175,7 @@ fn content_len(file: FileId) -> u64 {
 pub fn layout_hash() -> u64 {
     let mut hash = Fnv::new();
     hash.add(u64::from(PROTOCOL_VERSION));
+    hash.add(crate::layout::layout_hash());
     for (i, file) in FileId::ALL.into_iter().enumerate() {
         hash.add(i as u64);
         hash.add(content_len(file));

@@ -1,0 +1,355 @@
+//! Every region as the typed end that a process holds.
+
+use super::{Region, SleeperId};
+use crate::boot_state::{BootStateReader, BootStateWriter};
+use crate::clock::{ClockMaster, VmClock};
+use crate::codemap::{CodeMapReader, CodeMapWriter};
+use crate::commit::CommitStore;
+use crate::decode_map::{DecodeMapReader, DecodeMapWriter};
+use crate::doorbell::{Doorbell, Sleeper, SpinPolicy};
+use crate::handshake::{MapSet, Role};
+use crate::invalidation::{InvalidationReader, InvalidationWriter};
+use crate::mirror::{MirrorReader, MirrorWriter};
+use crate::reply::{ReplyReader, ReplyWriter};
+use crate::ring::{Consumer, PopError, Position, Producer, PushError};
+use crate::shm::{View, ViewMut};
+use crate::stream::{StreamError, StreamReader, StreamWriter};
+use crate::sync::CACHE_LINE;
+use crate::wires::{WireReader, WireWriter};
+
+/// The ends of everything that is shared, over the maps of one process.
+///
+/// A method that gives a writing end panics in a process that holds the file read-only: asking for it is a fault
+/// of the program. Each end exists once per machine by the protocol; nothing here keeps count, because a
+/// successor must be able to take over.
+#[derive(Clone, Debug)]
+pub struct Ends {
+    maps: MapSet,
+}
+
+impl Ends {
+    /// The ends over `maps`.
+    pub fn new(maps: &MapSet) -> Self {
+        Self { maps: maps.clone() }
+    }
+
+    /// A region for reading.
+    pub fn view(&self, region: Region) -> View {
+        self.maps.view(region.file).slice(region.offset, region.len)
+    }
+
+    /// A region for writing.
+    pub fn view_mut(&self, region: Region) -> ViewMut {
+        let file = self.maps.view_mut(region.file);
+        let file = file.unwrap_or_else(|| panic!("{:?} is not writable here", region.file));
+        file.slice(region.offset, region.len)
+    }
+
+    /// The doorbell of `who`, for ringing.
+    pub fn doorbell(&self, who: SleeperId) -> Doorbell {
+        Doorbell::new(
+            self.view_mut(Region::doorbell(who)),
+            self.view(Region::asleep(who)),
+        )
+    }
+
+    /// Every doorbell of the machine; the coordinator forces them all after a death.
+    pub fn all_doorbells(&self) -> Vec<Doorbell> {
+        SleeperId::all().map(|who| self.doorbell(who)).collect()
+    }
+
+    /// The sleeping end of `who`, in its own process.
+    pub fn sleeper(&self, who: SleeperId, policy: SpinPolicy) -> Sleeper {
+        Sleeper::new(
+            self.view_mut(Region::doorbell(who)),
+            self.view_mut(Region::asleep(who)),
+            policy,
+        )
+    }
+
+    /// The VM clock.
+    pub fn clock(&self) -> VmClock {
+        VmClock::new(self.view(Region::clock()))
+    }
+
+    /// The writing end of the VM clock, in the coordinator; the clock stands at zero.
+    pub fn clock_master(&self) -> ClockMaster {
+        ClockMaster::new(self.view_mut(Region::clock()))
+    }
+
+    /// Producer of a vCPU's command ring, in cpu-worker.
+    ///
+    /// # Errors
+    /// [`PushError`] when the shared words contradict each other.
+    pub fn command_producer(&self, vcpu: usize) -> Result<Producer, PushError> {
+        Producer::attach(
+            self.view_mut(Region::command(vcpu)),
+            self.view(Region::command_head(vcpu)),
+        )
+    }
+
+    /// Consumer of a vCPU's command ring, in io-worker, going on at the committed position.
+    ///
+    /// # Errors
+    /// [`PopError`].
+    pub fn command_consumer(&self, vcpu: usize, at: Position) -> Result<Consumer, PopError> {
+        Consumer::attach(
+            self.view_mut(Region::command_head(vcpu)),
+            self.view(Region::command(vcpu)),
+            at,
+        )
+    }
+
+    /// Producer of the event ring, in io-worker.
+    ///
+    /// # Errors
+    /// [`PushError`] when the shared words contradict each other.
+    pub fn event_producer(&self) -> Result<Producer, PushError> {
+        Producer::attach(self.view_mut(Region::event()), self.view(Region::event_head()))
+    }
+
+    /// Consumer of the event ring, in cpu-worker.
+    ///
+    /// # Errors
+    /// [`PopError`].
+    pub fn event_consumer(&self) -> Result<Consumer, PopError> {
+        Consumer::attach_at_head(self.view_mut(Region::event_head()), self.view(Region::event()))
+    }
+
+    /// Reply slot of a vCPU, in io-worker.
+    pub fn reply_writer(&self, vcpu: usize) -> ReplyWriter {
+        ReplyWriter::new(self.view_mut(Region::reply(vcpu)))
+    }
+
+    /// Reply slot of a vCPU, in cpu-worker.
+    pub fn reply_reader(&self, vcpu: usize) -> ReplyReader {
+        ReplyReader::new(self.view(Region::reply(vcpu)))
+    }
+
+    /// io-worker's wires, in io-worker.
+    pub fn wire_writer(&self) -> WireWriter {
+        WireWriter::new(self.view_mut(Region::wires()))
+    }
+
+    /// io-worker's wires, in cpu-worker.
+    pub fn wire_reader(&self) -> WireReader {
+        WireReader::new(self.view(Region::wires()))
+    }
+
+    /// A mirror, in io-worker.
+    pub fn mirror_writer(&self, n: usize) -> MirrorWriter {
+        MirrorWriter::new(self.view_mut(Region::mirror(n)))
+    }
+
+    /// A mirror, in cpu-worker.
+    pub fn mirror_reader(&self, n: usize) -> MirrorReader {
+        MirrorReader::new(self.view(Region::mirror(n)))
+    }
+
+    /// The decode map, in io-worker.
+    pub fn decode_map_writer(&self) -> DecodeMapWriter {
+        DecodeMapWriter::new(self.view_mut(Region::decode_map()))
+    }
+
+    /// The decode map, in cpu-worker.
+    pub fn decode_map_reader(&self) -> DecodeMapReader {
+        DecodeMapReader::new(self.view(Region::decode_map()))
+    }
+
+    /// The ROM window, in io-worker.
+    pub fn rom_mut(&self) -> ViewMut {
+        self.view_mut(Region::rom())
+    }
+
+    /// The ROM window, for reading.
+    pub fn rom(&self) -> View {
+        self.view(Region::rom())
+    }
+
+    /// The boot state, in io-worker.
+    pub fn boot_state_writer(&self) -> BootStateWriter {
+        BootStateWriter::new(self.view_mut(Region::boot_state()))
+    }
+
+    /// The boot state, in cpu-worker.
+    pub fn boot_state_reader(&self) -> BootStateReader {
+        BootStateReader::new(self.view(Region::boot_state()))
+    }
+
+    /// The code bitmap, in cpu-worker.
+    pub fn code_map_writer(&self) -> CodeMapWriter {
+        CodeMapWriter::new(self.view_mut(Region::code_map()))
+    }
+
+    /// The code bitmap, in io-worker.
+    pub fn code_map_reader(&self) -> CodeMapReader {
+        CodeMapReader::new(self.view(Region::code_map()))
+    }
+
+    /// Invalidations, in io-worker.
+    ///
+    /// # Errors
+    /// [`PushError`] when the shared words contradict each other.
+    pub fn invalidation_writer(&self) -> Result<InvalidationWriter, PushError> {
+        let mine = self.view_mut(Region::invalidation());
+        let ring = mine.slice(CACHE_LINE, mine.len() - CACHE_LINE);
+        InvalidationWriter::attach(
+            mine.slice(0, CACHE_LINE),
+            ring,
+            self.view(Region::invalidation_head()),
+        )
+    }
+
+    /// Invalidations, in cpu-worker.
+    ///
+    /// # Errors
+    /// [`PopError`].
+    pub fn invalidation_reader(&self) -> Result<InvalidationReader, PopError> {
+        let peer = self.view(Region::invalidation());
+        let ring = peer.slice(CACHE_LINE, peer.len() - CACHE_LINE);
+        InvalidationReader::attach(
+            self.view_mut(Region::invalidation_head()),
+            peer.slice(0, CACHE_LINE),
+            ring,
+        )
+    }
+
+    /// The commit store, in io-worker.
+    pub fn commit_store(&self) -> CommitStore {
+        CommitStore::open(self.view_mut(Region::commit()))
+    }
+
+    /// Writer of an outgoing stream, in io-worker, going on at the committed position.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn stream_out_writer(&self, n: usize, at: u64) -> Result<StreamWriter, StreamError> {
+        StreamWriter::attach(
+            self.view_mut(Region::stream_out(n)),
+            self.view(Region::stream_out_head(n)),
+            at,
+        )
+    }
+
+    /// Reader of an outgoing stream, in the coordinator, from the start.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn stream_out_reader(&self, n: usize) -> Result<StreamReader, StreamError> {
+        StreamReader::attach(
+            self.view_mut(Region::stream_out_head(n)),
+            self.view(Region::stream_out(n)),
+            0,
+        )
+    }
+
+    /// Writer of an incoming stream, in the coordinator, from the start.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn stream_in_writer(&self, n: usize) -> Result<StreamWriter, StreamError> {
+        StreamWriter::attach(
+            self.view_mut(Region::stream_in(n)),
+            self.view(Region::stream_in_head(n)),
+            0,
+        )
+    }
+
+    /// Reader of an incoming stream, in io-worker, going on at the committed position.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn stream_in_reader(&self, n: usize, at: u64) -> Result<StreamReader, StreamError> {
+        StreamReader::attach(
+            self.view_mut(Region::stream_in_head(n)),
+            self.view(Region::stream_in(n)),
+            at,
+        )
+    }
+
+    /// Producer of the input ring, in gpu-worker.
+    ///
+    /// # Errors
+    /// [`PushError`] when the shared words contradict each other.
+    pub fn input_producer(&self) -> Result<Producer, PushError> {
+        Producer::attach(self.view_mut(Region::input()), self.view(Region::input_head()))
+    }
+
+    /// Consumer of the input ring, in io-worker, going on at the committed position.
+    ///
+    /// # Errors
+    /// [`PopError`].
+    pub fn input_consumer(&self, at: Position) -> Result<Consumer, PopError> {
+        Consumer::attach(
+            self.view_mut(Region::input_head()),
+            self.view(Region::input()),
+            at,
+        )
+    }
+
+    /// Producer of a process's trace ring, in that process.
+    ///
+    /// # Errors
+    /// [`PushError`] when the shared words contradict each other.
+    pub fn trace_producer(&self, role: Role) -> Result<Producer, PushError> {
+        Producer::attach(
+            self.view_mut(Region::trace(role)),
+            self.view(Region::trace_head(role)),
+        )
+    }
+
+    /// Consumer of a process's trace ring, in the coordinator.
+    ///
+    /// # Errors
+    /// [`PopError`].
+    pub fn trace_consumer(&self, role: Role) -> Result<Consumer, PopError> {
+        Consumer::attach_at_head(
+            self.view_mut(Region::trace_head(role)),
+            self.view(Region::trace(role)),
+        )
+    }
+
+    /// Producer of the lifecycle ring to a worker, in the coordinator.
+    ///
+    /// # Errors
+    /// [`PushError`] when the shared words contradict each other.
+    pub fn lifecycle_to_producer(&self, role: Role) -> Result<Producer, PushError> {
+        Producer::attach(
+            self.view_mut(Region::lifecycle_to(role)),
+            self.view(Region::lifecycle_to_head(role)),
+        )
+    }
+
+    /// Consumer of the lifecycle ring to a worker, in the worker.
+    ///
+    /// # Errors
+    /// [`PopError`].
+    pub fn lifecycle_to_consumer(&self, role: Role) -> Result<Consumer, PopError> {
+        Consumer::attach_at_head(
+            self.view_mut(Region::lifecycle_to_head(role)),
+            self.view(Region::lifecycle_to(role)),
+        )
+    }
+
+    /// Producer of the lifecycle ring from a worker, in the worker.
+    ///
+    /// # Errors
+    /// [`PushError`] when the shared words contradict each other.
+    pub fn lifecycle_from_producer(&self, role: Role) -> Result<Producer, PushError> {
+        Producer::attach(
+            self.view_mut(Region::lifecycle_from(role)),
+            self.view(Region::lifecycle_from_head(role)),
+        )
+    }
+
+    /// Consumer of the lifecycle ring from a worker, in the coordinator.
+    ///
+    /// # Errors
+    /// [`PopError`].
+    pub fn lifecycle_from_consumer(&self, role: Role) -> Result<Consumer, PopError> {
+        Consumer::attach_at_head(
+            self.view_mut(Region::lifecycle_from_head(role)),
+            self.view(Region::lifecycle_from(role)),
+        )
+    }
+}
