@@ -13,8 +13,23 @@ pub const ECHO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/echo.elf"));
 /// `q` powers off through ACPI S5.
 pub const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.elf"));
 
+/// Interrupts that must arrive exactly once: level and pulse through both controllers, and the APIC timer. Needs
+/// pc-testdev; the number of each kind is the last word of the command line. Ends with "irqstorm: passed" or
+/// "irqstorm: failed" on COM1 and 0 or 1 to isa-debug-exit.
+pub const IRQSTORM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/irqstorm.elf"));
+
+/// Code that fw_cfg's DMA overwrites, and addresses where nothing is. Verdicts on COM1 are the lines "dmacode: code
+/// passed" and "dmacode: holes passed" (or failed); isa-debug-exit gets the number of failures. QEMU fails the
+/// second, because its holes read as zero.
+pub const DMACODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dmacode.elf"));
+
 /// Every guest by name, for tools that list or write them.
-pub const ALL: &[(&str, &[u8])] = &[("demo", DEMO), ("echo", ECHO)];
+pub const ALL: &[(&str, &[u8])] = &[
+    ("demo", DEMO),
+    ("dmacode", DMACODE),
+    ("echo", ECHO),
+    ("irqstorm", IRQSTORM),
+];
 
 #[cfg(test)]
 mod tests {
