@@ -55,13 +55,12 @@ pub fn confine(confinement: &Confinement) -> Vec<String> {
         missing.push("seccomp: no policy for this machine's architecture".to_owned());
     } else {
         report_forbidden_calls();
-        let program: Vec<_> = confinement
-            .seccomp
-            .iter()
-            .map(|&word| instruction(word))
-            .collect();
-        if let Err(e) = seccompiler::apply_filter_all_threads(&program) {
-            missing.push(format!("seccomp: {e}"));
+        for words in &confinement.seccomp {
+            let program: Vec<_> = words.iter().map(|&word| instruction(word)).collect();
+            if let Err(e) = seccompiler::apply_filter_all_threads(&program) {
+                missing.push(format!("seccomp: {e}"));
+                break;
+            }
         }
     }
     missing

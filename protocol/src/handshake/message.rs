@@ -59,8 +59,9 @@ pub struct FileGrant {
 pub struct Confinement {
     /// Whether anything is applied at all; false with `--no-sandbox`.
     pub enabled: bool,
-    /// seccomp filter, one classic BPF instruction a word: code, jt, jf, k from the most significant bits.
-    pub seccomp: Vec<u64>,
+    /// seccomp filters in the order in which they are installed, one classic BPF instruction a word: code, jt, jf, k
+    /// from the most significant bits.
+    pub seccomp: Vec<Vec<u64>>,
     /// Paths that stay readable under Landlock; everything else is out of reach.
     pub read_paths: Vec<String>,
     /// Paths (devices, sockets) that stay readable and writable under Landlock.

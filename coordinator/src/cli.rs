@@ -1,0 +1,318 @@
+//! The command line, which scripts and tests rely on (docs/lifecycle.md lists the exit statuses).
+//!
+//! Everything of the final command line is parsed already, so that a script written for it fails with a
+//! sentence and not with a usage text; what does not work yet is refused by [`crate::config`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::units::{parse_duration, parse_port, parse_size};
+
+/// A PC emulator that is five processes over shared memory.
+#[derive(Debug, Parser)]
+#[command(name = "quintet", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do; without it, the built-in demo guest is run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a machine.
+    Run(Box<RunArgs>),
+    /// List the machines of this user.
+    Ps,
+    /// Show how a machine and its workers are.
+    Status(Name),
+    /// Watch a machine's workers.
+    Top(Name),
+    /// Let a machine's time stand still.
+    Pause(Name),
+    /// Let a paused machine go on.
+    Resume(Name),
+    /// End a machine without asking the guest.
+    Quit(Name),
+    /// Press a machine's reset button.
+    Reset(Name),
+    /// Show the configuration that a `run` with these options would use.
+    Config(Box<RunArgs>),
+    /// Save what a machine shows as a PNG file.
+    Screenshot {
+        /// Name of the machine.
+        name: String,
+        /// File to write.
+        file: PathBuf,
+    },
+    /// Type text on a machine's keyboard.
+    Type {
+        /// Name of the machine.
+        name: String,
+        /// The text; \n is Enter, \t is Tab.
+        text: String,
+    },
+    /// Press keys together on a machine's keyboard.
+    Key {
+        /// Name of the machine.
+        name: String,
+        /// The keys, as in ctrl-alt-delete.
+        chord: String,
+    },
+    /// Move a machine's mouse.
+    Mouse {
+        /// Name of the machine.
+        name: String,
+        /// What to do.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        action: Vec<String>,
+    },
+    /// Give WebAssembly modules to a running machine.
+    Submit {
+        /// Name of the machine.
+        name: String,
+        /// The modules.
+        #[arg(required = true)]
+        modules: Vec<PathBuf>,
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what happens on a machine.
+    Watch(Name),
+    /// Attach gdb to a worker.
+    Debug {
+        /// Name of the machine.
+        name: String,
+        /// cpu, io, gpu, audio, coordinator or transport.
+        role: String,
+    },
+    /// Run a machine for a long time while breaking it.
+    Soak {
+        /// As for `run`.
+        #[command(flatten)]
+        run: Box<RunArgs>,
+        /// How long.
+        #[arg(long, value_parser = parse_duration)]
+        duration: Option<Duration>,
+        /// What to break: kill-gpu, kill-io, stall-audio, …
+        #[arg(long, value_delimiter = ',')]
+        faults: Vec<String>,
+        /// Seed of the faults.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Where to write the report.
+        #[arg(long)]
+        report: Option<PathBuf>,
+    },
+}
+
+/// A machine by name.
+#[derive(Debug, Args)]
+pub struct Name {
+    /// Name of the machine, as `quintet ps` shows it.
+    pub name: String,
+}
+
+/// Where to boot from.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Boot {
+    /// Floppy.
+    A,
+    /// First hard disk.
+    C,
+    /// CD-ROM.
+    D,
+    /// Network.
+    N,
+}
+
+/// How guest instructions are executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccelArg {
+    /// Translated to host code.
+    Jit,
+    /// Interpreted.
+    Interp,
+}
+
+/// The options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Without a window.
+    #[arg(long)]
+    pub headless: bool,
+    /// Name of the machine for the other commands [default: quintet-PID].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Guest RAM.
+    #[arg(long, default_value = "512M", value_parser = parse_size)]
+    pub ram: u64,
+    /// Number of vCPUs.
+    #[arg(long, default_value_t = 1)]
+    pub cpus: u32,
+    /// CPU model: max, qemu64, pentium3 or 486, with +feature and -feature behind commas.
+    #[arg(long, default_value = "max")]
+    pub cpu: String,
+    /// How instructions are executed [default: interp].
+    #[arg(long)]
+    pub accel: Option<AccelArg>,
+    /// Kernel: bzImage, multiboot ELF or PVH ELF.
+    #[arg(long)]
+    pub kernel: Vec<PathBuf>,
+    /// Initrd, or multiboot modules as "FILE ARGS,FILE ARGS".
+    #[arg(long)]
+    pub initrd: Option<String>,
+    /// Command line of the kernel.
+    #[arg(long)]
+    pub append: Option<String>,
+    /// Boot device.
+    #[arg(long)]
+    pub boot: Option<Boot>,
+    /// Firmware image.
+    #[arg(long)]
+    pub firmware: Option<PathBuf>,
+    /// Flash image.
+    #[arg(long)]
+    pub pflash: Vec<PathBuf>,
+    /// Disk image with its options.
+    #[arg(long)]
+    pub disk: Vec<String>,
+    /// CD-ROM image.
+    #[arg(long)]
+    pub cdrom: Option<PathBuf>,
+    /// Floppy image.
+    #[arg(long)]
+    pub floppy: Option<PathBuf>,
+    /// WebAssembly module to run instead of a PC.
+    #[arg(long)]
+    pub wasm: Option<PathBuf>,
+    /// Function of the module to call.
+    #[arg(long)]
+    pub invoke: Option<String>,
+    /// Directory the module may use.
+    #[arg(long)]
+    pub dir: Vec<PathBuf>,
+    /// Report as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with the module's return value.
+    #[arg(long)]
+    pub exit_code: bool,
+    /// First serial line: stdio, file:FILE or none [default: stdio].
+    #[arg(long)]
+    pub serial: Option<String>,
+    /// Sound: auto, null or wav:FILE.
+    #[arg(long, default_value = "auto")]
+    pub audio: String,
+    /// End when the guest resets itself.
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// Port of isa-debug-exit: a write of v ends the machine with status (v << 1) | 1.
+    #[arg(long, value_parser = parse_port)]
+    pub exit_port: Option<u16>,
+    /// Debug console, PORT:stdio or PORT:file:FILE.
+    #[arg(long)]
+    pub debugcon: Vec<String>,
+    /// Extra device: pc-testdev.
+    #[arg(long)]
+    pub device: Vec<String>,
+    /// End after this long, with status 124.
+    #[arg(long, value_parser = parse_duration)]
+    pub time_limit: Option<Duration>,
+    /// File with the machine's configuration.
+    #[arg(long)]
+    pub machine: Option<PathBuf>,
+    /// Serve gdb at HOST:PORT.
+    #[arg(long)]
+    pub gdb: Option<String>,
+    /// Let a worker wait for a debugger before it starts.
+    #[arg(long, value_name = "ROLE")]
+    pub wait_for_debugger: Vec<String>,
+    /// Let somebody else start a worker.
+    #[arg(long, value_name = "ROLE")]
+    pub external: Vec<String>,
+    /// Draw without a GPU.
+    #[arg(long)]
+    pub software: bool,
+    /// How much to log: error, warn, info, debug, trace, or a filter.
+    #[arg(long, default_value = "warn")]
+    pub log: String,
+    /// Write a trace.
+    #[arg(long)]
+    pub trace: Option<PathBuf>,
+    /// Write a profile.
+    #[arg(long)]
+    pub profile: Option<PathBuf>,
+    /// Compare the JIT with the interpreter.
+    #[arg(long)]
+    pub check_jit: bool,
+    /// Workers as threads of one process, for debugging; unconfined.
+    #[arg(long)]
+    pub single_process: bool,
+    /// Do not confine the workers.
+    #[arg(long)]
+    pub no_sandbox: bool,
+    /// Back end of the shared memory: memfd or portable.
+    #[arg(long, default_value = "memfd")]
+    pub backend: String,
+    /// A worker that was ready for so long has not died in vain; five deaths in a row before are final.
+    #[arg(long, hide = true, default_value = "10s", value_parser = parse_duration)]
+    pub stable_after: Duration,
+    /// Blocked silence of a worker after which it counts as hung.
+    #[arg(long, hide = true, default_value = "2s", value_parser = parse_duration)]
+    pub hang_timeout: Duration,
+    /// Pretend that the host has so much memory available.
+    #[arg(long, hide = true, value_parser = parse_size)]
+    pub pretend_available: Option<u64>,
+    /// Arguments of the WebAssembly module.
+    #[arg(last = true)]
+    pub args: Vec<String>,
+}
+
+impl Default for RunArgs {
+    fn default() -> Self {
+        #[derive(Parser)]
+        struct Only {
+            #[command(flatten)]
+            run: RunArgs,
+        }
+        Only::parse_from(["quintet"]).run
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_of_the_manual_is_parsed() {
+        let line = "quintet run --headless --name n --ram 2G --cpus 1 --cpu max,-sse2 --accel interp --kernel k \
+            --initrd i --append a --boot c --firmware f --pflash p --pflash q --disk d,bus=ide --cdrom c --floppy f \
+            --wasm w --invoke i --dir d --json --exit-code --serial file:s --audio wav:a --no-reboot --exit-port 0xf4 \
+            --debugcon 0xe9:stdio --device pc-testdev --time-limit 60s --machine m --gdb h:1 \
+            --wait-for-debugger cpu --external io --software --log debug --trace t --profile p --check-jit \
+            --single-process --no-sandbox --backend portable -- a b";
+        let cli = Cli::try_parse_from(line.split_whitespace()).expect("parses");
+        let Some(Command::Run(run)) = cli.command else {
+            panic!("not a run")
+        };
+        assert_eq!(run.ram, 2 << 30);
+        assert_eq!(run.exit_port, Some(0xF4));
+        assert_eq!(run.args, ["a", "b"]);
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_a_bare_run() {
+        let run = RunArgs::default();
+        assert_eq!((run.ram, run.cpus, run.cpu.as_str()), (512 << 20, 1, "max"));
+    }
+}

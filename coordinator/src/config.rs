@@ -1,0 +1,489 @@
+//! From options to a machine that can be built, or one sentence why not.
+//!
+//! Everything that can be known without looking into guest data is checked here, before a segment is made or
+//! a process started. What is inside a kernel is for the confined io-worker to judge.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use quintet_protocol::control::check_name;
+use quintet_protocol::handshake::config::{
+    Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, GpuConfig, IoConfig,
+};
+use quintet_protocol::payload::{MAX_PAYLOAD, Outgoing, PayloadKind, TransportChoice};
+use quintet_protocol::ram::RamLayout;
+
+use crate::cli::{AccelArg, RunArgs};
+use crate::limits;
+use crate::units::show_size;
+
+/// A mistake in what the user asked for: one line, exit status 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+fn refuse<T>(text: impl Into<String>) -> Result<T, UsageError> {
+    Err(UsageError(text.into()))
+}
+
+/// Where bytes of a serial line or debug console go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamTarget {
+    /// Standard output; for a serial line standard input too.
+    Stdio,
+    /// A file, created or emptied.
+    File(PathBuf),
+    /// Nowhere.
+    None,
+}
+
+/// How the shared memory is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// memfd and futex.
+    Memfd,
+}
+
+/// A debug console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Debugcon {
+    /// Its I/O port.
+    pub port: u16,
+    /// Where its bytes go.
+    pub target: StreamTarget,
+}
+
+/// Where the sound goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audio {
+    /// Nowhere.
+    Null,
+    /// A WAV file.
+    Wav(PathBuf),
+}
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct MachineConfig {
+    /// Name for the control socket.
+    pub name: String,
+    /// Guest RAM.
+    pub ram: RamLayout,
+    /// What the cpu-worker is told.
+    pub cpu: CpuConfig,
+    /// What the io-worker is told.
+    pub io: IoConfig,
+    /// What the gpu-worker is told.
+    pub gpu: GpuConfig,
+    /// Kernel path, `None` for the built-in demo guest.
+    pub kernel: Option<PathBuf>,
+    /// Initrd or modules with the line each is given.
+    pub initrd: Vec<(PathBuf, String)>,
+    /// First serial line.
+    pub serial: StreamTarget,
+    /// Debug consoles.
+    pub debugcon: Vec<Debugcon>,
+    /// Sound.
+    pub audio: Audio,
+    /// After which the machine ends.
+    pub time_limit: Option<Duration>,
+    /// Workers as threads.
+    pub single_process: bool,
+    /// Whether workers are confined.
+    pub sandbox: bool,
+    /// How the shared memory is made.
+    pub backend: Backend,
+    /// Log filter.
+    pub log: String,
+    /// A worker that was ready for so long has not died in vain.
+    pub stable_after: Duration,
+    /// Blocked silence after which a worker counts as hung.
+    pub hang_timeout: Duration,
+}
+
+/// Index of the outgoing stream of the first debug console: the two serial lines come first.
+pub const FIRST_DEBUGCON_STREAM: u32 = 2;
+/// Most debug consoles.
+pub const MAX_DEBUGCON: usize = 4;
+
+impl MachineConfig {
+    /// Checks `args`.
+    ///
+    /// # Errors
+    /// [`UsageError`], one sentence that names the option or file and the remedy.
+    pub fn new(args: &RunArgs) -> Result<Self, UsageError> {
+        refuse_unfinished(args)?;
+        let ram = ram(args)?;
+        let name = match &args.name {
+            Some(name) => name.clone(),
+            None => format!("quintet-{}", std::process::id()),
+        };
+        check_name(&name).map_err(|e| UsageError(e.to_string()))?;
+        let spin_nanos = spin_budget();
+        let debugcon = args
+            .debugcon
+            .iter()
+            .map(|s| debugcon(s))
+            .collect::<Result<Vec<_>, _>>()?;
+        if debugcon.len() > MAX_DEBUGCON {
+            return refuse(format!("At most {MAX_DEBUGCON} --debugcon are possible"));
+        }
+        let testdev = match args.device.as_slice() {
+            [] => false,
+            [one] if one == "pc-testdev" => true,
+            [one] => return refuse(format!("--device {one} is not known; pc-testdev is")),
+            _ => return refuse("--device pc-testdev can be given once"),
+        };
+        let kernel = match args.kernel.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            _ => return refuse("--kernel can be given once; modules of a multiboot kernel go into --initrd"),
+        };
+        if kernel.is_none() && (args.initrd.is_some() || args.append.is_some()) {
+            return refuse("--initrd and --append need a --kernel");
+        }
+        Ok(Self {
+            ram,
+            cpu: CpuConfig {
+                vcpus: args.cpus,
+                model: args.cpu.clone(),
+                accel: Accel::Interp,
+                no_reboot: args.no_reboot,
+                rtc_base: now_unix(),
+                spin_nanos,
+            },
+            io: IoConfig {
+                vcpus: args.cpus,
+                model: args.cpu.clone(),
+                exit_port: args.exit_port,
+                debugcon: debugcon
+                    .iter()
+                    .enumerate()
+                    .map(|(i, d)| DebugconConfig {
+                        port: d.port,
+                        stream: FIRST_DEBUGCON_STREAM + i as u32,
+                    })
+                    .collect(),
+                testdev,
+                append: args.append.clone().unwrap_or_default(),
+                no_reboot: args.no_reboot,
+                spin_nanos,
+            },
+            gpu: GpuConfig {
+                headless: true,
+                software: args.software,
+                title: name.clone(),
+            },
+            name,
+            kernel,
+            initrd: args
+                .initrd
+                .as_deref()
+                .map(modules)
+                .transpose()?
+                .unwrap_or_default(),
+            serial: args
+                .serial
+                .as_deref()
+                .map_or(Ok(StreamTarget::Stdio), |s| stream("--serial", s))?,
+            debugcon,
+            audio: audio(&args.audio)?,
+            time_limit: args.time_limit,
+            single_process: args.single_process,
+            sandbox: !args.no_sandbox && !args.single_process,
+            backend: Backend::Memfd,
+            log: args.log.clone(),
+            stable_after: args.stable_after,
+            hang_timeout: args.hang_timeout,
+        })
+    }
+
+    /// What the audio-worker is told.
+    pub fn audio_config(&self) -> AudioConfig {
+        let sink = match self.audio {
+            Audio::Null => AudioSink::Null,
+            Audio::Wav(_) => AudioSink::Wav,
+        };
+        AudioConfig { sink, rate: 48_000 }
+    }
+
+    /// Reads kernel and modules, sealed for transport. They are kept for restarts and resets.
+    ///
+    /// # Errors
+    /// [`UsageError`] for files that cannot be read, are empty or do not fit into guest RAM.
+    pub fn payloads(&self) -> Result<Vec<Outgoing>, UsageError> {
+        let mut payloads = Vec::new();
+        match &self.kernel {
+            Some(path) => {
+                let bytes = self.read_image("kernel", path)?;
+                payloads.push(outgoing(PayloadKind::Kernel, &bytes, path)?);
+            }
+            None => {
+                let demo = Path::new("the built-in demo guest");
+                payloads.push(outgoing(PayloadKind::Kernel, demo_guest(), demo)?);
+            }
+        }
+        for (path, cmdline) in &self.initrd {
+            let bytes = self.read_image("initrd", path)?;
+            payloads.push(outgoing(
+                PayloadKind::Initrd {
+                    cmdline: cmdline.clone(),
+                },
+                &bytes,
+                path,
+            )?);
+        }
+        let total: u64 = payloads.iter().map(Outgoing::len).sum();
+        if total > self.ram.total() {
+            return refuse(format!(
+                "Kernel and initrd have {total} bytes together, which do not fit into {} of RAM; try a larger --ram",
+                show_size(self.ram.total())
+            ));
+        }
+        Ok(payloads)
+    }
+
+    fn read_image(&self, what: &str, path: &Path) -> Result<Vec<u8>, UsageError> {
+        let shown = path.display();
+        let cannot =
+            |e: std::io::Error| UsageError(format!("Cannot read {what} \"{shown}\": {}", reason(&e)));
+        let file = File::open(path).map_err(cannot)?;
+        let meta = file.metadata().map_err(cannot)?;
+        if !meta.is_file() {
+            return refuse(format!("The {what} \"{shown}\" is not a file"));
+        }
+        if meta.len() == 0 {
+            return refuse(format!("The {what} \"{shown}\" is empty"));
+        }
+        let most = MAX_PAYLOAD.min(self.ram.total());
+        if meta.len() > most {
+            return refuse(format!(
+                "The {what} \"{shown}\" has {} bytes and does not fit into {} of RAM; try a larger --ram",
+                meta.len(),
+                show_size(most)
+            ));
+        }
+        let mut bytes = Vec::with_capacity(meta.len() as usize);
+        file.take(most).read_to_end(&mut bytes).map_err(cannot)?;
+        Ok(bytes)
+    }
+}
+
+/// The guest that runs without `--kernel`.
+fn demo_guest() -> &'static [u8] {
+    quintet_guests::ECHO
+}
+
+fn outgoing(kind: PayloadKind, bytes: &[u8], path: &Path) -> Result<Outgoing, UsageError> {
+    Outgoing::new(kind, bytes, TransportChoice::BySize)
+        .map_err(|e| UsageError(format!("{}: {e}", path.display())))
+}
+
+/// What went wrong with a file, without the number of the error.
+pub fn reason(e: &std::io::Error) -> String {
+    match e.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => e.to_string(),
+    }
+}
+
+fn ram(args: &RunArgs) -> Result<RamLayout, UsageError> {
+    if args.ram == 0 {
+        return refuse("--ram 0 leaves nothing to boot in; try --ram 512M");
+    }
+    let layout = RamLayout::new(args.ram);
+    let available = args.pretend_available.unwrap_or_else(limits::available_memory);
+    if layout.total() > available {
+        return refuse(format!(
+            "--ram {} is more than the {} MiB of memory that this host has available; try a smaller size",
+            show_size(args.ram),
+            available >> 20
+        ));
+    }
+    Ok(layout)
+}
+
+/// Whoever has fewer processors than busy workers must not spin: the peer cannot answer meanwhile.
+fn spin_budget() -> u64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if cores >= 3 { 50_000 } else { 0 }
+}
+
+fn now_unix() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |d| d.as_secs() as i64)
+}
+
+fn stream(option: &str, text: &str) -> Result<StreamTarget, UsageError> {
+    match text.split_once(':') {
+        None if text == "stdio" => Ok(StreamTarget::Stdio),
+        None if text == "none" => Ok(StreamTarget::None),
+        Some(("file", path)) if !path.is_empty() => Ok(StreamTarget::File(path.into())),
+        _ => refuse(format!(
+            "{option} {text} is not known; stdio, file:FILE and none are"
+        )),
+    }
+}
+
+fn debugcon(text: &str) -> Result<Debugcon, UsageError> {
+    let Some((port, target)) = text.split_once(':') else {
+        return refuse(format!(
+            "--debugcon {text} has no target; write 0xe9:stdio or 0xe9:file:FILE"
+        ));
+    };
+    let port = crate::units::parse_port(port).map_err(|e| UsageError(format!("--debugcon {text}: {e}")))?;
+    Ok(Debugcon {
+        port,
+        target: stream("--debugcon", target)?,
+    })
+}
+
+fn audio(text: &str) -> Result<Audio, UsageError> {
+    match text.split_once(':') {
+        None if text == "null" || text == "auto" => Ok(Audio::Null),
+        Some(("wav", path)) if !path.is_empty() => Ok(Audio::Wav(path.into())),
+        _ => refuse(format!(
+            "--audio {text} is not known; auto, null and wav:FILE are"
+        )),
+    }
+}
+
+/// `"F ARGS,F ARGS"`: each module's file and the line it is given, which is the whole text as in QEMU.
+fn modules(text: &str) -> Result<Vec<(PathBuf, String)>, UsageError> {
+    text.split(',')
+        .map(|module| {
+            let module = module.trim();
+            let file = module.split(' ').next().unwrap_or_default();
+            if file.is_empty() {
+                return refuse(format!("--initrd \"{text}\" names an empty file"));
+            }
+            Ok((PathBuf::from(file), module.to_owned()))
+        })
+        .collect()
+}
+
+/// Options of the final command line that do nothing yet say so.
+fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
+    let unfinished = [
+        (a.cpus != 1, "--cpus other than 1"),
+        (a.accel == Some(AccelArg::Jit), "--accel jit"),
+        (a.boot.is_some(), "--boot"),
+        (a.firmware.is_some(), "--firmware"),
+        (!a.pflash.is_empty(), "--pflash"),
+        (!a.disk.is_empty(), "--disk"),
+        (a.cdrom.is_some(), "--cdrom"),
+        (a.floppy.is_some(), "--floppy"),
+        (a.wasm.is_some(), "--wasm"),
+        (a.invoke.is_some(), "--invoke"),
+        (!a.dir.is_empty(), "--dir"),
+        (a.json, "--json"),
+        (a.exit_code, "--exit-code"),
+        (!a.args.is_empty(), "arguments behind --"),
+        (a.machine.is_some(), "--machine"),
+        (a.gdb.is_some(), "--gdb"),
+        (!a.wait_for_debugger.is_empty(), "--wait-for-debugger"),
+        (!a.external.is_empty(), "--external"),
+        (a.trace.is_some(), "--trace"),
+        (a.profile.is_some(), "--profile"),
+        (a.check_jit, "--check-jit"),
+        (a.backend == "portable", "--backend portable"),
+    ];
+    if let Some((_, what)) = unfinished.iter().find(|(given, _)| *given) {
+        return refuse(format!("{what} does not work yet"));
+    }
+    if a.backend != "memfd" {
+        return refuse(format!(
+            "--backend {} is not known; memfd and portable are",
+            a.backend
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args() -> RunArgs {
+        RunArgs {
+            ram: 1 << 20,
+            pretend_available: Some(1 << 30),
+            ..RunArgs::default()
+        }
+    }
+
+    fn error(change: impl FnOnce(&mut RunArgs)) -> String {
+        let mut a = args();
+        change(&mut a);
+        let e = MachineConfig::new(&a).expect_err("refused").to_string();
+        assert!(!e.contains('\n'), "{e}");
+        e
+    }
+
+    #[test]
+    fn no_ram_and_too_much_ram_are_refused_with_the_remedy() {
+        assert!(error(|a| a.ram = 0).contains("--ram 0"));
+        let e = error(|a| a.ram = 1 << 40);
+        assert!(
+            e.contains("--ram 1T") && e.contains("1024 MiB") && e.contains("smaller"),
+            "{e}"
+        );
+    }
+
+    #[test]
+    fn two_kernels_are_refused() {
+        assert!(error(|a| a.kernel = vec!["a".into(), "b".into()]).contains("--kernel can be given once"));
+    }
+
+    #[test]
+    fn what_does_not_work_yet_says_so() {
+        assert_eq!(error(|a| a.disk = vec!["d".into()]), "--disk does not work yet");
+        assert_eq!(error(|a| a.cpus = 2), "--cpus other than 1 does not work yet");
+    }
+
+    #[test]
+    fn modules_keep_their_whole_line() {
+        let m = modules("a.elf x=1 y,b.bin").expect("parses");
+        assert_eq!(
+            m,
+            [
+                ("a.elf".into(), "a.elf x=1 y".into()),
+                ("b.bin".into(), "b.bin".into())
+            ]
+        );
+        assert!(modules("a,,b").is_err());
+    }
+
+    #[test]
+    fn streams_and_consoles_are_checked() {
+        assert!(error(|a| a.serial = Some("tcp:1".into())).contains("stdio, file:FILE and none"));
+        assert!(error(|a| a.debugcon = vec!["0xe9".into()]).contains("has no target"));
+        assert!(error(|a| a.debugcon = vec!["9999999:stdio".into()]).contains("not an I/O port"));
+        assert_eq!(
+            debugcon("0xe9:file:log").expect("parses"),
+            Debugcon {
+                port: 0xE9,
+                target: StreamTarget::File("log".into())
+            }
+        );
+    }
+
+    #[test]
+    fn a_kernel_larger_than_ram_is_refused() {
+        let file = std::env::temp_dir().join(format!("quintet-config-test-{}", std::process::id()));
+        std::fs::write(&file, vec![1; (1 << 20) + 1]).expect("file");
+        let mut a = args();
+        a.kernel = vec![file.clone()];
+        let e = MachineConfig::new(&a)
+            .expect("checked")
+            .payloads()
+            .expect_err("refused")
+            .to_string();
+        std::fs::remove_file(&file).expect("remove");
+        assert!(e.contains("does not fit into 1M of RAM"), "{e}");
+    }
+}
