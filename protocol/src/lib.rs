@@ -27,7 +27,7 @@
 //! | VM time and host time | [`clock`], [`time`] |
 //! | a record of several words with one writer | [`seqlock`] |
 //! | how a process starts and ends | [`handshake`], [`probe`], [`payload`], [`status`], [`lifecycle`], [`control`] |
-//! | picture, input, sound | [`vram`], [`scanout`], [`framebuffer`], [`font`], [`input`] |
+//! | picture, input, sound | [`vram`], [`scanout`], [`framebuffer`], [`font`], [`input`], [`audio`] |
 //!
 //! # Order of publication
 //!

@@ -14,10 +14,12 @@ mod set;
 pub use ends::Ends;
 pub use set::{SegmentSet, SetError};
 
+use crate::audio;
 use crate::boot_state::BOOT_STATE_SIZE;
 use crate::codemap::CODE_MAP_SIZE;
 use crate::commit::COMMIT_SIZE;
 use crate::decode_map::{DECODE_MAP_SIZE, ROM_SIZE};
+use crate::framebuffer;
 use crate::handshake::{FileId, Role};
 use crate::input::INPUT_RING;
 use crate::invalidation::INVALIDATION_SIZE;
@@ -175,7 +177,7 @@ region_fns! {
     /// Consumer's part of [`Self::lifecycle_from`], in the coordinator's file.
     lifecycle_from_head(role: Role) = C, "lifecycle head", [role.index(); 5], 0x2000, CACHE_LINE, CACHE_LINE;
     /// Incoming byte stream: serial input.
-    stream_in(n: usize) = C, "stream in", [n; STREAMS], 0x8_0000, STREAM_IN_STRIDE, stream_size(STREAM_IN);
+    stream_in(n: usize) = C, "stream in", [n; STREAMS], 0x4_0000, STREAM_IN_STRIDE, stream_size(STREAM_IN);
     /// Consumer's part of [`Self::stream_in`].
     stream_in_head(n: usize) = FileId::Control(Role::Io), "stream in head", [n; STREAMS], 0x2800, CACHE_LINE, CACHE_LINE;
     /// Consumer's part of [`Self::stream_out`].
@@ -218,6 +220,20 @@ region_fns! {
     input() = FileId::Input, "input ring", [0; 1], 0, 0, ring_size(INPUT_RING);
     /// VRAM with its registers (see [`crate::vram`]).
     vram() = FileId::Vram, "VRAM", [0; 1], 0, 0, crate::vram::VRAM_SEGMENT_BYTES;
+    /// Presented frames and screenshots (see [`crate::framebuffer`]).
+    framebuffer() = FileId::Framebuffer, "frames", [0; 1], 0, 0, framebuffer::FRAMEBUFFER_BYTES;
+    /// The coordinator's lease on a frame (see [`crate::framebuffer::slots`]).
+    frame_lease() = C, "frame lease", [0; 1], framebuffer::COORDINATOR_LEASE, 0, framebuffer::LEASE_BYTES;
+    /// gpu-worker's armed counter (see [`crate::vram::SleepHint`]).
+    vram_armed() = FileId::Control(Role::Gpu), "VRAM armed", [0; 1], framebuffer::ARMED_WORD, 0, CACHE_LINE;
+    /// Playback ring, the producer's part (see [`crate::audio`]).
+    playback() = FileId::AudioIo, "playback", [0; 1], audio::AT_PLAYBACK, 0, audio::RING_BYTES;
+    /// Capture ring, the consumer's part.
+    capture_head() = FileId::AudioIo, "capture head", [0; 1], audio::AT_CAPTURE_HEAD, 0, audio::HEAD_BYTES;
+    /// Playback ring, the consumer's part.
+    playback_head() = FileId::AudioHost, "playback head", [0; 1], audio::AT_PLAYBACK_HEAD, 0, audio::HEAD_BYTES;
+    /// Capture ring, the producer's part.
+    capture() = FileId::AudioHost, "capture", [0; 1], audio::AT_CAPTURE, 0, audio::RING_BYTES;
     /// Trace ring of a process.
     trace(role: Role) = FileId::Trace(role), "trace ring", [0; 1], 0, 0, ring_size(TRACE_RING);
 }
@@ -273,6 +289,13 @@ pub fn regions() -> Vec<Region> {
         Region::commit(),
         Region::input(),
         Region::vram(),
+        Region::framebuffer(),
+        Region::frame_lease(),
+        Region::vram_armed(),
+        Region::playback(),
+        Region::playback_head(),
+        Region::capture(),
+        Region::capture_head(),
     ]);
     all.sort_by_key(|r| (r.file.number(), r.offset));
     all
