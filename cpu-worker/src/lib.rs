@@ -11,6 +11,7 @@ pub mod fp;
 pub mod interp;
 pub mod mmu;
 pub mod state;
+pub mod vga;
 
 #[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]
 compile_error!(

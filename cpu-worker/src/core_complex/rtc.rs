@@ -218,15 +218,15 @@ impl Rtc {
             REG_B => {
                 let was_running = self.is_running();
                 let value = if value & B_SET != 0 { value & !B_UIE } else { value };
-                if was_running {
-                    self.hold(now);
-                }
                 let old = core::mem::replace(&mut self.state.cmos[REG_B], value);
                 if value & !old & B_PIE != 0 {
                     self.restart_periods(now);
                 }
-                if self.is_running() {
-                    self.resume(now);
+                // A running time shows itself in the new format; hardware would want it set anew.
+                match (was_running, self.is_running()) {
+                    (true, false) => self.hold(now),
+                    (false, true) => self.resume(now),
+                    _ => {}
                 }
             }
             REG_C | REG_D => {}
