@@ -257,7 +257,11 @@ fn mixed(insn: &Insn<'_>) -> Option<Handler> {
 
 pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
     if insn.i.mnemonic() == Mnemonic::Emms {
-        return Some(handler!(|cpu, _op| cpu.state.fpu.valid = 0));
+        // TOP is cleared as by every MMX instruction, then all registers are marked empty.
+        return Some(handler!(|cpu, _op| {
+            cpu.state.fpu.enter_mmx();
+            cpu.state.fpu.valid = 0;
+        }));
     }
     let (mut mm, mut xmm) = (false, false);
     for n in 0..insn.i.op_count() {

@@ -10,6 +10,7 @@
 
 use super::Xmm;
 use super::host::{load, store, table};
+use super::unmasked::{Kind::*, Shape};
 use core::arch::asm;
 
 /// Bits of MXCSR (SDM volume 1, 10.2.3).
@@ -32,6 +33,8 @@ pub mod mxcsr {
     pub const UE: u32 = 0x10;
     /// Precision.
     pub const PE: u32 = 0x20;
+    /// Denormals are zeros.
+    pub const DAZ: u32 = 0x40;
     /// Mask of the underflow exception.
     pub const UM: u32 = 0x0800;
     /// Flush to zero.
@@ -57,32 +60,6 @@ struct Control {
     host: u32,
 }
 
-/// Which lanes of a result can be tiny.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lanes {
-    None,
-    Single(usize),
-    Double(usize),
-}
-
-impl Lanes {
-    /// Whether a lane holds a denormal. With underflow unmasked an exact one raises it too, which
-    /// no masked execution shows.
-    fn any_denormal(self, value: &Xmm) -> bool {
-        match self {
-            Self::None => false,
-            Self::Single(n) => (0..n).any(|i| {
-                let bits = value.dword(i) & 0x7fff_ffff;
-                bits != 0 && bits < 0x0080_0000
-            }),
-            Self::Double(n) => value.quads[..n].iter().any(|bits| {
-                let bits = bits & (u64::MAX >> 1);
-                bits != 0 && bits < 1 << 52
-            }),
-        }
-    }
-}
-
 /// Executes under the guest's MXCSR with everything masked: the common frame of all kernels here.
 macro_rules! under_mxcsr {
     ($control:ident, $($op:expr),+; $($operand:tt)*) => {
@@ -105,7 +82,7 @@ macro_rules! under_mxcsr {
 #[derive(Clone, Copy, Debug)]
 pub struct Float {
     run: fn(&mut Xmm, &Xmm, &mut Control),
-    lanes: Lanes,
+    shape: Shape,
 }
 
 impl Float {
@@ -130,18 +107,38 @@ impl Float {
 
     #[cold]
     fn execute_unmasked(&self, dst: &mut Xmm, src: &Xmm, mxcsr: &mut u32) -> Result<(), SimdException> {
+        let guest = *mxcsr;
         let mut out = *dst;
-        let raised = raised(*mxcsr, |control| {
+        if let Shape::DotSingle(imm) | Shape::DotDouble(imm) = self.shape {
+            // Several operations, each of which may end the instruction: these settle the flags, and the
+            // result is the instruction's own.
+            self.shape.dot_product(imm, dst, src, mxcsr)?;
+            (self.run)(
+                &mut out,
+                src,
+                &mut Control {
+                    guest: guest | mxcsr::MASKS,
+                    host: 0,
+                },
+            );
+            *dst = out;
+            return Ok(());
+        }
+        let flags = raised(guest, |control| {
             (self.run)(&mut out, src, control);
-            self.lanes.any_denormal(&out)
+            self.shape.any_denormal(&out)
         });
-        conclude(raised, mxcsr)?;
+        conclude(
+            self.shape.without_spurious_precision(flags, guest, dst, src),
+            mxcsr,
+        )?;
         *dst = out;
         Ok(())
     }
 }
 
-/// The flags that an execution raises with some exception unmasked. `run` says if a result is denormal.
+/// The flags that an execution raises with some exception unmasked. `run` says if a result is denormal: with
+/// underflow unmasked that raises it even if it is exact, which no masked execution shows.
 fn raised(guest: u32, run: impl FnOnce(&mut Control) -> bool) -> u32 {
     let mut initial = (guest | mxcsr::MASKS) & !mxcsr::FLAGS;
     if guest & mxcsr::UM == 0 {
@@ -178,7 +175,7 @@ fn conclude(flags: u32, mxcsr: &mut u32) -> Result<(), SimdException> {
 }
 
 macro_rules! float {
-    ($($name:ident = $insn:literal $lanes:expr;)*) => {$(
+    ($($name:ident = $insn:literal $shape:expr;)*) => {$(
         #[doc = concat!("`", $insn, "`.")]
         pub static $name: Float = Float {
             run: |dst, src, control| {
@@ -189,34 +186,59 @@ macro_rules! float {
                 );
                 *dst = store(d);
             },
-            lanes: $lanes,
+            shape: $shape,
         };
     )*};
 }
 
 float! {
-    ADDPS = "addps" Lanes::Single(4); ADDPD = "addpd" Lanes::Double(2);
-    ADDSS = "addss" Lanes::Single(1); ADDSD = "addsd" Lanes::Double(1);
-    SUBPS = "subps" Lanes::Single(4); SUBPD = "subpd" Lanes::Double(2);
-    SUBSS = "subss" Lanes::Single(1); SUBSD = "subsd" Lanes::Double(1);
-    MULPS = "mulps" Lanes::Single(4); MULPD = "mulpd" Lanes::Double(2);
-    MULSS = "mulss" Lanes::Single(1); MULSD = "mulsd" Lanes::Double(1);
-    DIVPS = "divps" Lanes::Single(4); DIVPD = "divpd" Lanes::Double(2);
-    DIVSS = "divss" Lanes::Single(1); DIVSD = "divsd" Lanes::Double(1);
-    SQRTPS = "sqrtps" Lanes::None; SQRTPD = "sqrtpd" Lanes::None;
-    SQRTSS = "sqrtss" Lanes::None; SQRTSD = "sqrtsd" Lanes::None;
-    MINPS = "minps" Lanes::None; MINPD = "minpd" Lanes::None;
-    MINSS = "minss" Lanes::None; MINSD = "minsd" Lanes::None;
-    MAXPS = "maxps" Lanes::None; MAXPD = "maxpd" Lanes::None;
-    MAXSS = "maxss" Lanes::None; MAXSD = "maxsd" Lanes::None;
-    ADDSUBPS = "addsubps" Lanes::Single(4); ADDSUBPD = "addsubpd" Lanes::Double(2);
-    HADDPS = "haddps" Lanes::Single(4); HADDPD = "haddpd" Lanes::Double(2);
-    HSUBPS = "hsubps" Lanes::Single(4); HSUBPD = "hsubpd" Lanes::Double(2);
-    CVTPS2PD = "cvtps2pd" Lanes::None; CVTPD2PS = "cvtpd2ps" Lanes::Single(2);
-    CVTSS2SD = "cvtss2sd" Lanes::None; CVTSD2SS = "cvtsd2ss" Lanes::Single(1);
-    CVTDQ2PS = "cvtdq2ps" Lanes::None;
-    CVTPS2DQ = "cvtps2dq" Lanes::None; CVTTPS2DQ = "cvttps2dq" Lanes::None;
-    CVTPD2DQ = "cvtpd2dq" Lanes::None; CVTTPD2DQ = "cvttpd2dq" Lanes::None;
+    ADDPS = "addps" Shape::Single(Add, 4);
+    ADDPD = "addpd" Shape::Double(Add, 2);
+    ADDSS = "addss" Shape::Single(Add, 1);
+    ADDSD = "addsd" Shape::Double(Add, 1);
+    SUBPS = "subps" Shape::Single(Subtract, 4);
+    SUBPD = "subpd" Shape::Double(Subtract, 2);
+    SUBSS = "subss" Shape::Single(Subtract, 1);
+    SUBSD = "subsd" Shape::Double(Subtract, 1);
+    MULPS = "mulps" Shape::Single(Multiply, 4);
+    MULPD = "mulpd" Shape::Double(Multiply, 2);
+    MULSS = "mulss" Shape::Single(Multiply, 1);
+    MULSD = "mulsd" Shape::Double(Multiply, 1);
+    DIVPS = "divps" Shape::Single(Divide, 4);
+    DIVPD = "divpd" Shape::Double(Divide, 2);
+    DIVSS = "divss" Shape::Single(Divide, 1);
+    DIVSD = "divsd" Shape::Double(Divide, 1);
+    ADDSUBPS = "addsubps" Shape::Single(AddSubtract, 4);
+    ADDSUBPD = "addsubpd" Shape::Double(AddSubtract, 2);
+    HADDPS = "haddps" Shape::Single(HorizontalAdd, 4);
+    HADDPD = "haddpd" Shape::Double(HorizontalAdd, 2);
+    HSUBPS = "hsubps" Shape::Single(HorizontalSubtract, 4);
+    HSUBPD = "hsubpd" Shape::Double(HorizontalSubtract, 2);
+    CVTPD2PS = "cvtpd2ps" Shape::Single(Narrow, 2);
+    CVTSD2SS = "cvtsd2ss" Shape::Single(Narrow, 1);
+}
+
+// These round to integers or not at all: no result is tiny.
+float! {
+    SQRTPS = "sqrtps" Shape::Other;
+    SQRTPD = "sqrtpd" Shape::Other;
+    SQRTSS = "sqrtss" Shape::Other;
+    SQRTSD = "sqrtsd" Shape::Other;
+    MINPS = "minps" Shape::Other;
+    MINPD = "minpd" Shape::Other;
+    MINSS = "minss" Shape::Other;
+    MINSD = "minsd" Shape::Other;
+    MAXPS = "maxps" Shape::Other;
+    MAXPD = "maxpd" Shape::Other;
+    MAXSS = "maxss" Shape::Other;
+    MAXSD = "maxsd" Shape::Other;
+    CVTPS2PD = "cvtps2pd" Shape::Other;
+    CVTSS2SD = "cvtss2sd" Shape::Other;
+    CVTDQ2PS = "cvtdq2ps" Shape::Other;
+    CVTPS2DQ = "cvtps2dq" Shape::Other;
+    CVTTPS2DQ = "cvttps2dq" Shape::Other;
+    CVTPD2DQ = "cvtpd2dq" Shape::Other;
+    CVTTPD2DQ = "cvttpd2dq" Shape::Other;
 }
 
 /// `cvtpi2ps`: the two integers of the low quadword of `src` become the low singles of `dst`.
@@ -230,7 +252,7 @@ pub static CVTPI2PS: Float = Float {
         );
         *dst = store(d);
     },
-    lanes: Lanes::None,
+    shape: Shape::Other,
 };
 
 macro_rules! from_integer {
@@ -245,7 +267,7 @@ macro_rules! from_integer {
                 );
                 *dst = store(d);
             },
-            lanes: Lanes::None,
+            shape: Shape::Other,
         };
     )*};
 }
@@ -343,7 +365,7 @@ macro_rules! comparison {
 comparison! { COMISS = "comiss"; UCOMISS = "ucomiss"; COMISD = "comisd"; UCOMISD = "ucomisd"; }
 
 macro_rules! immediate {
-    ($($name:ident $kernel:ident $insn:literal $count:tt $octaves:literal $mask:literal $lanes:expr;)*) => {$(
+    ($($name:ident $kernel:ident $insn:literal $count:tt $octaves:literal $mask:literal |$imm:ident| $shape:expr;)*) => {$(
         fn $kernel<const I: u8>(dst: &mut Xmm, src: &Xmm, control: &mut Control) {
             let mut d = load(dst);
             under_mxcsr!(
@@ -354,24 +376,24 @@ macro_rules! immediate {
         }
 
         #[doc = concat!("The kernel of `", $insn, "` with immediate `imm`.")]
-        pub fn $name(imm: u8) -> Float {
+        pub fn $name($imm: u8) -> Float {
             type Run = fn(&mut Xmm, &Xmm, &mut Control);
             static KERNELS: [[Run; 8]; $octaves] = table!($count $kernel);
-            let n = usize::from(imm & $mask);
-            Float { run: KERNELS[n / 8][n % 8], lanes: $lanes }
+            let n = usize::from($imm & $mask);
+            Float { run: KERNELS[n / 8][n % 8], shape: $shape }
         }
     )*};
 }
 
 immediate! {
-    cmpps cmpps_kernel "cmpps" 8 1 0x07 Lanes::None;
-    cmppd cmppd_kernel "cmppd" 8 1 0x07 Lanes::None;
-    cmpss cmpss_kernel "cmpss" 8 1 0x07 Lanes::None;
-    cmpsd cmpsd_kernel "cmpsd" 8 1 0x07 Lanes::None;
-    roundps roundps_kernel "roundps" 16 2 0x0f Lanes::None;
-    roundpd roundpd_kernel "roundpd" 16 2 0x0f Lanes::None;
-    roundss roundss_kernel "roundss" 16 2 0x0f Lanes::None;
-    roundsd roundsd_kernel "roundsd" 16 2 0x0f Lanes::None;
-    dpps dpps_kernel "dpps" 256 32 0xff Lanes::Single(4);
-    dppd dppd_kernel "dppd" 64 8 0x33 Lanes::Double(2);
+    cmpps cmpps_kernel "cmpps" 8 1 0x07 |imm| Shape::Other;
+    cmppd cmppd_kernel "cmppd" 8 1 0x07 |imm| Shape::Other;
+    cmpss cmpss_kernel "cmpss" 8 1 0x07 |imm| Shape::Other;
+    cmpsd cmpsd_kernel "cmpsd" 8 1 0x07 |imm| Shape::Other;
+    roundps roundps_kernel "roundps" 16 2 0x0f |imm| Shape::Other;
+    roundpd roundpd_kernel "roundpd" 16 2 0x0f |imm| Shape::Other;
+    roundss roundss_kernel "roundss" 16 2 0x0f |imm| Shape::Other;
+    roundsd roundsd_kernel "roundsd" 16 2 0x0f |imm| Shape::Other;
+    dpps dpps_kernel "dpps" 256 32 0xff |imm| Shape::DotSingle(imm);
+    dppd dppd_kernel "dppd" 64 8 0x33 |imm| Shape::DotDouble(imm);
 }

@@ -15,6 +15,7 @@ pub mod immediate;
 pub mod integer;
 pub mod mmx;
 pub mod string;
+mod unmasked;
 
 pub use super::Xmm;
 pub use extension::Extensions;

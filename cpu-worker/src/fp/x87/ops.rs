@@ -65,6 +65,7 @@ impl Unit {
     /// `ST(0) = op(ST(0))`: FSQRT, FRNDINT, F2XM1, FSIN, FCOS. `codes` are the condition codes it defines.
     pub fn unary(&mut self, op: fn(&Env, &F80, &mut F80) -> u16, codes: u16) {
         if self.is_empty(0) {
+            self.status &= !codes;
             if self.stack_fault(false) {
                 self.set_st(0, F80::INDEFINITE);
             }
@@ -90,9 +91,12 @@ impl Unit {
         self.set_st(0, op(self.st(0)));
     }
 
-    /// `ST(0) = op(ST(0), ST(1))` without a pop: FSCALE, FPREM, FPREM1.
+    /// `ST(0) = op(ST(0), ST(1))` without a pop: FSCALE (`codes` C1), FPREM and FPREM1 (all). A quotient is
+    /// reported in C0 and C3 only if there is one: they stay if the result is a NaN.
     pub fn top_two(&mut self, op: fn(&Env, &F80, &F80, &mut F80) -> u16, codes: u16) {
+        let unquotiented = codes & (status::C1 | status::C2);
         if self.is_empty(0) || self.is_empty(1) {
+            self.status &= !unquotiented;
             if self.stack_fault(false) {
                 self.set_st(0, F80::INDEFINITE);
             }
@@ -100,8 +104,16 @@ impl Unit {
         }
         let mut out = self.st(0);
         let word = op(&self.env(), &self.st(0), &self.st(1), &mut out);
-        self.merge(word, codes);
-        if !self.faults(word) {
+        let fault = self.faults(word);
+        self.merge(
+            word,
+            if fault || out.class() == Class::Nan {
+                unquotiented
+            } else {
+                codes
+            },
+        );
+        if !fault {
             self.set_st(0, out);
         }
     }
@@ -128,6 +140,7 @@ impl Unit {
     pub fn pushing(&mut self, op: fn(&Env, &F80, &mut [F80; 2]) -> u16, codes: u16) {
         if self.is_empty(0) || !self.is_empty(7) {
             let overflow = !self.is_empty(0);
+            self.status &= !codes;
             if self.stack_fault(overflow) {
                 self.set_st(0, F80::INDEFINITE);
                 self.push(F80::INDEFINITE);
@@ -178,27 +191,21 @@ impl Unit {
         self.compared(word, 0);
     }
 
-    /// FCOMI and FUCOMI of ST(0) with ST(`src`), then `pops` pops: the new ZF, PF and CF at their places in
-    /// EFLAGS, or nothing if EFLAGS stays as it is.
-    pub fn compare_flags(
-        &mut self,
-        op: fn(&Env, &F80, &F80) -> (u16, u32),
-        src: u8,
-        pops: u8,
-    ) -> Option<u32> {
+    /// FCOMI and FUCOMI of ST(0) with ST(`src`), then `pops` pops unless an unmasked exception prevents them:
+    /// the new ZF, PF and CF at their places in EFLAGS. C1 changes only on a stack fault.
+    pub fn compare_flags(&mut self, op: fn(&Env, &F80, &F80) -> (u16, u32), src: u8, pops: u8) -> u32 {
         if self.is_empty(0) || self.is_empty(src) {
-            return self.stack_fault(false).then(|| {
+            if self.stack_fault(false) {
                 self.pop_times(pops);
-                0x45
-            });
+            }
+            return 0x45;
         }
         let (word, flags) = op(&self.env(), &self.st(0), &self.st(src));
-        self.merge(word & !status::C1, status::C1);
-        if self.faults(word) {
-            return None;
+        self.merge(word, 0);
+        if !self.faults(word) {
+            self.pop_times(pops);
         }
-        self.pop_times(pops);
-        Some(flags)
+        flags
     }
 
     /// FXAM: C1 is the sign, C3, C2 and C0 the class.
@@ -220,7 +227,7 @@ impl Unit {
         self.status = self.status & !status::CONDITION | class | sign;
     }
 
-    /// Loads that convert: FLD m32 and m64, FILD, FBLD.
+    /// Loads that convert: FLD m32 and m64, FILD, FBLD. An unmasked denormal is pushed all the same.
     #[inline]
     pub fn load<T>(&mut self, op: fn(&Env, &T, &mut F80) -> u16, src: &T) {
         if !self.is_empty(7) {
@@ -230,7 +237,7 @@ impl Unit {
         let mut out = F80::ZERO;
         let word = op(&self.env(), src, &mut out);
         self.merge(word & !status::C1, status::C1);
-        if !self.faults(word) {
+        if word & !self.control & status::IE == 0 {
             self.push(out);
         }
     }
@@ -281,7 +288,8 @@ impl Unit {
         self.registers.swap(a, b);
     }
 
-    /// FCMOVcc ST(0), ST(`i`). Both registers are checked whether or not the condition holds.
+    /// FCMOVcc ST(0), ST(`i`). Both registers are checked whether or not the condition holds; C1 changes only
+    /// on a stack fault.
     pub fn move_if(&mut self, condition: bool, i: u8) {
         if self.is_empty(0) || self.is_empty(i) {
             if self.stack_fault(false) {
@@ -289,7 +297,6 @@ impl Unit {
             }
             return;
         }
-        self.status &= !status::C1;
         if condition {
             self.set_st(0, self.st(i));
         }
@@ -309,13 +316,11 @@ impl Unit {
         self.pop_times(pop.into());
     }
 
-    /// D9 D8+i, undocumented: FSTP ST(`i`) that does not mind an empty ST(0), whose emptiness it copies.
+    /// D9 D8+i, undocumented: FSTP ST(`i`) without a stack fault; from an empty ST(0) nothing is copied.
     pub fn store_st_unchecked(&mut self, i: u8) {
         self.status &= !status::C1;
-        let empty = self.is_empty(0);
-        self.set_st(i, self.st(0));
-        if empty {
-            self.free(i);
+        if !self.is_empty(0) {
+            self.set_st(i, self.st(0));
         }
         self.pop();
     }
@@ -379,20 +384,19 @@ impl Unit {
         }
     }
 
+    /// The outcome is "unordered" whether or not the exception is masked.
     fn compare_underflow(&mut self, pops: u8) {
-        if self.stack_fault(false) {
-            self.status |= status::C0 | status::C2 | status::C3;
+        let masked = self.stack_fault(false);
+        self.status |= status::C0 | status::C2 | status::C3;
+        if masked {
             self.pop_times(pops);
         }
     }
 
+    /// The condition codes are set even if an unmasked exception keeps the stack as it is.
     fn compared(&mut self, word: u16, pops: u8) {
-        let fault = self.faults(word);
-        self.merge(
-            word & !status::C1,
-            if fault { status::C1 } else { status::CONDITION },
-        );
-        if !fault {
+        self.merge(word & !status::C1, status::CONDITION);
+        if !self.faults(word) {
             self.pop_times(pops);
         }
     }

@@ -182,8 +182,9 @@ impl Unit {
         self.set_st(0, value);
     }
 
-    /// FFREE: tags ST(`i`) empty.
+    /// FFREE: tags ST(`i`) empty and clears C1.
     pub const fn free(&mut self, i: u8) {
+        self.status &= !status::C1;
         self.valid &= !(1 << self.index(i));
     }
 

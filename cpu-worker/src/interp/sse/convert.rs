@@ -1,6 +1,6 @@
 //! Conversions between XMM and general or MMX registers.
 
-use iced_x86::{Mnemonic, Register};
+use iced_x86::Mnemonic;
 
 use super::{handler, pick};
 use crate::exec::{Flow, Handler, Insn, Op, Vcpu, flag};
@@ -86,9 +86,10 @@ fn to_mm<const MEM: bool>(cpu: &mut Vcpu, op: &Op, kernel: &Float, low_only: boo
         source.quads[1] = 0;
     }
     let mut out = Xmm::ZERO;
+    // The unit is taken over even if the conversion then raises an exception.
+    cpu.state.fpu.enter_mmx();
     match kernel.execute(&mut out, &source, &mut cpu.state.mxcsr) {
         Ok(()) => {
-            cpu.state.fpu.enter_mmx();
             cpu.state.fpu.set_mm(op.dst, out.quads[0]);
             Ok(())
         }
@@ -130,9 +131,6 @@ fn cvtpi2pd<const MEM: bool>(cpu: &mut Vcpu, op: &Op) -> Flow {
 }
 
 pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
-    debug_assert!(
-        insn.i.op0_register() != Register::None || insn.op.has(flag::MEM) || insn.i.op_count() == 0
-    );
     Some(match insn.i.mnemonic() {
         Mnemonic::Cvtss2si => to_general!(insn, CVTSS2SI_32, CVTSS2SI_64),
         Mnemonic::Cvtsd2si => to_general!(insn, CVTSD2SI_32, CVTSD2SI_64),

@@ -136,17 +136,18 @@ fn names_xmm(insn: &Insn<'_>) -> bool {
 }
 
 pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
-    if let Some(handler) = hints::select(insn)
+    // These may name no XMM register, and their mnemonics belong to nobody else.
+    let handler = hints::select(insn)
         .or_else(|| state::select(insn))
         .or_else(|| lanes::crc32(insn))
-    {
-        return Some(handler);
+        .or_else(|| convert::select(insn));
+    if handler.is_some() {
+        return handler;
     }
     if !names_xmm(insn) {
         return None;
     }
     moves::select(insn)
-        .or_else(|| convert::select(insn))
         .or_else(|| lanes::select(insn))
         .or_else(|| arith::select(insn))
 }

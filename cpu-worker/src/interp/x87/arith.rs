@@ -86,9 +86,8 @@ macro_rules! compare_integer {
 macro_rules! compare_flags {
     ($kernel:ident, $pops:literal) => {
         waiting!(|cpu, op| {
-            if let Some(flags) = cpu.state.fpu.compare_flags(kernel::$kernel, op.src, $pops) {
-                cpu.state.flags.set_arithmetic(flags.into());
-            }
+            let flags = cpu.state.fpu.compare_flags(kernel::$kernel, op.src, $pops);
+            cpu.state.flags.set_arithmetic(flags.into());
         })
     };
 }

@@ -18,7 +18,9 @@ macro_rules! waiting {
     (|$cpu:ident, $op:ident| $body:expr) => {{
         fn handler($cpu: &mut $crate::exec::Vcpu, $op: &$crate::exec::Op) -> $crate::exec::Flow {
             $cpu.x87_begin()?;
-            { $body };
+            {
+                $body
+            };
             $cpu.x87_done($op);
             Ok(())
         }
