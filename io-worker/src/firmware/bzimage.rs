@@ -6,7 +6,8 @@
 
 use super::e820::{self, Kind};
 use super::payload::{self, LoadError, Loader, Module, Source};
-use super::state::{BootState, EntryMode};
+use super::state;
+use quintet_protocol::boot_state::BootState;
 
 /// Start of the setup header in the file and in `boot_params`.
 const HEADER: usize = 0x1F1;
@@ -250,17 +251,13 @@ pub fn load(
     write_memory_map(&mut params, around.e820);
     loader.write(zero_page, &params)?;
 
-    let long = header.has_64 && around.long_mode;
-    let (mode, rip) = if long {
-        (EntryMode::Long64, LOAD_AT + 0x200)
+    let top = stack + 0x2000;
+    let mut state = if header.has_64 && around.long_mode {
+        state::long(LOAD_AT + 0x200, top, identity_map(loader)?)
     } else {
-        (EntryMode::Prot32, LOAD_AT)
+        state::protected(LOAD_AT, top)
     };
-    let mut state = BootState::flat(mode, rip, stack + 0x2000);
     state.rsi = zero_page;
-    if long {
-        state.cr3 = identity_map(loader)?;
-    }
     Ok(state)
 }
 

@@ -25,8 +25,8 @@ mod state;
 pub use payload::{LoadError, Loader, Module, Source};
 pub use pci_setup::PciConfig;
 pub use place::Places;
-pub use state::{BootState, EntryMode, GDT, TSS};
 
+use quintet_protocol::boot_state::BootState;
 use quintet_protocol::ram::GuestRam;
 
 /// What of the machine's configuration firmware has to know.
@@ -67,6 +67,15 @@ pub struct BootError {
     pub file: String,
     /// What is wrong with it.
     pub reason: LoadError,
+}
+
+/// What firmware leaves behind besides guest RAM and PCI configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// Registers of the bootstrap processor; `generation` is for the publisher to set.
+    pub state: BootState,
+    /// Edge/level control registers 4D0h (low byte) and 4D1h, for the core complex.
+    pub elcr: u16,
 }
 
 /// A kernel whose format is known.
@@ -114,7 +123,7 @@ pub fn prepare(
     pci: &mut dyn PciConfig,
     machine: Machine,
     boot: &Boot<'_>,
-) -> Result<BootState, BootError> {
+) -> Result<Prepared, BootError> {
     let file_of = |module: &Module<'_>| {
         module
             .command_line
@@ -149,7 +158,7 @@ fn place_all(
     pci: &mut dyn PciConfig,
     machine: Machine,
     boot: &Boot<'_>,
-) -> Result<BootState, LoadError> {
+) -> Result<Prepared, LoadError> {
     if ram.layout().low() < e820::LEAST_RAM {
         return Err(LoadError::TooLittleRam(ram.layout().low() >> 10));
     }
@@ -216,8 +225,12 @@ fn place_all(
     )?;
     mptable::write(ram, cpus, machine.cpuid_1.0, machine.cpuid_1.1)?;
     state::write_tables(ram, state.mode)?;
-    state.elcr = pci_setup::set_up(pci)?;
-    Ok(state)
+    state.low_ram = ram.layout().low();
+    state.high_ram = ram.layout().high();
+    Ok(Prepared {
+        state,
+        elcr: pci_setup::set_up(pci)?,
+    })
 }
 
 #[cfg(test)]

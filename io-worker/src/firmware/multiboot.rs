@@ -6,7 +6,8 @@
 use super::e820::{self, Kind};
 use super::elf::{self, Elf, u32_at};
 use super::payload::{self, LoadError, Loader, Module, Source};
-use super::state::{BootState, EntryMode};
+use super::state;
+use quintet_protocol::boot_state::BootState;
 
 const HEADER_MAGIC: u32 = 0x1BAD_B002;
 /// EAX at the entry (§3.2).
@@ -102,7 +103,7 @@ pub fn load(
     }
     let info = write_info(loader, kernel.command_line, modules, map)?;
     let stack = loader.lowest(0x2000, 16, LOW, "A stack")?;
-    let mut state = BootState::flat(EntryMode::Prot32, entry, stack + 0x2000);
+    let mut state = state::protected(entry, stack + 0x2000);
     state.rax = u64::from(LOADER_MAGIC);
     state.rbx = info;
     Ok(state)

@@ -4,7 +4,8 @@
 use super::e820;
 use super::elf::{self, Elf, u32_at};
 use super::payload::{LoadError, Loader, Module, Source};
-use super::state::{BootState, EntryMode};
+use super::state;
+use quintet_protocol::boot_state::BootState;
 
 /// Type of the note `XEN_ELFNOTE_PHYS32_ENTRY`.
 const PHYS32_ENTRY: u32 = 18;
@@ -98,7 +99,7 @@ pub fn load(
     let info_at = loader.lowest(info.len() as u64, 8, LOW, "hvm_start_info")?;
     loader.write(info_at, &info)?;
     let stack = loader.lowest(0x2000, 16, LOW, "A stack")?;
-    let mut state = BootState::flat(EntryMode::Prot32, entry, stack + 0x2000);
+    let mut state = state::protected(entry, stack + 0x2000);
     state.rbx = info_at;
     Ok(state)
 }

@@ -3,6 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use quintet_protocol::addr::GuestPhys;
+use quintet_protocol::boot_state::EntryMode;
 use quintet_protocol::ram::RamLayout;
 
 const MACHINE: Machine = Machine {
@@ -56,6 +57,7 @@ fn boot(
             append,
         },
     )
+    .map(|prepared| prepared.state)
 }
 
 fn why(ram: &GuestRam, kernel: &[u8], modules: &[(&[u8], &str)], append: &str) -> LoadError {
@@ -161,10 +163,11 @@ fn without_long_mode_the_same_kernel_starts_at_its_32_bit_entry() {
             append: "",
         },
     )
-    .expect("boots");
+    .expect("boots")
+    .state;
     assert_eq!(
         (state.mode, state.rip, state.cr3),
-        (EntryMode::Prot32, 0x10_0000, 0)
+        (EntryMode::Protected32, 0x10_0000, 0)
     );
 }
 
@@ -236,7 +239,7 @@ fn a_multiboot_elf_gets_its_magic_map_command_line_and_modules() {
     .expect("boots");
     assert_eq!(
         (state.mode, state.rip, state.rax),
-        (EntryMode::Prot32, 0x20_0010, 0x2BAD_B002)
+        (EntryMode::Protected32, 0x20_0010, 0x2BAD_B002)
     );
     let info = state.rbx;
     assert_eq!(word(&ram, info), 0b10_0100_1101);
@@ -297,7 +300,7 @@ fn the_aout_kludge_loads_by_the_headers_addresses() {
 fn a_pvh_elf_starts_at_its_note_with_start_info_in_ebx() {
     let ram = ram(16);
     let state = boot(&ram, &elf(false, true), &[(b"initrd", "i root=x")], "quiet").expect("boots");
-    assert_eq!((state.mode, state.rip), (EntryMode::Prot32, 0x20_0008));
+    assert_eq!((state.mode, state.rip), (EntryMode::Protected32, 0x20_0008));
     let info = state.rbx;
     assert_eq!(
         (word(&ram, info), word(&ram, info + 4), word(&ram, info + 12)),
@@ -316,12 +319,20 @@ fn a_pvh_elf_starts_at_its_note_with_start_info_in_ebx() {
 
 #[test]
 fn the_gdt_of_every_mode_has_the_segments_the_state_names() {
-    for (image, code) in [(bzimage(), 0x00AF_9B00), (elf(true, false), 0x00CF_9B00)] {
+    for (image, code, cr0) in [
+        (bzimage(), 0x00AF_9B00, 0x8000_0011),
+        (elf(true, false), 0x00CF_9B00, 0x11),
+    ] {
         let ram = ram(64);
         let state = boot(&ram, &image, &[], "").expect("boots");
-        assert_eq!(word(&ram, state.gdt_base + u64::from(state.cs) + 4), code);
-        assert_eq!(word(&ram, state.gdt_base + u64::from(state.ds) + 4), 0x00CF_9300);
-        assert!(state.gdt_limit >= state.tr + 15);
+        let descriptor = |selector: u16| word(&ram, state.gdt_base + u64::from(selector) + 4);
+        assert_eq!(descriptor(state.selectors[0]), code);
+        for data in &state.selectors[1..] {
+            assert_eq!(descriptor(*data), 0x00CF_9300);
+            assert!(data + 7 <= state.gdt_limit);
+        }
+        assert_eq!(state.cr0, cr0);
+        assert_eq!((state.low_ram, state.high_ram), (64 << 20, 0));
     }
 }
 
