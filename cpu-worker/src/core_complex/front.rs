@@ -48,6 +48,11 @@ impl CoreComplex {
         }
     }
 
+    /// Whether the ACPI block answers: a PMBASE moved over another device of the complex loses.
+    fn is_pm(&self, port: u16) -> bool {
+        self.pm.claims(port) && !Pic::claims(port) && !Pit::claims(port) && !matches!(port, 0x70 | 0x71)
+    }
+
     /// Reads `size` bytes, 1, 2 or 4, from `port`; `None` when the access is not answered here.
     pub fn port_read(&mut self, now: VmTime, port: u16, size: u8) -> Option<u32> {
         if !self.claims_port(port, size) {
@@ -57,7 +62,7 @@ impl CoreComplex {
         if matches!(port, 0x92 | 0xCF8 | 0xCF9) {
             return self.reset.read(port, size);
         }
-        if self.pm.claims(port) {
+        if self.is_pm(port) {
             let value = self.pm.read(now, port, size);
             self.refresh(now);
             return Some(value);
@@ -106,7 +111,7 @@ impl CoreComplex {
                 };
                 self.events.push_back(event);
             }
-        } else if self.pm.claims(port) {
+        } else if self.is_pm(port) {
             if self.pm.write(now, port, value, size) == Some(acpi_pm::SLP_TYP_S5) {
                 self.events.push_back(CoreEvent::PowerOff);
             }
@@ -169,6 +174,7 @@ impl CoreComplex {
                 self.lapics[0].advance(now, &self.tsc);
                 self.lapics[0].mmio_write(now, offset, value as u32, &mut out);
                 self.take_outputs(out.into_iter().map(|output| (0, output)).collect());
+                self.retry_refused();
             }
             Window::IoApic(offset) if size >= 4 || offset & 0xFF == 0 => {
                 self.ioapic.mmio_write(offset, value as u32, &mut self.messages);
@@ -235,6 +241,7 @@ impl CoreComplex {
             _ => return None,
         };
         self.take_outputs(out.into_iter().map(|output| (0, output)).collect());
+        self.retry_refused();
         self.refresh(now);
         Some(result.map(|()| self.effects(before) | view))
     }

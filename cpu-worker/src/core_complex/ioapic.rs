@@ -162,6 +162,25 @@ impl IoApic {
         }
     }
 
+    /// No local APIC took the level interrupt `vector`: the inputs with it may fire again, at
+    /// [`Self::retry`].
+    pub fn refused(&mut self, vector: u8) {
+        for entry in &mut self.state.redirection {
+            if *entry as u8 == vector && *entry & LEVEL != 0 {
+                *entry &= !REMOTE_IRR;
+            }
+        }
+    }
+
+    /// Fires every asserted level input that is free, after a local APIC changed what it takes.
+    pub fn retry(&mut self, out: &mut Vec<InterruptMessage>) {
+        for pin in 0..PINS {
+            if self.state.redirection[pin] & LEVEL != 0 {
+                self.service_level(pin, out);
+            }
+        }
+    }
+
     /// Reads the register window. Only IOREGSEL (0) and IOWIN (10h) read as something; bytes of them too.
     pub fn mmio_read(&self, offset: u64) -> u32 {
         match offset & 0xFF {

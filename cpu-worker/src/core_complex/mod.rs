@@ -138,6 +138,8 @@ pub struct CoreComplex {
     events: VecDeque<CoreEvent>,
     /// Messages of the I/O APIC under way; empty between calls.
     messages: Vec<InterruptMessage>,
+    /// No local APIC took a level interrupt: it is offered again when one changes.
+    refused: bool,
     pending: bool,
     /// `u64::MAX` when there is none.
     deadline: VmTime,
@@ -182,6 +184,7 @@ impl CoreComplex {
             hpet_held: [None; TIMERS],
             events: VecDeque::new(),
             messages: Vec::new(),
+            refused: false,
             pending: false,
             deadline: VmTime(u64::MAX),
             config,
@@ -241,9 +244,13 @@ impl CoreComplex {
         self.refresh(now);
     }
 
+    /// Before an access: nothing it can see is older than `now`.
     fn catch_up(&mut self, now: VmTime) {
         if now >= self.deadline {
             self.advance(now);
+        } else if !self.is_pit_heard() {
+            self.pit.advance(now);
+            self.deliver_pit(self.hpet.is_legacy());
         }
     }
 
@@ -445,7 +452,10 @@ impl CoreComplex {
         self.pending = lapic.pending().is_some()
             || (lapic.accepts_extint() || lapic.extint_latched()) && self.pic.int_output();
         self.deadline = [
-            self.pit.next_deadline().filter(|_| !legacy),
+            // Nobody is woken for ticks that nobody hears: an idle guest with another timer sleeps on.
+            self.pit
+                .next_deadline()
+                .filter(|_| !legacy && self.is_pit_heard()),
             self.rtc.next_deadline(),
             self.hpet.next_deadline(now),
             self.pm.next_deadline(),
@@ -455,6 +465,19 @@ impl CoreComplex {
         .flatten()
         .min()
         .unwrap_or(VmTime(u64::MAX));
+    }
+
+    /// The ways by which a tick of the 8254 can reach the processor: 8259 pair, I/O APIC.
+    fn pit_ways(&self) -> (bool, bool) {
+        let lapic = &self.lapics[0];
+        (
+            !self.pic.is_masked(0) && lapic.is_lint0_open(),
+            !self.ioapic.is_masked(2) && lapic.is_software_enabled(),
+        )
+    }
+
+    fn is_pit_heard(&self) -> bool {
+        self.pit_ways() != (false, false)
     }
 
     /// Hands over the oldest owed tick of the 8254 once the one before it has been taken. Where the guest
@@ -467,9 +490,8 @@ impl CoreComplex {
             self.pit.drop_owed();
             return;
         }
+        let (through_pic, through_apic) = self.pit_ways();
         let lapic = &self.lapics[0];
-        let through_pic = !self.pic.is_masked(0) && lapic.is_lint0_open();
-        let through_apic = !self.ioapic.is_masked(2) && lapic.is_software_enabled();
         if !through_pic && !through_apic {
             self.pit.drop_owed();
             self.pulse_as(0, WireSource::Pit);
@@ -496,17 +518,27 @@ impl CoreComplex {
 
     fn deliver_messages(&mut self) {
         let mut outputs = Vec::new();
-        while let Some(message) = self.messages.pop() {
-            route(
-                &mut self.lapics,
-                None,
-                Shorthand::Destination,
-                &message,
-                &mut outputs,
-            );
-        }
+        self.route_messages(&mut outputs);
         if !outputs.is_empty() {
             self.take_outputs(outputs);
+        }
+    }
+
+    /// Gives the messages of the I/O APIC to the local APICs.
+    fn route_messages(&mut self, outputs: &mut Vec<(usize, LapicOutput)>) {
+        while let Some(message) = self.messages.pop() {
+            let taken = route(&mut self.lapics, None, Shorthand::Destination, &message, outputs);
+            if !taken && message.level {
+                self.ioapic.refused(message.vector);
+                self.refused = true;
+            }
+        }
+    }
+
+    /// After a write to a local APIC: level interrupts that none took before are offered again.
+    fn retry_refused(&mut self) {
+        if core::mem::take(&mut self.refused) {
+            self.ioapic.retry(&mut self.messages);
         }
     }
 
@@ -531,15 +563,7 @@ impl CoreComplex {
                     LapicOutput::Smi => {}
                 }
             }
-            while let Some(message) = self.messages.pop() {
-                route(
-                    &mut self.lapics,
-                    None,
-                    Shorthand::Destination,
-                    &message,
-                    &mut next,
-                );
-            }
+            self.route_messages(&mut next);
             outputs = next;
         }
     }
@@ -593,6 +617,7 @@ impl Snapshot for CoreComplex {
         self.pirq_levels = state.pirq_levels;
         self.hpet_held = state.hpet_held;
         self.events.clear();
+        self.refused = true;
         // Zero lies in the past of every deadline: the next look advances.
         (self.pending, self.deadline) = (false, VmTime(0));
     }
@@ -601,3 +626,6 @@ impl Snapshot for CoreComplex {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod hostile_tests;

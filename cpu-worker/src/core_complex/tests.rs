@@ -489,3 +489,29 @@ fn an_idle_complex_without_timers_has_no_deadline() {
     let c = quiet();
     assert_eq!(c.next_deadline(), None);
 }
+
+#[test]
+fn a_level_interrupt_that_no_local_apic_took_is_offered_again() {
+    let now = VmTime(0);
+    let mut c = quiet();
+    apic_mode(&mut c);
+    lapic_write(&mut c, now, reg::SVR, 0xFF);
+    redirect(&mut c, 11, 0x8051);
+    c.set_gsi(now, 11, WireSource::IoWorker, true);
+    assert!(!c.interrupt_pending(now));
+    lapic_write(&mut c, now, reg::SVR, 0x1FF);
+    assert_eq!(c.acknowledge(now), Some(0x51));
+}
+
+#[test]
+fn a_guest_that_masks_the_8254_is_not_woken_by_it() {
+    let mut c = complex();
+    apic_mode(&mut c);
+    assert_eq!(c.next_deadline(), None);
+    out(&mut c, VmTime(NANOS_PER_SEC), 0x20, 0x0A);
+    assert_eq!(
+        inb(&mut c, VmTime(NANOS_PER_SEC), 0x20) & 1,
+        1,
+        "the edge is latched all the same"
+    );
+}

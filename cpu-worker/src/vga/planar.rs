@@ -12,16 +12,19 @@ const fn spread(byte: u8) -> u32 {
 
 /// Bit p of a four-bit mask becomes byte p.
 #[inline]
-const fn planes(mask: u8) -> u32 {
-    let mut word = 0;
-    let mut plane = 0;
-    while plane < 4 {
-        if mask & 1 << plane != 0 {
-            word |= 0xFF << (8 * plane);
+fn planes(mask: u8) -> u32 {
+    const WORDS: [u32; 16] = {
+        let mut words = [0; 16];
+        let mut i = 0;
+        while i < 64 {
+            if (i / 4) & (1 << (i % 4)) != 0 {
+                words[i / 4] |= 0xFF << (8 * (i % 4));
+            }
+            i += 1;
         }
-        plane += 1;
-    }
-    word
+        words
+    };
+    WORDS[usize::from(mask & 15)]
 }
 
 /// Registers 0 to 8 of the graphics controller.

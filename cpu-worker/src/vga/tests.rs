@@ -354,3 +354,34 @@ fn a_restored_card_publishes_what_it_shows() {
     assert_eq!(reader.palette().unwrap(), Palette::ega());
     assert_eq!(fresh.window(), used.window());
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_guest_panics_the_card_and_the_plain_way_stays_the_full_way(
+        steps in proptest::collection::vec(
+            (proptest::prelude::any::<(u8, u16, u32)>(), proptest::prelude::any::<u16>()), 1..200),
+    ) {
+        let (mut vga, reader) = text();
+        for ((kind, port, value), offset) in steps {
+            match kind % 6 {
+                0 => drop(vga.port_write(VmTime(u64::from(value)), 0x3B0 + port % 0x30, value, 1 + kind % 2)),
+                1 => drop(vga.port_read(VmTime(u64::from(value)), 0x3B0 + port % 0x30, 1 + kind % 4)),
+                2 => {
+                    vga.port_write(NOW, 0x1CE, u32::from(port % 12), 2);
+                    vga.port_write(NOW, 0x1CF, if port & 16 == 0 { value } else { value & 0xC3 }, 2);
+                }
+                3 => drop(vga.bar_write(NOW, u64::from(port % 0x700), value, 1 + kind % 4)),
+                _ => {
+                    let address = GuestPhys(0xA_0000 + u64::from(offset) * 2 + u64::from(kind & 1));
+                    vga.write(address, 1, u64::from(value));
+                    if let Some(index) = vga.window().plain_index(address) {
+                        let mut byte = [0];
+                        reader.read(index, &mut byte);
+                        proptest::prop_assert_eq!(byte[0], value as u8);
+                    }
+                    vga.read(address, 4);
+                }
+            }
+        }
+    }
+}

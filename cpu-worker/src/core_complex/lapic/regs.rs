@@ -196,8 +196,10 @@ impl Lapic {
                 self.send_ipi(out);
             }
             reg::SELF_IPI => {
-                self.state.icr = 0x4_0000 | value;
+                // The ICR keeps what it holds.
+                let icr = core::mem::replace(&mut self.state.icr, 0x4_0000 | value);
                 self.send_ipi(out);
+                self.state.icr = icr;
             }
             _ => {
                 self.write(now, number, low, out);
