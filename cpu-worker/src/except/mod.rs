@@ -2,3 +2,9 @@
 
 mod debug;
 mod deliver;
+mod descriptor;
+mod task;
+
+pub(crate) use deliver::{Source, width_mask};
+pub(crate) use descriptor::{Descriptor, selector_code};
+pub(crate) use task::Switch;

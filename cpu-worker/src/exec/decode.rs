@@ -4,6 +4,7 @@ use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction};
 
 use super::block::MAX_OPS;
 use super::{Exit, Flow, Handler, Op, Vcpu, Vector, flag};
+use crate::cpuid::Model;
 use crate::interp;
 use crate::mmu::MAX_INSTRUCTION;
 use crate::state::CodeSize;
@@ -19,6 +20,8 @@ pub struct Insn<'a> {
     pub bytes: &'a [u8],
     /// The op to finish; operands are already filled in.
     pub op: &'a mut Op,
+    /// The model, for instructions that not every one has.
+    pub model: &'a Model,
 }
 
 impl Insn<'_> {
@@ -45,7 +48,7 @@ enum Decoded {
     Short,
 }
 
-fn decode_one(bytes: &[u8], code: CodeSize) -> Decoded {
+fn decode_one(bytes: &[u8], code: CodeSize, model: &Model) -> Decoded {
     let mut decoder = Decoder::with_ip(code.bits(), bytes, 0, DecoderOptions::NONE);
     let i = decoder.decode();
     if i.code() == Code::INVALID {
@@ -64,8 +67,9 @@ fn decode_one(bytes: &[u8], code: CodeSize) -> Decoded {
     let mut insn = Insn {
         i: &i,
         code,
-        bytes: &bytes[..i.len()],
         op: &mut op,
+        bytes,
+        model,
     };
     match interp::select(&mut insn) {
         Some(handler) => op.handler = handler,
@@ -93,7 +97,7 @@ impl Vcpu {
         let mut second = None;
         while ops.len() < limit.min(MAX_OPS) && offset < left {
             let mut bytes = self.fetch_page(linear + offset, (at.0 + offset, at.1));
-            let op = match decode_one(&bytes.bytes[..bytes.len], code) {
+            let op = match decode_one(&bytes.bytes[..bytes.len], code, &self.model) {
                 Decoded::Op(op) => op,
                 Decoded::Short if !ops.is_empty() => break,
                 Decoded::Short => {
@@ -107,7 +111,7 @@ impl Vcpu {
                     let more = self.fetch_page(next, tail);
                     let n = (MAX_INSTRUCTION - bytes.len).min(more.len);
                     bytes.bytes[bytes.len..bytes.len + n].copy_from_slice(&more.bytes[..n]);
-                    match decode_one(&bytes.bytes, code) {
+                    match decode_one(&bytes.bytes, code, &self.model) {
                         Decoded::Op(op) => {
                             ops.push(op);
                             offset += u64::from(op.len);

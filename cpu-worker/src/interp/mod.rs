@@ -12,18 +12,24 @@ mod alu;
 mod bcd;
 mod bit;
 mod control;
+mod far;
+mod fast_call;
 mod flags;
 mod io;
 #[cfg(target_arch = "x86_64")]
 mod mmx;
 mod mov;
+mod msr;
 mod muldiv;
 mod operand;
+mod privilege;
+mod segment;
 mod shift;
 #[cfg(target_arch = "x86_64")]
 mod sse;
 mod stack;
 mod string;
+mod table;
 mod width;
 #[cfg(target_arch = "x86_64")]
 mod x87;
@@ -44,6 +50,12 @@ pub(crate) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         muldiv::select,
         flags::select,
         io::select,
+        segment::select,
+        privilege::select,
+        far::select,
+        table::select,
+        fast_call::select,
+        msr::select,
         bcd::select,
         #[cfg(target_arch = "x86_64")]
         sse::select,

@@ -12,4 +12,4 @@ pub use fetch::MAX_INSTRUCTION;
 pub use phys::{PageKind, PhysMemory};
 pub(crate) use phys::{copy_up, fill};
 pub use tlb::{Tlb, TlbIndex};
-pub use walk::{Translation, pf};
+pub use walk::{MAXPHYADDR, Translation, pf};

@@ -1,0 +1,111 @@
+//! The timer thread: sleeps until the earliest deadline of the core complex and then sets the exit word.
+//!
+//! Nothing ticks. The vCPU tells the thread a deadline only when that is earlier than the one it already sleeps for;
+//! a later one is found when it wakes too early.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use quintet_protocol::clock::VmClock;
+use quintet_protocol::doorbell::{Doorbell, Sleeper};
+use quintet_protocol::sync::{AtomicBool, AtomicU64, Ordering};
+use quintet_protocol::time::{HostTime, VmTime};
+
+const NEVER: u64 = u64::MAX;
+/// Longest sleep of the thread, in nanoseconds: how late it can notice a clock that was set going again.
+const LONGEST: u64 = 1_000_000_000;
+
+#[derive(Debug)]
+struct Shared {
+    /// VM time of the next deadline.
+    deadline: AtomicU64,
+    /// VM time that the thread sleeps until.
+    sleeping: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// The vCPU's end.
+#[derive(Debug)]
+pub struct TimerArm {
+    shared: Arc<Shared>,
+    bell: Doorbell,
+    last: u64,
+}
+
+impl TimerArm {
+    /// Sets the next deadline.
+    pub fn arm(&mut self, deadline: Option<VmTime>) {
+        let deadline = deadline.map_or(NEVER, |t| t.0);
+        if deadline == self.last {
+            return;
+        }
+        self.last = deadline;
+        self.shared.deadline.store(deadline, Ordering::SeqCst);
+        if deadline < self.shared.sleeping.load(Ordering::SeqCst) {
+            self.bell.ring();
+        }
+    }
+}
+
+/// The thread, stopped and joined when dropped.
+#[derive(Debug)]
+pub struct TimerThread {
+    shared: Arc<Shared>,
+    bell: Doorbell,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TimerThread {
+    /// Starts the thread. `sleeper` is its own; `bell` rings it, `exit` is the doorbell of the vCPU.
+    ///
+    /// # Errors
+    /// The host's, when it has no thread left.
+    pub fn start(clock: VmClock, sleeper: Sleeper, bell: Doorbell, exit: Doorbell) -> std::io::Result<(Self, TimerArm)> {
+        let shared = Arc::new(Shared {
+            deadline: AtomicU64::new(NEVER),
+            sleeping: AtomicU64::new(NEVER),
+            stop: AtomicBool::new(false),
+        });
+        let arm = TimerArm { shared: Arc::clone(&shared), bell: bell.clone(), last: NEVER };
+        let mine = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("timer".into())
+            .stack_size(128 << 10)
+            .spawn(move || run(&mine, &clock, &sleeper, &exit))?;
+        Ok((Self { shared, bell, thread: Some(thread) }, arm))
+    }
+}
+
+impl Drop for TimerThread {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.bell.force();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(shared: &Shared, clock: &VmClock, sleeper: &Sleeper, exit: &Doorbell) {
+    let mut rung_for = NEVER;
+    while !shared.stop.load(Ordering::SeqCst) {
+        let deadline = shared.deadline.load(Ordering::SeqCst);
+        if deadline != NEVER && deadline != rung_for && clock.now().0 >= deadline {
+            // Once for each deadline: the vCPU answers by setting another.
+            rung_for = deadline;
+            exit.ring();
+            continue;
+        }
+        let waits_for = if deadline == rung_for { NEVER } else { deadline };
+        shared.sleeping.store(waits_for, Ordering::SeqCst);
+        if shared.deadline.load(Ordering::SeqCst) != deadline {
+            continue;
+        }
+        let longest = HostTime::now() + LONGEST;
+        let until = match waits_for {
+            NEVER => longest,
+            t => clock.host_deadline(VmTime(t)).map_or(longest, |host| host.min(longest)),
+        };
+        sleeper.park(until, || false);
+    }
+}

@@ -1,0 +1,238 @@
+//! The life of the cpu-worker's process around its vCPU: start, run, idle, pause, reset, end.
+
+use quintet_protocol::doorbell::{Sleeper, SpinPolicy};
+use quintet_protocol::handshake::config::CpuConfig;
+use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
+use quintet_protocol::layout::{Ends, SleeperId};
+use quintet_protocol::mirror::MIRRORS;
+use quintet_protocol::status::{GuestEvent, MachineState, ResetCause, WorkerState, WorkerStatus};
+use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
+
+use super::{IoClient, MachineBus, Request, TimerThread, boot};
+use crate::core_complex::{CoreComplex, CoreConfig, PCI_ELCR, ResetKind};
+use crate::cpuid::Model;
+use crate::exec::{ExitWord, RunExit, Vcpu};
+use crate::state::Activity;
+
+/// Instructions between two looks at the heartbeat.
+const BUDGET: u64 = 2_000_000;
+/// Nanoseconds between two beats.
+const BEAT: u64 = NANOS_PER_SEC / 4;
+/// Longest sleep of an idle or paused vCPU, in nanoseconds; doorbells wake it earlier.
+const LONGEST: u64 = NANOS_PER_SEC;
+
+/// What keeps the vCPU's thread going.
+struct Runner {
+    cpu: Box<Vcpu>,
+    status: WorkerStatus,
+    sleeper: Sleeper,
+    ends: Ends,
+    /// The reset generation that the vCPU runs in; 0 before the first start.
+    generation: u32,
+    last_beat: HostTime,
+    _timer: TimerThread,
+}
+
+/// Runs the cpu-worker until the coordinator tells it to end.
+///
+/// # Errors
+/// [`WorkerError::Config`] for an impossible configuration, others when the shared memory contradicts itself.
+pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
+    let config: CpuConfig = context.config()?;
+    let model = Model::parse(&config.model).map_err(|e| WorkerError::Config(e.to_string()))?;
+    let status = WorkerStatus::new(&context);
+    status.set_state(WorkerState::Starting);
+    let ends = Ends::new(&context.maps);
+    let policy = SpinPolicy::for_host();
+    let broken = |what: String| WorkerError::Peer { peer: Role::Io, what };
+
+    let clock = ends.clock();
+    let vcpu_bell = ends.doorbell(SleeperId::Vcpu(0));
+    let (timer, arm) = TimerThread::start(
+        clock.clone(),
+        ends.sleeper(SleeperId::CpuTimer, SpinPolicy::NEVER),
+        ends.doorbell(SleeperId::CpuTimer),
+        vcpu_bell,
+    )
+    .map_err(|e| WorkerError::Failed(format!("Cannot start the timer thread: {e}")))?;
+
+    let sleeper = ends.sleeper(SleeperId::Vcpu(0), policy);
+    let exit_word = ExitWord::of(&sleeper);
+    let io = IoClient::new(
+        0,
+        ends.command_producer(0).map_err(|e| broken(e.to_string()))?,
+        ends.reply_reader(0),
+        (0..MIRRORS).map(|n| ends.mirror_reader(n)).collect(),
+        ends.decode_map_reader(),
+        sleeper.clone(),
+        ends.doorbell(SleeperId::Io),
+        status.clone(),
+    );
+    let core = CoreComplex::new(CoreConfig {
+        tsc_hz: model.tsc_hz(),
+        unix_nanos: i128::from(config.rtc_base) * i128::from(NANOS_PER_SEC),
+        ram: context.ram.layout(),
+        phys_bits: crate::mmu::MAXPHYADDR,
+    });
+    let bus = MachineBus::new(
+        core,
+        io,
+        clock,
+        ends.wire_reader(),
+        ends.code_map_writer(),
+        ends.invalidation_reader().map_err(|e| broken(e.to_string()))?,
+        ends.rom(),
+        arm,
+        context.ram.layout().total() / 4096,
+    );
+    let cpu = Box::new(Vcpu::new(context.ram.clone(), Box::new(bus), model, exit_word));
+    let runner = Runner {
+        cpu,
+        status: status.clone(),
+        sleeper,
+        ends,
+        generation: 0,
+        last_beat: HostTime::now(),
+        _timer: timer,
+    };
+    status.set_ready();
+    runner.run();
+    status.set_state(WorkerState::Stopping);
+    Ok(())
+}
+
+impl Runner {
+    fn bus(&mut self) -> &mut MachineBus {
+        self.cpu.machine().expect("the bus of this process is a MachineBus")
+    }
+
+    fn run(mut self) {
+        while !self.status.stop_requested() {
+            if !self.obey() {
+                continue;
+            }
+            match self.cpu.run(BUDGET) {
+                RunExit::Budget => {}
+                RunExit::Idle => self.idle(),
+                RunExit::Requested => self.requests(),
+                RunExit::Shutdown => {
+                    self.report(GuestEvent::Reset(ResetCause::TripleFault));
+                    self.await_change();
+                }
+            }
+            self.beat();
+        }
+    }
+
+    fn beat(&mut self) {
+        let now = HostTime::now();
+        if now.since(self.last_beat) >= BEAT {
+            self.last_beat = now;
+            self.status.beat();
+        }
+    }
+
+    /// Obeys the machine's state; whether the vCPU is to execute now.
+    fn obey(&mut self) -> bool {
+        let epoch = self.status.run_epoch();
+        let state = self.status.machine_state();
+        let wanted = self.status.reset_generation();
+        self.bus().obey(epoch);
+        if wanted != self.generation || self.generation == 0 {
+            return self.start(wanted);
+        }
+        match state {
+            MachineState::Running => true,
+            _ => {
+                self.park(|_| false);
+                false
+            }
+        }
+    }
+
+    /// Starts the guest in reset generation `wanted` once io-worker has prepared it.
+    fn start(&mut self, wanted: u32) -> bool {
+        let boot = match self.ends.boot_state_reader().read() {
+            Ok(Some(boot)) if boot.generation == wanted => boot,
+            Ok(_) => {
+                self.park(|_| false);
+                return false;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "boot state not read");
+                self.park(|_| false);
+                return false;
+            }
+        };
+        let first = self.generation == 0;
+        let now = quintet_protocol::time::VmTime(self.bus().vm_now().0);
+        let core = self.bus().core();
+        core.reset(now, if first { ResetKind::Cold } else { ResetKind::Warm });
+        core.firmware_state(now, PCI_ELCR);
+        self.bus().resample();
+        self.cpu.reset();
+        self.cpu.discard_code();
+        boot::enter(&mut self.cpu, &boot);
+        self.generation = wanted;
+        self.status.set_reset_done(wanted);
+        self.ends.doorbell(SleeperId::Coordinator).ring();
+        true
+    }
+
+    /// HLT with nothing deliverable: sleeps until somebody rings or a device of our own is due.
+    fn idle(&mut self) {
+        self.bus().arm_timer(true);
+        self.status.set_state(WorkerState::Parked);
+        let until = self.bus().host_deadline().unwrap_or(HostTime::now() + LONGEST);
+        self.sleeper.park_untaken(until.min(HostTime::now() + LONGEST));
+        self.status.set_state(WorkerState::Running);
+        self.cpu.exit_word.set();
+    }
+
+    /// Sleeps, saying so, until rung or for the longest time.
+    fn park(&mut self, ready: impl Fn(&Self) -> bool) {
+        self.status.set_state(WorkerState::Parked);
+        let sleeper = self.sleeper.clone();
+        sleeper.park(HostTime::now() + LONGEST, || ready(self));
+        self.status.set_state(WorkerState::Running);
+        self.cpu.exit_word.set();
+    }
+
+    fn report(&self, event: GuestEvent) {
+        self.status.report(event);
+        self.ends.doorbell(SleeperId::Coordinator).ring();
+    }
+
+    /// After an end of the guest: nothing more is executed until the coordinator decides.
+    fn await_change(&mut self) {
+        let (generation, epoch) = (self.generation, self.status.run_epoch());
+        while !self.status.stop_requested()
+            && self.status.reset_generation() == generation
+            && (self.status.run_epoch() == epoch || self.status.machine_state() == MachineState::Running)
+        {
+            self.park(|_| false);
+        }
+    }
+
+    /// Carries out what the bus asked for.
+    fn requests(&mut self) {
+        while let Some(request) = self.bus().take_request() {
+            match request {
+                Request::Coordinator => {}
+                Request::PowerOff => {
+                    self.report(GuestEvent::PowerOff);
+                    self.await_change();
+                }
+                Request::Reset(cause) => {
+                    self.report(GuestEvent::Reset(cause.into()));
+                    self.await_change();
+                }
+                Request::Init => {
+                    self.cpu.reset();
+                    self.cpu.state.activity = Activity::WaitForSipi;
+                }
+                Request::Sipi(vector) => self.cpu.start_up(vector),
+            }
+        }
+    }
+}
