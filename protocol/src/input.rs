@@ -1,17 +1,18 @@
 //! Host input events: what a keyboard or pointer of the host did, on the way to the devices of the guest.
 //!
-//! gpu-worker sends what happens in the window through a ring in its input file; the coordinator sends what the
-//! command line asks for (`type`, `key`, `mouse`) through a ring of the same kind in its control file, so that typing
-//! works while gpu-worker is being replaced. io-worker reads both and gives the events to its devices. Each
-//! ring is a record ring of [`INPUT_RING`] bytes; its records are S3.54's: magic, version, device, report,
-//! milliseconds, length, data.
+//! gpu-worker sends what happens in the window through the ring in its input file (of [`INPUT_RING`] bytes) to
+//! io-worker, which gives the events to its devices. What the command line asks for (`type`, `key`, `mouse`) goes
+//! from the coordinator to gpu-worker, as the same records on its lifecycle ring, and gpu-worker passes it on: io-worker
+//! has one ring and one committed position, and typed text waits while gpu-worker is being replaced. A second
+//! ring from the coordinator to io-worker was rejected for that. The records are S3.54's: magic, version, device,
+//! report, milliseconds, length, data.
 //!
 //! Keys travel as usages of the USB HID keyboard page: they name a key by its place, not by what a layout makes
 //! of it, and every device (PS/2 today, USB and virtio later) has a published table from them. Scan codes
 //! were rejected, because the guest may switch between three sets of them.
 //!
-//! A ring that is full drops the event (`PushError::Full`) and the sender follows with [`InputEvent::ReleaseAll`] as soon
-//! as there is room, so that no key stays down.
+//! When the ring is full, events of the window are dropped, and [`InputEvent::ReleaseAll`] follows as soon as there is
+//! room, so that no key stays down; typed text waits.
 
 mod keys;
 mod text;

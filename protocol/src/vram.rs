@@ -21,9 +21,12 @@
 //! load of the counter may pass each other, which a fence would prevent at the price of one per guest store; the
 //! second look makes up for it, since no store stays in a store buffer for a frame.
 
+use std::sync::Arc;
+
+use crate::doorbell::Doorbell;
 use crate::scanout::{self, CURSOR_WORDS, CursorState, Stuck};
 use crate::shm::{View, ViewMut};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU32, Ordering};
 
 /// Display memory in bytes.
 pub const VRAM_BYTES: usize = 16 << 20;
@@ -272,10 +275,11 @@ pub enum VramError {
     },
 }
 
-/// cpu-worker's end of the segment.
+/// cpu-worker's end of the segment. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct VramWriter {
     view: ViewMut,
+    bell: Option<Arc<SleepHint>>,
 }
 
 impl VramWriter {
@@ -291,24 +295,42 @@ impl VramWriter {
         view.store_u32(AT_VERSION, VERSION, Ordering::Relaxed);
         view.store_u32(AT_BYTES, VRAM_BYTES as u32, Ordering::Relaxed);
         view.store_u32(AT_MAGIC, MAGIC, Ordering::Release);
-        Ok(Self { view })
+        Ok(Self { view, bell: None })
+    }
+
+    /// The same, waking the reader behind `hint` when something changes while it sleeps.
+    pub fn with_bell(self, hint: SleepHint) -> Self {
+        Self {
+            bell: Some(Arc::new(hint)),
+            ..self
+        }
+    }
+
+    #[inline]
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell.ring_if_armed();
+        }
     }
 
     /// Publishes the register file. To be called after a write to any register that [`VgaRegisters`] holds.
     pub fn publish_registers(&self, registers: &VgaRegisters) {
         let part = self.view.slice(AT_REGISTERS, 4 * (1 + REGISTER_WORDS));
         scanout::publish(&part, &registers.to_words());
+        self.ring();
     }
 
     /// Publishes the DAC. To be called after the third write of a colour to 3C9h.
     pub fn publish_palette(&self, palette: &Palette) {
         let part = self.view.slice(AT_PALETTE, 4 * (1 + PALETTE_WORDS));
         scanout::publish(&part, &palette.to_words());
+        self.ring();
     }
 
     /// Publishes a hardware cursor.
     pub fn publish_cursor(&self, cursor: &CursorState) {
         scanout::publish(&self.view.slice(AT_CURSOR, 4 * CURSOR_WORDS), &cursor.to_words());
+        self.ring();
     }
 
     /// Display memory, [`VRAM_BYTES`] long. After a write to it, [`Self::mark`].
@@ -327,6 +349,7 @@ impl VramWriter {
             self.view.load_u32(at, Ordering::Relaxed).wrapping_add(1),
             Ordering::Release,
         );
+        self.ring();
     }
 
     /// Marks every page of `[offset, offset + len)`; a length of zero marks none.
@@ -474,27 +497,35 @@ impl DirtTracker {
 }
 
 /// The writer's side of a sleeping reader: whether its doorbell has to be rung after a mark.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct SleepHint {
     armed: View,
-    seen: u32,
+    seen: AtomicU32,
+    doorbell: Doorbell,
 }
 
 impl SleepHint {
-    /// Watches the armed counter, the first word of `armed`, in the reader's file.
-    pub fn new(armed: View) -> Self {
-        Self { armed, seen: 0 }
+    /// Watches the armed counter, the first word of `armed`, in the reader's file, for the sleeper behind
+    /// `doorbell`.
+    pub fn new(armed: View, doorbell: Doorbell) -> Self {
+        Self {
+            armed,
+            seen: AtomicU32::new(0),
+            doorbell,
+        }
     }
 
-    /// True once after each arming of the reader: ring its doorbell then. To be asked after a mark or a
-    /// publication; costs one load of a line that rests in the cache.
+    /// Rings once after each arming of the reader, and answers whether it did. Costs one load of a line that rests in
+    /// the cache while the reader is awake.
     #[inline]
-    pub fn must_ring(&mut self) -> bool {
+    pub fn ring_if_armed(&self) -> bool {
         let now = self.armed.load_u32(0, Ordering::Relaxed);
-        if now == self.seen {
+        if now == self.seen.load(Ordering::Relaxed) {
             return false;
         }
-        self.seen = now;
+        // Two threads that ring for the same arming do no harm.
+        self.seen.store(now, Ordering::Relaxed);
+        self.doorbell.ring();
         true
     }
 }

@@ -16,6 +16,10 @@ const AT_ANSWERED: usize = 0;
 const AT_STATUS: usize = 4;
 const AT_LEN: usize = 8;
 
+/// Offset of the coordinator's request counter in its frame lease area, in bytes.
+pub const AT_REQUEST: usize = 64;
+const _: () = assert!(AT_REQUEST + 4 <= super::LEASE_BYTES);
+
 const GOOD: u32 = 1;
 const NO_PICTURE: u32 = 2;
 
@@ -39,14 +43,22 @@ pub enum ShotError {
 #[derive(Debug)]
 pub struct ShotWriter {
     area: ViewMut,
+    requests: View,
 }
 
 impl ShotWriter {
-    /// The area in the framebuffer file's contents.
-    pub fn new(framebuffer: &ViewMut) -> Self {
+    /// The area in the framebuffer file's contents, and the coordinator's lease area.
+    pub fn new(framebuffer: &ViewMut, lease: &View) -> Self {
         Self {
             area: framebuffer.slice(AT_SHOT, SHOT_BYTES),
+            requests: lease.slice(AT_REQUEST, 4),
         }
+    }
+
+    /// The request that waits for an answer, if one does.
+    pub fn pending(&self) -> Option<u32> {
+        let request = self.requests.load_u32(0, Ordering::Acquire);
+        (request != self.answered()).then_some(request)
     }
 
     /// The last request that was answered.
@@ -85,9 +97,16 @@ impl ShotReader {
         }
     }
 
-    /// The last request that was answered. A coordinator starts counting from here.
-    pub fn answered(&self) -> u32 {
-        self.area.load_u32(AT_ANSWERED, Ordering::Relaxed)
+    /// Asks for a screenshot and returns the request's number. Then ring gpu-worker's doorbell, and look for the answer
+    /// with [`Self::take`]. `lease` is the coordinator's lease area.
+    pub fn ask(lease: &ViewMut) -> u32 {
+        // 0 is the number of no request: the file starts with it as answered.
+        let request = lease
+            .load_u32(AT_REQUEST, Ordering::Relaxed)
+            .wrapping_add(1)
+            .max(1);
+        lease.store_u32(AT_REQUEST, request, Ordering::Release);
+        request
     }
 
     /// The PNG file that answers request `request`; `None` while there is no answer yet.

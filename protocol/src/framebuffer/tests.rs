@@ -420,10 +420,13 @@ fn s3_86_pacing_words_count_received_presented_and_dropped() {
 
 #[test]
 fn a_screenshot_answers_its_own_request_only() {
-    let file = anonymous(FRAMEBUFFER_BYTES);
-    let (writer, reader) = (ShotWriter::new(&file), ShotReader::new(file.view()));
-    assert_eq!(reader.take(1), Ok(None));
+    let (file, lease) = (anonymous(FRAMEBUFFER_BYTES), anonymous(4096));
+    let (writer, reader) = (ShotWriter::new(&file, lease.view()), ShotReader::new(file.view()));
+    assert_eq!(writer.pending(), None);
+    assert_eq!(ShotReader::ask(&lease), 1);
+    assert_eq!((writer.pending(), reader.take(1)), (Some(1), Ok(None)));
     writer.answer(1, Some(b"png"));
+    assert_eq!(writer.pending(), None);
     assert_eq!(
         (reader.take(1), reader.take(2)),
         (Ok(Some(b"png".to_vec())), Ok(None))

@@ -8,6 +8,7 @@
 //! [`Ends`] gives every region as the typed end that a process uses; [`SegmentSet`] makes all files at once,
 //! for the coordinator, for `--single-process` and for tests.
 
+mod display;
 mod ends;
 mod set;
 

@@ -97,14 +97,25 @@ fn a_range_marks_the_pages_it_touches_and_no_more() {
 
 #[test]
 fn a_sleeping_reader_is_rung_once_per_arming() {
-    let armed = ViewMut::new(Arc::new(Map::anonymous(4096).expect("anonymous map")));
-    let mut hint = SleepHint::new(armed.view().clone());
-    assert!(!hint.must_ring());
+    let words = || ViewMut::new(Arc::new(Map::anonymous(4096).expect("anonymous map")));
+    let (armed, word, asleep) = (words(), words(), words());
+    let (writer, _) = segment();
+    let bell = crate::doorbell::Doorbell::new(word.clone(), asleep.view().clone());
+    let writer = writer.with_bell(SleepHint::new(armed.view().clone(), bell));
+    let rung = || word.swap_u32(0, 0, Ordering::AcqRel) == 1;
+    writer.mark(0);
+    assert!(!rung(), "nobody sleeps");
     armed.store_u32(0, 1, Ordering::Relaxed);
-    assert!(hint.must_ring());
-    assert!(!hint.must_ring());
+    writer.mark(0);
+    assert!(rung());
+    writer.mark(0);
+    assert!(!rung(), "rung twice");
     armed.store_u32(0, 2, Ordering::Relaxed);
-    assert!(hint.must_ring());
+    writer.publish_registers(&VgaRegisters::default());
+    assert!(rung());
+    armed.store_u32(0, 3, Ordering::Relaxed);
+    writer.publish_palette(&Palette::default());
+    assert!(rung());
 }
 
 #[test]
