@@ -1,3 +1,50 @@
-//! Chores of the repository.
+//! Chores of the repository, one file each: `cargo xtask run | test | check | bench | guest`.
+//!
+//! Nothing but the standard library, and no crate of the workspace: this is what a fresh machine builds first,
+//! before anything that could be missing is known to be there.
 
-fn main() {}
+mod bench;
+mod check;
+mod cpio;
+mod guest;
+mod kernels;
+mod packages;
+mod run;
+mod sh;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask CHORE
+
+  run [ARGS…]      build in release and start quintet; without ARGS, the demo guest
+  test [ARGS…]     build and run every test; --long adds what does not fit into CI, ARGS go to the runner
+  check [--bless]  format, lints, file sizes, documentation, the list of unsafe modules; installs nothing
+  bench [ARGS…]    run the benchmarks
+  guest [NAME]     list the guests, or build one and print its path";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let chore = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let result = match chore.as_str() {
+        "run" => run::run(&rest),
+        "test" => test::test(&rest),
+        "check" => check::check(&rest),
+        "bench" => bench::bench(&rest),
+        "guest" => guest::guest(&rest),
+        "" | "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        other => Err(sh::Failure::new(format!("no chore {other:?}\n\n{USAGE}"))),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `cargo xtask guest`: the guests that are assembled from source.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::kernels;
+use crate::packages;
+use crate::sh::{self, Failure};
+
+/// Lists the guests, or builds one and prints where it is. `linux` stands for Debian's kernels, whose variables are
+/// printed for a shell.
+///
+/// # Errors
+/// A [`Failure`] when it does not build or has no such name.
+pub fn guest(args: &[String]) -> Result<ExitCode, Failure> {
+    packages::for_build()?;
+    if args.first().is_some_and(|name| name == "linux") {
+        for (variable, path) in kernels::prepare()? {
+            println!("export {variable}='{}'", path.to_string_lossy());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let built = build()?;
+    let Some(name) = args.first() else {
+        for (name, about) in list()? {
+            println!("{name:10} {about}");
+        }
+        println!(
+            "{:10} Debian's kernels and an initramfs, as the tests boot them.",
+            "linux"
+        );
+        return Ok(ExitCode::SUCCESS);
+    };
+    let from = built.join(format!("{name}.elf"));
+    if !from.is_file() {
+        return Err(Failure::new(format!(
+            "no guest {name:?}; cargo xtask guest lists them"
+        )));
+    }
+    let to = sh::target().join("guests").join(format!("{name}.elf"));
+    let bytes = std::fs::read(&from).map_err(|e| Failure::new(format!("{}: {e}", from.display())))?;
+    sh::write(&to, &bytes)?;
+    println!("{}", to.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Assembles them all and answers the directory they are in.
+fn build() -> Result<PathBuf, Failure> {
+    let args = [
+        "build",
+        "--quiet",
+        "--package",
+        "quintet-guests",
+        "--message-format",
+        "json",
+    ];
+    let messages = sh::output(&mut sh::cargo(&args))?;
+    messages
+        .lines()
+        .filter(|line| line.contains("build-script-executed") && line.contains("quintet-guests"))
+        .find_map(|line| {
+            line.split_once("\"out_dir\":\"")?
+                .1
+                .split_once('"')
+                .map(|(dir, _)| PathBuf::from(dir))
+        })
+        .ok_or_else(|| Failure::new("cargo did not say where the guests were built"))
+}
+
+/// Every source with the first sentence of its header.
+fn list() -> Result<Vec<(String, String)>, Failure> {
+    let mut all = Vec::new();
+    for path in sh::tree()? {
+        if path.extension().is_some_and(|e| e == "S") && path.starts_with("tests/guests") {
+            let text = sh::read(&sh::root().join(&path))?;
+            let first = text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("/*")
+                .trim();
+            all.push((stem(&path), first.trim_end_matches("*/").trim().to_owned()));
+        }
+    }
+    Ok(all)
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}

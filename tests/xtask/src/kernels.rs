@@ -1,0 +1,242 @@
+//! Debian 12's stock kernels and an initramfs of busybox, for the tests that boot Linux.
+//!
+//! Packages are downloaded with `apt-get download` into a cache outside the repository and only unpacked, never
+//! installed. apt works in a state directory of its own there, so that neither root nor a change of the host's
+//! architectures is needed. On hosts other than Debian 12 its sources are named explicitly, which needs
+//! debian-archive-keyring.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cpio::Cpio;
+use crate::sh::{self, Failure};
+
+/// One kind of guest.
+struct Guest {
+    /// Debian's architecture.
+    arch: &'static str,
+    /// The metapackage that depends on the newest kernel.
+    meta: &'static str,
+    /// Suffix of our files.
+    name: &'static str,
+    kernel_variable: &'static str,
+    initrd_variable: &'static str,
+}
+
+const GUESTS: [Guest; 2] = [
+    Guest {
+        arch: "amd64",
+        meta: "linux-image-amd64",
+        name: "amd64",
+        kernel_variable: "QUINTET_KERNEL_AMD64",
+        initrd_variable: "QUINTET_INITRD_AMD64",
+    },
+    Guest {
+        arch: "i386",
+        meta: "linux-image-686",
+        name: "i686",
+        kernel_variable: "QUINTET_KERNEL_I686",
+        initrd_variable: "QUINTET_INITRD_I686",
+    },
+];
+
+const INIT: &str = include_str!("init.sh");
+
+/// `$QUINTET_CACHE`, else a directory of ours where caches go.
+fn cache() -> Result<PathBuf, Failure> {
+    if let Some(dir) = std::env::var_os("QUINTET_CACHE") {
+        return Ok(dir.into());
+    }
+    let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::var_os("HOME").map(|h| Path::new(&h).join(".cache")));
+    home.map(|dir| dir.join("quintet"))
+        .ok_or_else(|| Failure::new("neither QUINTET_CACHE nor HOME is set"))
+}
+
+/// Makes what is missing and answers the environment variables by which tests find it.
+///
+/// # Errors
+/// A [`Failure`] when packages cannot be had.
+pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
+    let cache = cache()?;
+    let mut apt = None;
+    let mut variables = Vec::new();
+    for guest in &GUESTS {
+        // A kernel of the user's own choice stays.
+        let kernel = cache.join(format!("vmlinuz-{}", guest.name));
+        if !kernel.is_file() {
+            let apt = Apt::once(&mut apt, &cache)?;
+            let package = apt.newest(guest)?;
+            let root = apt.unpacked(&package, guest.arch)?;
+            let found = find(&root.join("boot"), "vmlinuz-")?;
+            rename(&found, &kernel)?;
+            remove(&root);
+        }
+        let busybox = cache.join(format!("busybox-{}", guest.name));
+        if !busybox.is_file() {
+            let apt = Apt::once(&mut apt, &cache)?;
+            let root = apt.unpacked("busybox-static", guest.arch)?;
+            let program = [root.join("bin/busybox"), root.join("usr/bin/busybox")];
+            let found = program.iter().find(|p| p.is_file());
+            let found = found.ok_or_else(|| Failure::new("busybox-static has no busybox"))?;
+            rename(found, &busybox)?;
+            remove(&root);
+        }
+        // The archive is cheap and follows our own sources, so that it is made every time.
+        let initrd = cache.join(format!("initrd-{}.cpio", guest.name));
+        let program =
+            std::fs::read(&busybox).map_err(|e| Failure::new(format!("{}: {e}", busybox.display())))?;
+        let fresh = initramfs(&program);
+        if std::fs::read(&initrd).ok().as_ref() != Some(&fresh) {
+            sh::write(&initrd, &fresh)?;
+        }
+        for (variable, path) in [(guest.kernel_variable, kernel), (guest.initrd_variable, initrd)] {
+            let value = std::env::var_os(variable).unwrap_or_else(|| path.into());
+            variables.push((variable, value));
+        }
+    }
+    Ok(variables)
+}
+
+fn initramfs(busybox: &[u8]) -> Vec<u8> {
+    let mut c = Cpio::default();
+    for dir in ["bin", "dev", "proc", "sys", "tmp"] {
+        c.dir(dir);
+    }
+    c.device("dev/console", 5, 1);
+    c.program("bin/busybox", busybox);
+    c.program("init", INIT.as_bytes());
+    c.finish()
+}
+
+/// apt with a state of its own.
+struct Apt {
+    dir: PathBuf,
+    options: Vec<String>,
+}
+
+impl Apt {
+    /// The one of this run, made when it is first needed.
+    fn once<'a>(slot: &'a mut Option<Self>, cache: &Path) -> Result<&'a Self, Failure> {
+        if slot.is_none() {
+            *slot = Some(Self::new(cache)?);
+        }
+        slot.as_ref().ok_or_else(|| Failure::new("no apt"))
+    }
+
+    fn new(cache: &Path) -> Result<Self, Failure> {
+        for tool in ["apt-get", "apt-cache", "dpkg-deb"] {
+            if !sh::has(tool) {
+                return Err(Failure::new(format!(
+                    "{tool} is missing: guest kernels come from Debian's packages"
+                )));
+            }
+        }
+        let dir = cache.join("apt");
+        for part in ["lists/partial", "cache/archives/partial", "etc"] {
+            let path = dir.join(part);
+            std::fs::create_dir_all(&path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+        }
+        sh::write(&dir.join("status"), b"")?;
+        let mut options: Vec<String> = vec![
+            format!("Dir::State={}", dir.display()),
+            format!("Dir::State::lists={}", dir.join("lists").display()),
+            format!("Dir::State::status={}", dir.join("status").display()),
+            format!("Dir::Cache={}", dir.join("cache").display()),
+            "APT::Architectures::=amd64".into(),
+            "APT::Architectures::=i386".into(),
+            "APT::Sandbox::User=root".into(),
+            "Acquire::Languages=none".into(),
+        ];
+        let release = sh::read(Path::new("/etc/os-release")).unwrap_or_default();
+        if !(release.lines().any(|l| l == "ID=debian") && release.contains("VERSION_ID=\"12\"")) {
+            let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+            if !Path::new(keys).exists() {
+                return Err(Failure::new(
+                    "Debian's keys are missing; type: sudo apt-get install debian-archive-keyring",
+                ));
+            }
+            let list = dir.join("etc/sources.list");
+            let line = |url: &str, suite: &str| format!("deb [signed-by={keys}] {url} {suite} main\n");
+            let text = line("http://deb.debian.org/debian", "bookworm")
+                + &line("http://deb.debian.org/debian-security", "bookworm-security");
+            sh::write(&list, text.as_bytes())?;
+            options.push(format!("Dir::Etc::SourceList={}", list.display()));
+            options.push("Dir::Etc::SourceParts=/dev/null".into());
+        }
+        let apt = Self { dir, options };
+        eprintln!(
+            "xtask: fetching Debian's package lists and guest kernels into {}",
+            cache.display()
+        );
+        // A partial update may still be enough; what is missing shows at the download.
+        if sh::output(&mut apt.command("apt-get", &["-q", "update"])).is_err() {
+            eprintln!("xtask: some package lists could not be fetched; going on with what there is");
+        }
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        for option in &self.options {
+            command.args(["-o", option]);
+        }
+        command.args(args).current_dir(&self.dir);
+        command
+    }
+
+    /// The kernel that the metapackage stands for now.
+    fn newest(&self, guest: &Guest) -> Result<String, Failure> {
+        let meta = format!("{}:{}", guest.meta, guest.arch);
+        let said = sh::output(&mut self.command("apt-cache", &["depends", &meta]))?;
+        said.lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .find(|name| name.starts_with("linux-image-"))
+            .map(|name| name.split(':').next().unwrap_or(name).to_owned())
+            .ok_or_else(|| Failure::new(format!("{meta} names no kernel")))
+    }
+
+    /// Downloads a package and unpacks it; answers where.
+    fn unpacked(&self, package: &str, arch: &str) -> Result<PathBuf, Failure> {
+        let into = self.dir.join(format!("unpacked-{package}-{arch}"));
+        remove(&into);
+        sh::output(&mut self.command("apt-get", &["-q", "download", &format!("{package}:{arch}")]))?;
+        let prefix = format!("{package}_");
+        let deb = std::fs::read_dir(&self.dir)
+            .map_err(|e| Failure::new(format!("{}: {e}", self.dir.display())))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| {
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                name.starts_with(&prefix) && name.ends_with(&format!("_{arch}.deb"))
+            })
+            .ok_or_else(|| Failure::new(format!("apt-get downloaded no {package} for {arch}")))?;
+        sh::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&into))?;
+        std::fs::remove_file(&deb).map_err(|e| Failure::new(format!("{}: {e}", deb.display())))?;
+        Ok(into)
+    }
+}
+
+fn find(dir: &Path, prefix: &str) -> Result<PathBuf, Failure> {
+    let fail = |e: std::io::Error| Failure::new(format!("{}: {e}", dir.display()));
+    for entry in std::fs::read_dir(dir).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            return Ok(entry.path());
+        }
+    }
+    Err(Failure::new(format!("no {prefix}* in {}", dir.display())))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
+    std::fs::rename(from, to).map_err(|e| Failure::new(format!("{}: {e}", to.display())))
+}
+
+fn remove(dir: &Path) {
+    // What cannot be removed is in a cache and does no harm.
+    let _ = std::fs::remove_dir_all(dir);
+}

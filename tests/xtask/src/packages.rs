@@ -1,0 +1,176 @@
+//! System packages: what is missing, and how it gets there.
+//!
+//! As root they are installed, with `sudo` after a question, else the one line to type is printed. Only `run` and
+//! `test` come here; `check` never installs.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::process::Command;
+
+use crate::sh::{self, Failure};
+
+/// Something a build or the tests need, how to see whether it is there, and Debian's package for it.
+struct Need {
+    /// What it is, for the message.
+    what: &'static str,
+    /// Debian's (and Ubuntu's) package.
+    package: &'static str,
+    present: fn() -> bool,
+    wanted: fn() -> bool,
+}
+
+const ALWAYS: fn() -> bool = || true;
+
+/// Whether a crate is in the lock file: libraries are wanted when something links them.
+fn locked(name: &str) -> bool {
+    sh::read(&sh::root().join("Cargo.lock")).is_ok_and(|lock| lock.contains(&format!("name = \"{name}\"")))
+}
+
+fn pkg_config(library: &str) -> bool {
+    Command::new("pkg-config")
+        .args(["--exists", library])
+        .status()
+        .is_ok_and(|s| s.success())
+}
+
+const TO_BUILD: &[Need] = &[
+    Need {
+        what: "a C compiler",
+        package: "gcc",
+        present: || sh::has("cc"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "the C library's headers",
+        package: "libc6-dev",
+        present: || Path::new("/usr/include/stdio.h").exists(),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "an assembler and a linker",
+        package: "binutils",
+        present: || sh::has("as") && sh::has("ld"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "pkg-config",
+        package: "pkg-config",
+        present: || sh::has("pkg-config"),
+        wanted: || locked("alsa-sys"),
+    },
+    Need {
+        what: "ALSA's headers",
+        package: "libasound2-dev",
+        present: || pkg_config("alsa"),
+        wanted: || locked("alsa-sys"),
+    },
+];
+
+const TO_TEST: &[Need] = &[Need {
+    what: "ACPICA's disassembler",
+    package: "acpica-tools",
+    present: || sh::has("iasl"),
+    wanted: ALWAYS,
+}];
+
+/// Whether [`ensure`] may install, or says what is missing and goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing can go on without it.
+    IsFatal,
+    /// Some tests will say that they skip.
+    IsSkipped,
+}
+
+/// Makes sure that a release build is possible.
+///
+/// # Errors
+/// A [`Failure`] with the line to type.
+pub fn for_build() -> Result<(), Failure> {
+    ensure(TO_BUILD, Missing::IsFatal)
+}
+
+/// Makes sure that the tests have what they need.
+///
+/// # Errors
+/// A [`Failure`] with the line to type; outside CI only when the build needs it.
+pub fn for_tests() -> Result<(), Failure> {
+    ensure(TO_BUILD, Missing::IsFatal)?;
+    ensure(
+        TO_TEST,
+        if sh::in_ci() {
+            Missing::IsFatal
+        } else {
+            Missing::IsSkipped
+        },
+    )
+}
+
+fn ensure(needs: &[Need], otherwise: Missing) -> Result<(), Failure> {
+    let absent = |n: &&Need| (n.wanted)() && !(n.present)();
+    let missing: Vec<&Need> = needs.iter().filter(absent).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what = missing.iter().map(|n| n.what).collect::<Vec<_>>().join(", ");
+    let names: Vec<&str> = missing.iter().map(|n| n.package).collect();
+    eprintln!("xtask: missing: {what}");
+    if let Some(sudo) = may_install(&names) {
+        install(&names, sudo)?;
+        let still: Vec<&str> = needs.iter().filter(absent).map(|n| n.what).collect();
+        if still.is_empty() {
+            return Ok(());
+        }
+        return give_up(&still.join(", "), &names, otherwise);
+    }
+    give_up(&what, &names, otherwise)
+}
+
+fn give_up(what: &str, names: &[&str], otherwise: Missing) -> Result<(), Failure> {
+    let line = format!("{what} missing; type: sudo apt-get install {}", names.join(" "));
+    match otherwise {
+        Missing::IsFatal => Err(Failure::new(line)),
+        Missing::IsSkipped => {
+            eprintln!("xtask: {line}\nxtask: the tests that need it will skip");
+            Ok(())
+        }
+    }
+}
+
+/// `Some(with sudo)` when packages may be installed now.
+fn may_install(names: &[&str]) -> Option<bool> {
+    if !sh::has("apt-get") {
+        return None;
+    }
+    let root = sh::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    if root {
+        return Some(false);
+    }
+    if !sh::has("sudo") || !std::io::stdin().is_terminal() {
+        return None;
+    }
+    eprint!("xtask: run sudo apt-get install {}? [y/N] ", names.join(" "));
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).ok()?;
+    answer.trim().eq_ignore_ascii_case("y").then_some(true)
+}
+
+fn install(names: &[&str], sudo: bool) -> Result<(), Failure> {
+    let apt = |args: &[&str]| {
+        let mut command = Command::new(if sudo { "sudo" } else { "apt-get" });
+        if sudo {
+            command.arg("apt-get");
+        }
+        command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    let mut args = vec!["-qy", "install", "--no-install-recommends"];
+    args.extend(names);
+    if sh::run(&mut apt(&args)).is_ok() {
+        return Ok(());
+    }
+    // A fresh machine has no package lists yet. A partial update may still be enough.
+    let _ = sh::run(&mut apt(&["-q", "update"]));
+    sh::run(&mut apt(&args))
+}

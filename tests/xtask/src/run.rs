@@ -1,0 +1,86 @@
+//! `cargo xtask run`: builds in release and starts quintet.
+
+use std::process::{Command, ExitCode};
+
+use crate::packages;
+use crate::sh::{self, Failure};
+
+/// Packages of the five processes.
+pub const BINARIES: [&str; 5] = [
+    "quintet-coordinator",
+    "quintet-cpu-worker",
+    "quintet-io-worker",
+    "quintet-gpu-worker",
+    "quintet-audio-worker",
+];
+
+/// Builds the five processes with a cargo profile.
+///
+/// # Errors
+/// A [`Failure`] when the build fails.
+pub fn build(profile: &str) -> Result<(), Failure> {
+    let mut args = vec!["build", "--profile", profile];
+    for package in BINARIES {
+        args.extend(["--package", package]);
+    }
+    sh::run(&mut sh::cargo(&args))
+}
+
+/// Options alone are those of `quintet run`; nothing at all is the demo.
+fn arguments(args: &[String], display: bool) -> Vec<String> {
+    let mut all = args.to_vec();
+    if all.first().is_some_and(|a| !a.starts_with('-')) {
+        return all;
+    }
+    if all.is_empty() {
+        all.extend(["--serial".into(), "stdio".into()]);
+    }
+    all.insert(0, "run".into());
+    if !display && !all.iter().any(|a| a == "--headless") {
+        all.insert(1, "--headless".into());
+    }
+    all
+}
+
+/// Builds and starts quintet with `args`.
+///
+/// # Errors
+/// A [`Failure`] when something is missing or the build fails.
+pub fn run(args: &[String]) -> Result<ExitCode, Failure> {
+    packages::for_build()?;
+    build("release")?;
+    // The window does not exist yet, so that a display changes nothing but what is said.
+    if std::env::var_os("WAYLAND_DISPLAY").is_none() && std::env::var_os("DISPLAY").is_none() {
+        eprintln!("xtask: no display here: running headless, with the first serial port on this terminal");
+    } else {
+        eprintln!(
+            "xtask: the desktop window is not built yet: running headless, serial port on this terminal"
+        );
+    }
+    let program = sh::target().join("release/quintet");
+    let status = Command::new(&program)
+        .args(arguments(args, false))
+        .status()
+        .map_err(|e| Failure::new(format!("cannot run {}: {e}", program.display())))?;
+    Ok(status
+        .code()
+        .and_then(|c| u8::try_from(c).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(args: &[&str]) -> String {
+        arguments(&args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>(), false).join(" ")
+    }
+
+    #[test]
+    fn nothing_is_the_demo_and_options_are_those_of_run() {
+        assert_eq!(given(&[]), "run --headless --serial stdio");
+        assert_eq!(given(&["--kernel", "k"]), "run --headless --kernel k");
+        assert_eq!(given(&["--headless", "--ram", "1G"]), "run --headless --ram 1G");
+        assert_eq!(given(&["ps"]), "ps");
+    }
+}

@@ -1,0 +1,68 @@
+//! `cargo xtask test`: builds what is needed and runs every test.
+
+use std::process::ExitCode;
+
+use crate::sh::{self, Failure};
+use crate::{kernels, packages, run};
+
+/// Optimised as a release, checked as a debug build.
+const PROFILE: &str = "test-fast";
+
+/// Runs doc tests, then all others, so that the last line is the runner's.
+///
+/// # Errors
+/// A [`Failure`] when something is missing, does not build or does not pass.
+pub fn test(args: &[String]) -> Result<ExitCode, Failure> {
+    let long = args.iter().any(|a| a == "--long");
+    let filters: Vec<&str> = args
+        .iter()
+        .map(String::as_str)
+        .filter(|a| *a != "--long")
+        .collect();
+    packages::for_tests()?;
+    let mut variables: Vec<(&str, std::ffi::OsString)> = Vec::new();
+    match kernels::prepare() {
+        Ok(guests) => variables.extend(guests),
+        Err(failure) if sh::in_ci() => return Err(failure),
+        Err(failure) => eprintln!("xtask: no guest kernels, tests that need them will skip: {failure}"),
+    }
+    run::build(PROFILE)?;
+    variables.push(("QUINTET_BIN_DIR", sh::target().join(PROFILE).into()));
+    if long {
+        variables.push(("QUINTET_LONG", "1".into()));
+    }
+    if filters.is_empty() {
+        let mut command = sh::cargo(&["test", "--quiet", "--workspace", "--doc", "--profile", PROFILE]);
+        sh::run(command.envs(variables.clone()))?;
+    }
+    let nextest = sh::has("cargo-nextest");
+    let mut command = if nextest {
+        sh::cargo(&[
+            "nextest",
+            "run",
+            "--workspace",
+            "--cargo-profile",
+            PROFILE,
+            "--no-fail-fast",
+        ])
+    } else {
+        sh::cargo(&[
+            "test",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--no-fail-fast",
+            "--profile",
+            PROFILE,
+        ])
+    };
+    match (nextest, long) {
+        (true, true) => drop(command.args(["--run-ignored", "all"]).args(&filters)),
+        (true, false) => drop(command.args(&filters)),
+        (false, true) => drop(command.args(&filters).args(["--", "--include-ignored"])),
+        (false, false) => drop(command.args(&filters)),
+    }
+    sh::run(command.envs(variables))?;
+    Ok(ExitCode::SUCCESS)
+}
