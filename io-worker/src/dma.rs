@@ -4,14 +4,9 @@
 //! else, and writes there touch nothing. Pages that were written and from which the vCPU may have decoded
 //! instructions are collected, to be announced before anything that tells the guest of the transfer's end.
 
-use quintet_protocol::addr::{GUEST_PAGE, GuestPhys};
+use quintet_protocol::addr::GuestPhys;
+use quintet_protocol::codemap::CodeMapReader;
 use quintet_protocol::ram::{GuestRam, HIGH_RAM_BASE};
-
-/// Where the vCPU has decoded instructions. Asked after data is written, and with a fence between.
-pub trait CodeMap: Send {
-    /// Whether the page that holds `addr` may have been decoded.
-    fn has_code(&self, addr: GuestPhys) -> bool;
-}
 
 /// PAM registers 59h–5Fh of the host bridge: what lies at C0000h–FFFFFh (82441FX datasheet, 3.2.18).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -50,8 +45,8 @@ impl Pam {
 pub struct Dma {
     ram: GuestRam,
     pam: Pam,
-    code: Option<Box<dyn CodeMap>>,
-    hits: Vec<GuestPhys>,
+    code: Option<CodeMapReader>,
+    hits: Vec<u64>,
 }
 
 impl std::fmt::Debug for Dma {
@@ -81,7 +76,7 @@ impl Dma {
     }
 
     /// Sets who knows where code is.
-    pub fn watch_code(&mut self, code: Box<dyn CodeMap>) {
+    pub fn watch_code(&mut self, code: CodeMapReader) {
         self.code = Some(code);
     }
 
@@ -167,20 +162,19 @@ impl Dma {
     }
 
     fn note(&mut self, addr: u64, len: u64) {
-        let Some(code) = &self.code else { return };
-        quintet_protocol::sync::fence(quintet_protocol::sync::Ordering::SeqCst);
-        let mut page = addr / GUEST_PAGE;
-        while page <= (addr + len - 1) / GUEST_PAGE {
-            let at = GuestPhys(page * GUEST_PAGE);
-            if code.has_code(at) && !self.hits.contains(&at) {
-                self.hits.push(at);
+        let (Some(code), Ok(offset)) = (&self.code, self.ram.layout().translate(GuestPhys(addr), len)) else {
+            return;
+        };
+        let hits = &mut self.hits;
+        code.hits(offset, len, |page| {
+            if !hits.contains(&page) {
+                hits.push(page);
             }
-            page += 1;
-        }
+        });
     }
 
-    /// Pages with code that were written since the last call, by their first address, each once.
-    pub fn take_hits(&mut self) -> Vec<GuestPhys> {
+    /// Pages with code that were written since the last call, by their number in RAM, each once.
+    pub fn take_hits(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.hits)
     }
 
@@ -192,6 +186,7 @@ impl Dma {
 
 #[cfg(test)]
 mod tests {
+    use quintet_protocol::codemap::{CODE_MAP_SIZE, CodeMapWriter};
     use quintet_protocol::ram::RamLayout;
 
     use super::*;
@@ -247,22 +242,18 @@ mod tests {
         assert_eq!(b, [0, 0xFF]);
     }
 
-    struct Page5;
-    impl CodeMap for Page5 {
-        fn has_code(&self, addr: GuestPhys) -> bool {
-            addr.0 >> 12 == 5
-        }
-    }
-
     #[test]
     fn pages_with_code_are_collected_once() {
         let mut d = dma(2 << 20);
-        d.watch_code(Box::new(Page5));
+        let map = quintet_protocol::shm::Map::anonymous(CODE_MAP_SIZE as u64).expect("map");
+        let words = quintet_protocol::shm::ViewMut::new(std::sync::Arc::new(map));
+        CodeMapWriter::new(words.clone()).mark(5);
+        d.watch_code(CodeMapReader::new(words.view().clone()));
         d.write(GuestPhys(0x4FFF), &[0; 1]);
         assert!(!d.has_hits());
         d.write(GuestPhys(0x4FFF), &[0; 0x1002]);
         d.write(GuestPhys(0x5800), &[0]);
-        assert_eq!(d.take_hits(), [GuestPhys(0x5000)]);
+        assert_eq!(d.take_hits(), [5]);
         assert!(!d.has_hits());
     }
 }

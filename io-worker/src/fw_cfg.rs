@@ -346,14 +346,12 @@ impl Device for FwCfg {
         true
     }
 
-    fn completed(&mut self, bp: &mut Backplane<'_>) {
-        if let Some((at, result)) = self.state.completion.take() {
-            bp.dma.write(GuestPhys(at), &result.to_be_bytes());
-        }
-    }
-
-    fn completion_known(&mut self) {
-        self.state.completion = None;
+    fn completed(&mut self, bp: &mut Backplane<'_>) -> bool {
+        let Some((at, result)) = self.state.completion.take() else {
+            return false;
+        };
+        bp.dma.write(GuestPhys(at), &result.to_be_bytes());
+        true
     }
 
     fn save(&self, out: &mut Vec<u8>) {

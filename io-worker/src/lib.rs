@@ -10,5 +10,6 @@ pub mod fw_cfg;
 pub mod input;
 pub mod machine;
 pub mod pci;
+pub mod run;
 pub mod serial;
 pub mod testdev;

@@ -23,7 +23,7 @@ use crate::pci::{
     stdvga,
 };
 use crate::serial::{Uart, UartConfig};
-use crate::testdev::{self, DebugExit, Debugcon, IrqSource, PcTestdev};
+use crate::testdev::{self, DebugExit, Debugcon, IrqSource, PcTestdev, TestMemory};
 
 /// Number of the board among the parts.
 pub const BOARD: usize = 0;
@@ -160,10 +160,10 @@ impl Machine {
         this.attach(config.fw_cfg, &[FW_CFG_PORT, FW_CFG_DMA_PORT])?;
         if config.testdev {
             let testdev = PcTestdev::new(&mut this.irq);
-            this.attach(
-                testdev,
-                &[testdev::SCRATCH_PORT, testdev::IRQ_PORT, testdev::MEMORY],
-            )?;
+            this.attach(testdev, &[testdev::SCRATCH_PORT, testdev::IRQ_PORT])?;
+            for n in 0..testdev::BANKS {
+                this.attach(TestMemory::new(n), &[testdev::MEMORY + n as u64 * testdev::BANK])?;
+            }
             let source = IrqSource::new(&mut this.irq);
             this.attach(source, &[testdev::SOURCE_PORT])?;
         }
@@ -428,18 +428,17 @@ impl Machine {
         }
     }
 
-    /// Between a commit that contains `part` and its publication.
-    pub fn completed(&mut self, part: usize, env: &mut Env<'_>) {
-        if part >= PCI {
-            self.with(part, env, |d, bp| d.completed(bp));
+    /// After a commit and before its publication; answers whether anything changed, and so must be committed
+    /// too.
+    pub fn completed(&mut self, env: &mut Env<'_>) -> bool {
+        let mut any = false;
+        for part in self.parts() {
+            if self.with(part, env, |d, bp| d.completed(bp)) {
+                self.touched[part] = true;
+                any = true;
+            }
         }
-    }
-
-    /// In a successor, for a part whose commit is known to have been published.
-    pub fn completion_known(&mut self, part: usize) {
-        if part >= FIRST_DEVICE {
-            self.devices[part - FIRST_DEVICE].completion_known();
-        }
+        any
     }
 
     /// Once before the guest runs in this process's life.

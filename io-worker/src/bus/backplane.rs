@@ -9,9 +9,19 @@ use crate::dma::Dma;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamOut(pub u8);
 
+impl StreamOut {
+    /// A stream that nobody connected.
+    pub const NOWHERE: Self = Self(u8::MAX);
+}
+
 /// An incoming byte stream, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamIn(pub u8);
+
+impl StreamIn {
+    /// A stream that nobody connected.
+    pub const NOWHERE: Self = Self(u8::MAX);
+}
 
 /// A key of the host's keyboard as the guest should see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +40,9 @@ pub enum KeyEvent {
 /// Byte streams to and from the outside, and its keyboard. Both directions take effect with the next commit only: bytes put
 /// out before it become visible after it, bytes taken before it are given back to a successor otherwise.
 pub trait Streams {
-    /// How many bytes [`Self::put`] takes now. A stream that nobody connected takes any number.
-    fn room(&self, stream: StreamOut) -> usize;
-    /// Appends a byte. Call only with room; without, the byte is refused and `false` returned.
+    /// Appends a byte; `false` when there is no room. A stream that nobody connected takes any number.
     fn put(&mut self, stream: StreamOut, byte: u8) -> bool;
-    /// How many bytes wait. Zero for a stream that nobody connected.
-    fn waiting(&self, stream: StreamIn) -> usize;
-    /// Takes the oldest byte.
+    /// Takes the oldest byte; `None` for a stream that nobody connected.
     fn take(&mut self, stream: StreamIn) -> Option<u8>;
     /// Takes the oldest key event.
     fn take_key(&mut self) -> Option<KeyEvent>;
@@ -47,7 +53,7 @@ pub trait Streams {
 pub enum MachineRequest {
     /// Pull the reset line: the keyboard controller's pulse.
     Reset,
-    /// End with this process status: isa-debug-exit.
+    /// End with this value: isa-debug-exit.
     Exit(u32),
 }
 

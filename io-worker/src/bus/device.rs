@@ -151,12 +151,13 @@ pub trait Device: Send {
         false
     }
 
-    /// Called after a commit of this device and before anything of it is visible: writes completions into
-    /// guest memory. Repeated by a successor unless the publication is known to have happened.
-    fn completed(&mut self, _bp: &mut Backplane<'_>) {}
-
-    /// In a successor, instead of [`Self::completed`]: what was loaded is known to have been completed.
-    fn completion_known(&mut self) {}
+    /// Called after each commit and before anything of it is visible, and when a successor has loaded: writes
+    /// completions that wait into guest memory, and forgets them. Returns whether there were any; the state is
+    /// then committed again before the publication, so that a successor repeats a completion only while nobody
+    /// can have seen it.
+    fn completed(&mut self, _bp: &mut Backplane<'_>) -> bool {
+        false
+    }
 
     /// The A20 gate as this device drives it; `None` for a device that does not.
     fn a20(&self) -> Option<bool> {

@@ -1,4 +1,4 @@
-//! `isa-debug-exit`: a write of v ends the machine with the status `(v << 1) | 1`.
+//! `isa-debug-exit`: a write of v ends the machine; the coordinator makes the status `(v << 1) | 1` of it.
 
 use crate::bus::regmap::{Attr, RegMap, Registers, reg};
 use crate::bus::{
@@ -21,7 +21,7 @@ impl Registers<Code> for DebugExit {
     }
 
     fn write_reg(&mut self, bp: &mut Backplane<'_>, _reg: Code, value: u64) {
-        bp.requests.ask(MachineRequest::Exit((value as u32) << 1 | 1));
+        bp.requests.ask(MachineRequest::Exit(value as u32));
     }
 }
 

@@ -3,6 +3,7 @@
 mod debugcon;
 mod exit;
 mod irq_source;
+mod memory;
 mod pc_testdev;
 #[cfg(test)]
 mod tests;
@@ -10,4 +11,5 @@ mod tests;
 pub use debugcon::Debugcon;
 pub use exit::DebugExit;
 pub use irq_source::{IrqSource, SOURCE_PORT};
-pub use pc_testdev::{IRQ_PORT, MEMORY, PcTestdev, SCRATCH_PORT};
+pub use memory::{BANK, BANKS, MEMORY, TestMemory};
+pub use pc_testdev::{IRQ_PORT, PcTestdev, SCRATCH_PORT};

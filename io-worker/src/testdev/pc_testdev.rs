@@ -1,11 +1,8 @@
 //! QEMU's `pc-testdev`, which the KVM unit tests expect (behaviour: QEMU's `hw/misc/pc-testdev.c`).
 //!
 //! Scratch at ports E0h–E3h; a port at E4h that asks the host to flush a page, where there is nothing to be
-//! flushed here; 24 ports from 2000h on that drive the interrupt lines; 64 KiB of memory at FF000000h that
-//! are not RAM. The byte-wise twin of the scratch at E8h–EBh is left out: it would take E9h from a debug
+//! flushed here; 24 ports from 2000h on that drive the interrupt lines. Its memory is [`super::TestMemory`]. The byte-wise twin of the scratch at E8h–EBh is left out: it would take E9h from a debug
 //! console.
-
-use std::collections::BTreeMap;
 
 use crate::bus::regmap::{Attr, RegMap, Registers, reg};
 use crate::bus::{
@@ -17,11 +14,6 @@ use crate::bus::{
 pub const SCRATCH_PORT: u64 = 0xE0;
 /// First interrupt port; its region is 1.
 pub const IRQ_PORT: u64 = 0x2000;
-/// Address of the memory; its region is 2.
-pub const MEMORY: u64 = 0xFF00_0000;
-/// Length of the memory in bytes.
-pub const MEMORY_LEN: u64 = 0x1_0000;
-
 #[derive(Clone, Copy, Debug)]
 enum Reg {
     Scratch,
@@ -36,8 +28,6 @@ const MAP: RegMap<Reg> = RegMap::new(
     ],
 );
 
-const PIECE: u64 = 256;
-
 /// The test device.
 #[derive(Debug)]
 pub struct PcTestdev {
@@ -45,8 +35,6 @@ pub struct PcTestdev {
     scratch: u32,
     /// Levels of the pins.
     levels: u32,
-    /// Pieces of the memory that were ever written, by number.
-    memory: BTreeMap<u8, Vec<u8>>,
 }
 
 impl PcTestdev {
@@ -59,22 +47,7 @@ impl PcTestdev {
             pins,
             scratch: 0,
             levels: 0,
-            memory: BTreeMap::new(),
         }
-    }
-
-    fn memory_byte(&mut self, at: u64) -> u8 {
-        self.memory
-            .get(&((at / PIECE) as u8))
-            .map_or(0, |piece| piece[(at % PIECE) as usize])
-    }
-
-    fn set_memory_byte(&mut self, at: u64, value: u8) {
-        let piece = self
-            .memory
-            .entry((at / PIECE) as u8)
-            .or_insert_with(|| vec![0; PIECE as usize]);
-        piece[(at % PIECE) as usize] = value;
     }
 }
 
@@ -111,62 +84,41 @@ impl Device for PcTestdev {
                 len: LINES as u64,
                 runs: vec![(0, LINES as u64, Attr::VIEW)],
             },
-            Region {
-                kind: RegionKind::Memory,
-                len: MEMORY_LEN,
-                runs: vec![(0, MEMORY_LEN, Attr::PURE)],
-            },
         ]
     }
 
     fn read(&mut self, bp: &mut Backplane<'_>, at: Access) -> u64 {
-        match at.region {
-            0 => MAP.read(self, bp, at),
-            2 => (0..u64::from(at.size.bytes())).fold(0, |v, i| {
-                v | u64::from(self.memory_byte(at.offset + i)) << (8 * i)
-            }),
-            _ => at.size.ones(),
+        if at.region == 0 {
+            MAP.read(self, bp, at)
+        } else {
+            at.size.ones()
         }
     }
 
     fn write(&mut self, bp: &mut Backplane<'_>, at: Access, value: u64) {
-        let bytes = (0..u64::from(at.size.bytes())).map(|i| (at.offset + i, (value >> (8 * i)) as u8));
-        match at.region {
-            0 => MAP.write(self, bp, at, value),
-            1 => {
-                for (line, value) in bytes {
-                    let high = value != 0;
-                    self.levels = self.levels & !(1 << line) | u32::from(high) << line;
-                    bp.irq.set(self.pins[line as usize], high);
-                }
-            }
-            _ => bytes.for_each(|(at, value)| self.set_memory_byte(at, value)),
+        if at.region == 0 {
+            MAP.write(self, bp, at, value);
+            return;
+        }
+        for i in 0..u64::from(at.size.bytes()) {
+            let (line, high) = (at.offset + i, (value >> (8 * i)) as u8 != 0);
+            self.levels = self.levels & !(1 << line) | u32::from(high) << line;
+            bp.irq.set(self.pins[line as usize], high);
         }
     }
 
     fn reset(&mut self, bp: &mut Backplane<'_>) {
         self.scratch = 0;
         self.levels = 0;
-        self.memory.clear();
         self.pins.iter().for_each(|pin| bp.irq.set(*pin, false));
     }
 
     fn save(&self, out: &mut Vec<u8>) {
-        save_state(&(self.scratch, self.levels, &self.memory), out);
+        save_state(&(self.scratch, self.levels), out);
     }
 
     fn load(&mut self, version: u16, bytes: &[u8]) -> Result<(), StateError> {
-        let (scratch, levels, memory): (u32, u32, BTreeMap<u8, Vec<u8>>) =
-            load_state(self.name(), self.state_version(), version, bytes)?;
-        if memory.values().any(|piece| piece.len() as u64 != PIECE) {
-            let why = "a piece of memory has a wrong length".to_owned();
-            return Err(StateError::Damaged {
-                device: self.name(),
-                len: bytes.len(),
-                why,
-            });
-        }
-        (self.scratch, self.levels, self.memory) = (scratch, levels, memory);
+        (self.scratch, self.levels) = load_state(self.name(), self.state_version(), version, bytes)?;
         Ok(())
     }
 }

@@ -1,0 +1,73 @@
+//! Power-on and reset: devices as firmware leaves them, the kernel in RAM, and the state in which the vCPU
+//! starts.
+
+use quintet_protocol::boot_state::BootState;
+use quintet_protocol::handshake::config::IoConfig;
+use quintet_protocol::payload::{Payload, PayloadKind};
+use quintet_protocol::ram::GuestRam;
+
+use crate::firmware::{self, Boot, BootError, Module};
+use crate::machine::{COM_PORTS, Machine};
+
+/// CPUID leaf 1 (EAX, EDX) of a model for the MP table: a Pentium Pro's signature and what every model has.
+const CPUID_1: (u32, u32) = (0x0000_0633, 0x0000_0201);
+
+fn firmware_machine(config: &IoConfig) -> firmware::Machine {
+    let model = config.model.split(',').next().unwrap_or_default();
+    firmware::Machine {
+        cpus: config.vcpus.clamp(1, 64) as u8,
+        long_mode: !matches!(model, "486" | "pentium" | "pentium3"),
+        cpuid_1: CPUID_1,
+        com: [COM_PORTS[0], COM_PORTS[1], 0, 0],
+        ps2: true,
+        fw_cfg: true,
+        disks: 0,
+    }
+}
+
+/// Does what firmware and boot loader do. `None` when there is nothing to boot: the machine then stays as
+/// after power-on.
+///
+/// # Errors
+/// [`BootError`] names the file and what is wrong with it.
+pub fn boot(
+    machine: &mut Machine,
+    ram: &GuestRam,
+    config: &IoConfig,
+    payloads: &[Payload],
+    generation: u32,
+) -> Result<Option<BootState>, BootError> {
+    let Some(kernel) = payloads.iter().find(|p| *p.kind() == PayloadKind::Kernel) else {
+        return Ok(None);
+    };
+    let kernel_bytes = kernel.bytes();
+    let initrds: Vec<(&[u8], &str)> = payloads
+        .iter()
+        .filter_map(|p| match p.kind() {
+            PayloadKind::Initrd { cmdline } => Some((p.bytes(), cmdline.as_str())),
+            _ => None,
+        })
+        .collect();
+    let modules: Vec<Module<'_>> = initrds
+        .iter()
+        .map(|(data, line)| Module {
+            data,
+            command_line: line,
+        })
+        .collect();
+    let boot = Boot {
+        kernel: Module {
+            data: &kernel_bytes,
+            command_line: "kernel",
+        },
+        modules: &modules,
+        append: &config.append,
+    };
+    machine.as_firmware_leaves_it();
+    // The level lines of `elcr` are those that the decode map routes PIRQs to.
+    let firmware::Prepared { mut state, elcr: _ } =
+        firmware::prepare(ram, machine.pci_mut(), firmware_machine(config), &boot)?;
+    machine.follow_pci();
+    state.generation = generation;
+    Ok(Some(state))
+}

@@ -1,0 +1,300 @@
+//! The decode map and the mirrors, as the machine's registers say now.
+
+use quintet_protocol::decode_map::{Attributes, Backing, Claim, DecodeMap, Shadow};
+
+use crate::bus::regmap::Attr;
+use crate::bus::{LINES, RegionKind};
+use crate::dma::{PAM_END, PAM_PIECE, PAM_START, VGA_START};
+use crate::machine::{self, Machine};
+use crate::pci::{WindowKind, WindowTarget};
+
+/// Device number of the linear frame buffer, which the vCPU's process serves.
+pub const DEVICE_VRAM: u16 = 63;
+/// Device number of the VGA's register window, which the vCPU's process serves.
+pub const DEVICE_VGA_REGISTERS: u16 = 62;
+/// Device number of the ACPI power-management ports, which the vCPU's process serves.
+pub const DEVICE_POWER: u16 = 61;
+/// Ports of the PCI configuration data register, sent with the address latch.
+const PCI_DATA: (u64, u64) = (0xCFC, 4);
+
+const _: () = assert!(LINES <= quintet_protocol::wires::LINES);
+
+/// A mirrored block of registers: a part of the machine and one of its regions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirrored {
+    /// The part.
+    pub part: usize,
+    /// Index into its regions.
+    pub region: u8,
+}
+
+/// The blocks that are mirrored, in the order of the mirrors' numbers. Constant for a machine.
+pub fn mirrored(machine: &Machine) -> Vec<Mirrored> {
+    let mut all: Vec<Mirrored> = Vec::new();
+    for claim in machine.claims() {
+        let block = Mirrored {
+            part: claim.part,
+            region: claim.region,
+        };
+        if claim.attr.contains(Attr::MIRROR)
+            && !all.contains(&block)
+            && all.len() < quintet_protocol::mirror::MIRRORS
+        {
+            all.push(block);
+        }
+    }
+    all
+}
+
+fn attributes(attr: Attr) -> Attributes {
+    let mut to = if attr.contains(Attr::VIEW) {
+        Attributes::AFFECTS_VIEW
+    } else if attr.contains(Attr::SYNC) {
+        Attributes::SYNC
+    } else {
+        Attributes::POSTED
+    };
+    if attr.contains(Attr::MIRROR) {
+        to = to.with(Attributes::MIRRORED);
+    }
+    to
+}
+
+/// Puts `claim` into what of its range is free: whoever came first wins.
+fn insert(claims: &mut Vec<Claim>, claim: Claim) {
+    let end = claim.start + claim.len;
+    let mut at = claim.start;
+    let mut pieces = Vec::new();
+    for other in claims.iter() {
+        let (from, to) = (
+            other.start.clamp(at, end),
+            (other.start + other.len).clamp(at, end),
+        );
+        if from < to {
+            pieces.push((at, from));
+            at = to;
+        }
+    }
+    pieces.push((at, end));
+    for (from, to) in pieces.into_iter().filter(|(from, to)| from < to) {
+        let skipped = from - claim.start;
+        let place = claims.partition_point(|c| c.start < from);
+        let mirror_offset = claim.mirror_offset.wrapping_add(skipped as u8);
+        claims.insert(
+            place,
+            Claim {
+                start: from,
+                len: to - from,
+                mirror_offset,
+                ..claim
+            },
+        );
+    }
+}
+
+/// The whole map.
+pub fn decode_map(machine: &Machine, mirrors: &[Mirrored]) -> DecodeMap {
+    let mut map = DecodeMap {
+        a20: machine.a20(),
+        ..DecodeMap::default()
+    };
+    insert(
+        &mut map.ports,
+        Claim {
+            start: PCI_DATA.0,
+            len: PCI_DATA.1,
+            device: machine::PCI as u16,
+            attributes: Attributes::AFFECTS_VIEW,
+            ..Claim::default()
+        },
+    );
+    for c in machine.claims() {
+        let mut claim = Claim {
+            start: c.start,
+            len: c.len,
+            device: c.part as u16,
+            attributes: attributes(c.attr),
+            ..Claim::default()
+        };
+        if c.attr.contains(Attr::MIRROR) {
+            match mirrors
+                .iter()
+                .position(|m| (m.part, m.region) == (c.part, c.region))
+            {
+                Some(n) if c.offset + c.len <= 16 => {
+                    (claim.mirror, claim.mirror_offset) = (n as u8, c.offset as u8);
+                }
+                _ => claim.attributes = attributes(c.attr.difference(Attr::MIRROR)),
+            }
+        }
+        insert(
+            if c.kind == RegionKind::Port {
+                &mut map.ports
+            } else {
+                &mut map.memory
+            },
+            claim,
+        );
+    }
+    for w in machine.foreign_windows() {
+        let device = match w.target {
+            WindowTarget::Vram => DEVICE_VRAM,
+            WindowTarget::VgaRegisters => DEVICE_VGA_REGISTERS,
+            WindowTarget::PowerManagement => DEVICE_POWER,
+            WindowTarget::Nobody | WindowTarget::Device { .. } => continue,
+        };
+        let claim = Claim {
+            start: w.start,
+            len: w.len,
+            device,
+            attributes: Attributes::SYNC,
+            ..Claim::default()
+        };
+        insert(
+            if w.kind == WindowKind::Port {
+                &mut map.ports
+            } else {
+                &mut map.memory
+            },
+            claim,
+        );
+    }
+    map.shadows = shadows(machine);
+    for (to, line) in map.pirq.iter_mut().zip(machine.pci().routing()) {
+        *to = line.map(|l| l.0);
+    }
+    map
+}
+
+/// SMRAM is visible outside SMM (72h of the host bridge, D_OPEN).
+const D_OPEN: u8 = 0x40;
+
+fn shadows(machine: &Machine) -> Vec<Shadow> {
+    let state = machine.shadow();
+    let legacy = if state.smram & D_OPEN != 0 {
+        Backing::Ram
+    } else {
+        Backing::Vga
+    };
+    let len = (PAM_START - VGA_START) as u32;
+    let mut all = vec![Shadow {
+        start: VGA_START as u32,
+        len,
+        read: legacy,
+        write: legacy,
+    }];
+    let ram = |open| if open { Backing::Ram } else { Backing::Nowhere };
+    for start in (PAM_START..PAM_END).step_by(PAM_PIECE as usize) {
+        let (read, write) = (ram(state.pam.reads_ram(start)), ram(state.pam.writes_ram(start)));
+        match all.last_mut() {
+            Some(last) if last.start >= PAM_START as u32 && (last.read, last.write) == (read, write) => {
+                last.len += PAM_PIECE as u32;
+            }
+            _ => all.push(Shadow {
+                start: start as u32,
+                len: PAM_PIECE as u32,
+                read,
+                write,
+            }),
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use quintet_protocol::ram::{GuestRam, RamLayout};
+
+    use super::*;
+    use crate::bus::{StreamIn, StreamOut};
+    use crate::fw_cfg::FwCfg;
+    use crate::machine::MachineConfig;
+
+    fn machine() -> Machine {
+        let config = MachineConfig {
+            exit_port: Some(0xF4),
+            debugcon: vec![(0xE9, StreamOut(2))],
+            testdev: true,
+            vram: 16 << 20,
+            com: [(StreamOut(0), StreamIn(0)), (StreamOut(1), StreamIn(1))],
+            fw_cfg: FwCfg::new(),
+        };
+        Machine::new(config, GuestRam::anonymous(RamLayout::new(2 << 20)).expect("RAM")).expect("machine")
+    }
+
+    fn map(machine: &Machine) -> DecodeMap {
+        let map = decode_map(machine, &mirrored(machine));
+        assert_eq!(map.validate(), Ok(()));
+        map
+    }
+
+    #[test]
+    fn each_port_has_the_attributes_of_its_register() {
+        let map = map(&machine());
+        let port = |p| *map.port(p).expect("claimed");
+        assert_eq!(port(0x3F8).attributes, Attributes::POSTED);
+        let lsr = port(0x3FD);
+        assert!(lsr.attributes.contains(Attributes::MIRRORED));
+        assert_eq!(u64::from(lsr.mirror_offset) + 0x3FD - lsr.start, 5);
+        assert_ne!(port(0x2FD).mirror, lsr.mirror);
+        assert_eq!(port(0x60).attributes, Attributes::AFFECTS_VIEW);
+        assert_eq!(
+            port(0x64).attributes,
+            Attributes::AFFECTS_VIEW.with(Attributes::MIRRORED)
+        );
+        assert_eq!(port(0x518).attributes, Attributes::SYNC);
+        assert_eq!(port(0xCFF).attributes, Attributes::AFFECTS_VIEW);
+        assert_eq!(map.port(0xCF8), None);
+        assert_eq!(map.port(0x80), None);
+        assert!(map.a20);
+    }
+
+    #[test]
+    fn windows_shadows_and_routing_follow_the_registers() {
+        let mut m = machine();
+        let before = map(&m);
+        assert_eq!(before.address(0xFD00_0000), None);
+        assert_eq!(before.shadows.len(), 2, "{:?}", before.shadows);
+        m.pci_write(0x8000_1010, 0, crate::bus::Size::DWORD, 0xFD00_0000);
+        m.pci_write(0x8000_1004, 0, crate::bus::Size::WORD, 2);
+        m.pci_write(0x8000_0058, 0, crate::bus::Size::DWORD, 0x0001_3000);
+        m.pci_write(0x8000_0860, 0, crate::bus::Size::DWORD, 0x0B0B_0A0A);
+        let after = map(&m);
+        assert_eq!(after.address(0xFDFF_FFFF).map(|c| c.device), Some(DEVICE_VRAM));
+        assert_eq!(after.pirq, [Some(10), Some(10), Some(11), Some(11)]);
+        let at = |a: u32| {
+            *after
+                .shadows
+                .iter()
+                .find(|s| a >= s.start && a - s.start < s.len)
+                .expect("shadow")
+        };
+        assert_eq!(
+            (at(0xF_0000).read, at(0xF_FFFF).write),
+            (Backing::Ram, Backing::Ram)
+        );
+        assert_eq!(
+            (at(0xC_0000).read, at(0xC_0000).write),
+            (Backing::Ram, Backing::Nowhere)
+        );
+        assert_eq!(
+            (at(0xC_4000).read, at(0xA_0000).read),
+            (Backing::Nowhere, Backing::Vga)
+        );
+    }
+
+    #[test]
+    fn a_window_on_top_of_a_fixed_range_gets_what_is_left() {
+        let mut m = machine();
+        // Sixteen mebibytes around the test device's memory at FF000000h.
+        m.pci_write(0x8000_1010, 0, crate::bus::Size::DWORD, 0xFE00_0000);
+        m.pci_write(0x8000_1018, 0, crate::bus::Size::DWORD, 0xFF00_0000);
+        m.pci_write(0x8000_1004, 0, crate::bus::Size::WORD, 2);
+        let map = map(&m);
+        assert_ne!(
+            map.address(0xFF00_0000).map(|c| c.device),
+            Some(DEVICE_VGA_REGISTERS)
+        );
+        assert_eq!(map.address(0xFEFF_FFFF).map(|c| c.device), Some(DEVICE_VRAM));
+    }
+}

@@ -1,0 +1,177 @@
+//! Byte streams and input rings as devices see them.
+//!
+//! Everything taken or put counts from the next commit on: [`Outside::positions`] goes into the commit,
+//! [`Outside::publish`] follows it. A peer that breaks a stream loses that stream and nothing else.
+
+use quintet_protocol::doorbell::Doorbell;
+use quintet_protocol::input::{InputEvent, RECORD_MAX};
+use quintet_protocol::layout::STREAMS;
+use quintet_protocol::ring::{Consumer, Position};
+use quintet_protocol::stream::{StreamReader, StreamWriter};
+
+use crate::bus::{KeyEvent, StreamIn, StreamOut, Streams};
+
+/// Where every stream and ring stands: part of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Positions {
+    /// Bytes put out, per stream.
+    pub out: [u64; STREAMS],
+    /// Bytes taken in, per stream.
+    pub input: [u64; STREAMS],
+    /// Input records taken, per ring.
+    pub keys: Vec<Position>,
+}
+
+/// Counts of input events, for the status words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InputCounts {
+    /// Given to the keyboard.
+    pub keys: u32,
+    /// Dropped: no device takes them, or nobody knows them.
+    pub dropped: u32,
+}
+
+/// The ends of all streams and rings.
+#[derive(Debug)]
+pub struct Outside {
+    out: Vec<Option<StreamWriter>>,
+    input: Vec<Option<StreamReader>>,
+    keys: Vec<Option<Consumer>>,
+    coordinator: Doorbell,
+    published: Positions,
+    counts: InputCounts,
+}
+
+impl Outside {
+    /// The outside with these ends, all of which go on where `at` says.
+    pub fn new(
+        out: Vec<StreamWriter>,
+        input: Vec<StreamReader>,
+        keys: Vec<Consumer>,
+        coordinator: Doorbell,
+        at: Positions,
+    ) -> Self {
+        Self {
+            out: out.into_iter().map(Some).collect(),
+            input: input.into_iter().map(Some).collect(),
+            keys: keys.into_iter().map(Some).collect(),
+            coordinator,
+            published: at,
+            counts: InputCounts::default(),
+        }
+    }
+
+    /// Where everything stands now. What is lost stands where it was.
+    pub fn positions(&self) -> Positions {
+        let mut at = self.published.clone();
+        for (to, end) in at.out.iter_mut().zip(&self.out) {
+            *to = end.as_ref().map_or(*to, StreamWriter::position);
+        }
+        for (to, end) in at.input.iter_mut().zip(&self.input) {
+            *to = end.as_ref().map_or(*to, StreamReader::position);
+        }
+        for (to, end) in at.keys.iter_mut().zip(&self.keys) {
+            *to = end.as_ref().map_or(*to, Consumer::position);
+        }
+        at
+    }
+
+    /// Whether anything was taken or put since the last publication.
+    pub fn moved(&self) -> bool {
+        self.positions() != self.published
+    }
+
+    /// Shows what has been committed, which is everything up to now.
+    pub fn publish(&mut self) {
+        let at = self.positions();
+        if at == self.published {
+            return;
+        }
+        for (end, upto) in self.out.iter_mut().zip(at.out) {
+            if let Some(end) = end {
+                end.publish(upto);
+            }
+        }
+        for (end, upto) in self.input.iter_mut().zip(at.input) {
+            if let Some(end) = end {
+                end.release(upto);
+            }
+        }
+        for end in self.keys.iter_mut().flatten() {
+            end.release_all();
+        }
+        self.published = at;
+        self.coordinator.ring();
+    }
+
+    /// Counts since the start of this process.
+    pub fn counts(&self) -> InputCounts {
+        self.counts
+    }
+}
+
+impl Streams for Outside {
+    fn put(&mut self, stream: StreamOut, byte: u8) -> bool {
+        let Some(slot) = self.out.get_mut(usize::from(stream.0)) else {
+            return true;
+        };
+        let Some(end) = slot else { return true };
+        match end.write(&[byte]) {
+            Ok(n) => n == 1,
+            Err(error) => {
+                tracing::error!(stream = stream.0, %error, "outgoing stream given up");
+                *slot = None;
+                true
+            }
+        }
+    }
+
+    fn take(&mut self, stream: StreamIn) -> Option<u8> {
+        let slot = self.input.get_mut(usize::from(stream.0))?;
+        let mut byte = [0];
+        match slot.as_mut()?.read(&mut byte) {
+            Ok(1) => Some(byte[0]),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::error!(stream = stream.0, %error, "incoming stream given up");
+                *slot = None;
+                None
+            }
+        }
+    }
+
+    fn take_key(&mut self) -> Option<KeyEvent> {
+        let mut bytes = [0; RECORD_MAX];
+        for slot in &mut self.keys {
+            while let Some(ring) = slot {
+                let event = match ring.next(&mut bytes) {
+                    Ok(None) => break,
+                    Ok(Some(record)) => InputEvent::from_record(&bytes[..record.len]),
+                    Err(error) if error.is_corrupt() => {
+                        tracing::error!(%error, "input ring given up");
+                        *slot = None;
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "input record dropped");
+                        continue;
+                    }
+                };
+                match event {
+                    Ok((InputEvent::Key { key, down }, _)) => {
+                        self.counts.keys = self.counts.keys.wrapping_add(1);
+                        return Some(KeyEvent::Key { usage: key.0, down });
+                    }
+                    Ok((InputEvent::ReleaseAll, _)) => return Some(KeyEvent::ReleaseAll),
+                    // There is no pointer yet.
+                    Ok(_) => self.counts.dropped = self.counts.dropped.wrapping_add(1),
+                    Err(error) => {
+                        self.counts.dropped = self.counts.dropped.wrapping_add(1);
+                        tracing::warn!(%error, "input record dropped");
+                    }
+                }
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,621 @@
+//! One life of io-worker over the shared files: take commands, apply, commit, and only then publish.
+//!
+//! The order within [`Worker::turn`] is the whole of exactly-once:
+//! 1. commands are applied to the machine in this process's memory, and bytes are staged beyond the
+//!    published tails;
+//! 2. changed parts and the global record are committed: one word makes all of it count;
+//! 3. pages of code that were written are announced, then completions are written into guest memory and
+//!    committed as done;
+//! 4. wires, mirrors, decode map and streams are published, then the reply and the head of the ring.
+//!
+//! A successor loads the commit and does 3 and 4 again, which shows nobody anything new; commands behind the
+//! committed position are still in the ring and are applied as if for the first time.
+
+use quintet_protocol::boot_state::BootStateWriter;
+use quintet_protocol::clock::VmClock;
+use quintet_protocol::commit::{CommitError, CommitStore};
+use quintet_protocol::decode_map::DecodeMapWriter;
+use quintet_protocol::doorbell::Doorbell;
+use quintet_protocol::handshake::config::IoConfig;
+use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
+use quintet_protocol::invalidation::InvalidationWriter;
+use quintet_protocol::layout::{Ends, MAX_VCPUS, STREAMS, SleeperId};
+use quintet_protocol::mirror::{MIRROR_BYTES, MirrorWriter};
+use quintet_protocol::reply::{Reply, ReplyWriter};
+use quintet_protocol::ring::{Consumer, Position};
+use quintet_protocol::status::{GuestEvent, ResetCause, StatusWord, WorkerStatus};
+use quintet_protocol::wires::{Wire, WireWriter};
+use quintet_protocol::words::{NoSteps, Steps};
+use serde::{Deserialize, Serialize};
+
+use super::boot::boot;
+use super::decode::{Mirrored, decode_map, mirrored};
+use super::outside::{InputCounts, Outside, Positions};
+use crate::bus::{MachineRequest, StreamIn, StreamOut};
+use crate::fw_cfg::{FwCfg, KEY_CPUS, KEY_MAX_CPUS, KEY_RAM_SIZE};
+use crate::machine::{Env, Machine, MachineConfig};
+
+/// Linear frame buffer of the VGA, in bytes.
+pub const VRAM_BYTES: u32 = 16 << 20;
+/// Most commands of one vCPU between two commits.
+const BATCH: usize = 256;
+/// Longest record of a command ring, in bytes.
+const MAX_RECORD: usize = 8 << 10;
+
+/// What is committed of a vCPU's path.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Path {
+    /// Commands applied.
+    at: Position,
+    /// The last reply.
+    reply: Reply,
+}
+
+/// The global record of a commit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Global {
+    /// Digest of the machine's parts: a commit of another machine is not taken up.
+    shape: u32,
+    paths: Vec<Path>,
+    outside: Positions,
+    /// The reset generation that has been carried out.
+    reset: u32,
+}
+
+struct Vcpu {
+    ring: Consumer,
+    reply: ReplyWriter,
+    exit: Doorbell,
+    path: Path,
+    /// A reply has been committed or is about to be, and is not published.
+    answered: bool,
+    /// The ring was skipped, which is to be published.
+    skipped: bool,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There was something to do: look again.
+    Served,
+    /// Nothing to do until a command, a ring of the bell or a deadline.
+    Idle,
+    /// This worker is to end.
+    Stop,
+}
+
+/// io-worker at work.
+pub struct Worker<S = NoSteps> {
+    pub(super) machine: Machine,
+    pub(super) outside: Outside,
+    vcpus: Vec<Vcpu>,
+    wires: WireWriter,
+    mirrors: Vec<(Mirrored, MirrorWriter)>,
+    decode: DecodeMapWriter,
+    decode_seen: Option<(u64, bool)>,
+    invalidations: InvalidationWriter,
+    boot_state: BootStateWriter,
+    store: CommitStore,
+    /// What is committed of each part, to tell whether it changed.
+    saved: Vec<Vec<u8>>,
+    shape: u32,
+    pub(super) status: WorkerStatus,
+    cpu_status: quintet_protocol::status::StatusReader,
+    pub(super) clock: VmClock,
+    coordinator: Doorbell,
+    context: WorkerContext,
+    config: IoConfig,
+    reset: u32,
+    epoch: Option<u32>,
+    counts: InputCounts,
+    reported: bool,
+    stop: bool,
+    steps: S,
+    record: Vec<u8>,
+}
+
+impl<S> std::fmt::Debug for Worker<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("machine", &self.machine)
+            .field("reset", &self.reset)
+            .finish_non_exhaustive()
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> WorkerError {
+    WorkerError::Failed(error.to_string())
+}
+
+impl Worker<NoSteps> {
+    /// Takes up the machine of `context`: from power-on, or where the last commit left it.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub fn open(context: WorkerContext) -> Result<Self, WorkerError> {
+        Worker::open_with_steps(context, NoSteps)
+    }
+}
+
+impl<S: Steps> Worker<S> {
+    /// The same with a hook between the steps of a turn.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub fn open_with_steps(context: WorkerContext, steps: S) -> Result<Self, WorkerError> {
+        let config: IoConfig = context.config()?;
+        let ends = Ends::new(&context.maps);
+        let store = ends.commit_store();
+        let machine = build(&config, &context, &ends)?;
+        let names: Vec<_> = (0..machine.part_count()).map(|p| machine.part_name(p)).collect();
+        let shape = crc32fast::hash(names.join(" ").as_bytes());
+        let global: Option<Global> = store.load_global().map_err(failed)?;
+        let count = config.vcpus.clamp(1, MAX_VCPUS as u32) as usize;
+        if global
+            .as_ref()
+            .is_some_and(|g| g.shape != shape || g.paths.len() != count)
+        {
+            return Err(WorkerError::Config(
+                "The committed state is that of another machine".into(),
+            ));
+        }
+        let at = global.as_ref().map_or_else(
+            || Positions {
+                keys: vec![Position::default(); 2],
+                ..Positions::default()
+            },
+            |g| g.outside.clone(),
+        );
+        let paths = global
+            .as_ref()
+            .map_or_else(|| vec![Path::default(); count], |g| g.paths.clone());
+        let vcpus: Result<Vec<Vcpu>, WorkerError> = paths
+            .into_iter()
+            .enumerate()
+            .map(|(n, path)| {
+                Ok(Vcpu {
+                    ring: ends.command_consumer(n, path.at).map_err(failed)?,
+                    reply: ends.reply_writer(n),
+                    exit: ends.doorbell(SleeperId::Vcpu(n as u8)),
+                    answered: path.reply.number != 0,
+                    path,
+                    skipped: false,
+                })
+            })
+            .collect();
+        let mirrors = mirrored(&machine);
+        let mut this = Self {
+            outside: connect(&ends, at)?,
+            vcpus: vcpus?,
+            wires: ends.wire_writer(),
+            mirrors: mirrors
+                .into_iter()
+                .enumerate()
+                .map(|(n, m)| (m, ends.mirror_writer(n)))
+                .collect(),
+            decode: ends.decode_map_writer(),
+            decode_seen: None,
+            invalidations: ends.invalidation_writer().map_err(failed)?,
+            boot_state: ends.boot_state_writer(),
+            store,
+            saved: vec![Vec::new(); machine.part_count()],
+            machine,
+            shape,
+            status: WorkerStatus::new(&context),
+            cpu_status: quintet_protocol::status::StatusReader::of(&context.maps, Role::Cpu),
+            clock: ends.clock(),
+            coordinator: ends.doorbell(SleeperId::Coordinator),
+            config,
+            reset: global.as_ref().map_or(0, |g| g.reset),
+            epoch: None,
+            counts: InputCounts::default(),
+            reported: false,
+            stop: false,
+            context,
+            steps,
+            record: vec![0; MAX_RECORD],
+        };
+        this.recover(global.is_some())?;
+        Ok(this)
+    }
+
+    /// Brings everything shared to what is committed, or commits the power-on state.
+    fn recover(&mut self, successor: bool) -> Result<(), WorkerError> {
+        if successor {
+            for part in 0..self.machine.part_count() {
+                let name = self.machine.part_name(part);
+                let bytes = self
+                    .store
+                    .load_bytes(part)
+                    .ok_or_else(|| failed(format!("No committed state of {name}")))?;
+                let (version, state) = bytes
+                    .split_first_chunk::<2>()
+                    .ok_or_else(|| failed(format!("The committed state of {name} is empty")))?;
+                self.machine
+                    .load_part(part, u16::from_le_bytes(*version), state)
+                    .map_err(failed)?;
+                self.saved[part] = bytes;
+            }
+            // Nobody knows what the predecessor had written into guest memory when it died.
+            self.invalidations.send_all();
+            self.machine.start(&mut Env {
+                now: self.clock.now(),
+                streams: &mut self.outside,
+            });
+        } else {
+            self.machine.start(&mut Env {
+                now: self.clock.now(),
+                streams: &mut self.outside,
+            });
+        }
+        let generation = self.status.reset_generation();
+        if !successor || generation != self.reset {
+            self.carry_out_reset(generation)?;
+        } else {
+            self.commit()?;
+            self.publish(&(0..self.machine.part_count()).collect::<Vec<_>>());
+            self.status.set_reset_done(self.reset);
+        }
+        self.vcpus.iter().for_each(|v| v.exit.ring());
+        Ok(())
+    }
+
+    /// One round: orders of the coordinator, commands, time, commit, publication.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub fn turn(&mut self) -> Result<Turn, WorkerError> {
+        if self.stop || self.status.stop_requested() {
+            return Ok(Turn::Stop);
+        }
+        let epoch = self.status.run_epoch();
+        if self.epoch != Some(epoch) {
+            self.obey();
+            self.epoch = Some(epoch);
+            self.status.epoch_seen(epoch);
+        }
+        let generation = self.status.reset_generation();
+        if generation != self.reset {
+            if self.vcpu_may_run() {
+                // What it posts until it stops belongs to the life before.
+                return Ok(Turn::Idle);
+            }
+            self.carry_out_reset(generation)?;
+            return Ok(Turn::Served);
+        }
+        let served = self.serve();
+        let now = self.clock.now();
+        let due = self.machine.next_deadline().is_some_and(|at| at <= now);
+        if due || served == 0 {
+            self.machine.advance(&mut Env {
+                now,
+                streams: &mut self.outside,
+            });
+        }
+        self.steps.step();
+        let touched = self.machine.take_touched();
+        let changed = self.stage(&touched)?;
+        if served == 0 && !changed && !self.outside.moved() {
+            return Ok(Turn::Idle);
+        }
+        let touched = self.commit_staged(touched)?;
+        self.publish(&touched);
+        Ok(if self.stop { Turn::Stop } else { Turn::Served })
+    }
+
+    /// Whether a vCPU may still post commands of the life before a reset: it has not said that it obeyed the
+    /// state that the reset goes with.
+    fn vcpu_may_run(&self) -> bool {
+        use quintet_protocol::status::PeerState;
+        matches!(self.status.peer(Role::Cpu), PeerState::Running)
+            && self.cpu_status.load(StatusWord::EpochSeen) != self.status.run_epoch()
+    }
+
+    /// Pauses or resumes as the coordinator says.
+    fn obey(&mut self) {
+        use quintet_protocol::status::MachineState;
+        match self.status.machine_state() {
+            MachineState::Paused => self.machine.pause(),
+            MachineState::Running => self.machine.resume(),
+            _ => {}
+        }
+    }
+
+    /// Whether a command waits: one load per vCPU.
+    pub fn has_commands(&self) -> bool {
+        self.vcpus.iter().any(|v| v.ring.has_pending())
+    }
+
+    /// Applies waiting commands; answers how many.
+    fn serve(&mut self) -> usize {
+        let mut served = 0;
+        for n in 0..self.vcpus.len() {
+            for _ in 0..BATCH {
+                let Some((number, len)) = self.next_command(n) else {
+                    break;
+                };
+                served += 1;
+                let mut env = Env {
+                    now: self.clock.now(),
+                    streams: &mut self.outside,
+                };
+                let reply = super::commands::apply(&mut self.machine, &mut env, &self.record[..len]);
+                let vcpu = &mut self.vcpus[n];
+                vcpu.path.at = vcpu.ring.position();
+                self.steps.step();
+                match reply {
+                    Ok(None) => {}
+                    Ok(Some((status, data))) => {
+                        vcpu.path.reply = Reply { number, status, data };
+                        vcpu.answered = true;
+                        break;
+                    }
+                    Err(super::commands::Stop) => {
+                        self.stop = true;
+                        break;
+                    }
+                }
+            }
+        }
+        served
+    }
+
+    /// Copies the next command of a vCPU out: its number and length.
+    fn next_command(&mut self, n: usize) -> Option<(u64, usize)> {
+        let vcpu = &mut self.vcpus[n];
+        loop {
+            match vcpu.ring.next(&mut self.record) {
+                Ok(record) => return record.map(|r| (r.number, r.len)),
+                Err(error) if error.is_corrupt() => {
+                    tracing::error!(vcpu = n, %error, "command ring skipped");
+                    vcpu.path.at = vcpu.ring.skip_to_tail();
+                    vcpu.skipped = true;
+                    return None;
+                }
+                Err(error) => tracing::error!(vcpu = n, %error, "command dropped"),
+            }
+        }
+    }
+
+    /// Stages parts for the next commit; answers whether any of them changed.
+    fn stage(&mut self, touched: &[usize]) -> Result<bool, WorkerError> {
+        let mut changed = false;
+        for &part in touched {
+            let mut bytes = self.machine.part_version(part).to_le_bytes().to_vec();
+            self.machine.save_part(part, &mut bytes);
+            if bytes != self.saved[part] {
+                self.store.stage_bytes(part, &bytes).map_err(failed)?;
+                self.saved[part] = bytes;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
+    fn commit_once(&mut self) -> Result<(), CommitError> {
+        let global = Global {
+            shape: self.shape,
+            paths: self.vcpus.iter().map(|v| v.path.clone()).collect(),
+            outside: self.outside.positions(),
+            reset: self.reset,
+        };
+        self.steps.step();
+        self.store.commit(&global)?;
+        self.steps.step();
+        Ok(())
+    }
+
+    /// Commits what is staged and what completions change. Answers the parts whose mirrors are to be
+    /// published.
+    fn commit_staged(&mut self, mut touched: Vec<usize>) -> Result<Vec<usize>, WorkerError> {
+        self.commit_once().map_err(failed)?;
+        self.announce_code();
+        if self.machine.completed(&mut Env {
+            now: self.clock.now(),
+            streams: &mut self.outside,
+        }) {
+            self.steps.step();
+            self.announce_code();
+            let more = self.machine.take_touched();
+            self.stage(&more)?;
+            touched.extend(more);
+            self.commit_once().map_err(failed)?;
+        }
+        Ok(touched)
+    }
+
+    fn commit(&mut self) -> Result<(), WorkerError> {
+        let touched = self.machine.take_touched();
+        self.stage(&touched)?;
+        self.commit_staged(touched).map(|_| ())
+    }
+
+    /// Sends pages of code that were written, before anything tells that they were.
+    fn announce_code(&mut self) {
+        let hits = self.machine.dma().take_hits();
+        if hits.is_empty() {
+            return;
+        }
+        for page in hits {
+            self.invalidations.send(page);
+        }
+        self.vcpus.iter().for_each(|v| v.exit.ring());
+        self.steps.step();
+    }
+
+    fn publish(&mut self, touched: &[usize]) {
+        let mut look = false;
+        for (line, wire) in self.machine.wires().iter().enumerate() {
+            look |= self.wires.publish(
+                line,
+                Wire {
+                    high: wire.high,
+                    edges: wire.edges,
+                },
+            );
+        }
+        self.steps.step();
+        let mut applied = [0; MAX_VCPUS];
+        for (to, vcpu) in applied.iter_mut().zip(&self.vcpus) {
+            *to = vcpu.path.at.number;
+        }
+        for (block, mirror) in &mut self.mirrors {
+            if touched.contains(&block.part) {
+                let (mut bytes, mut all) = ([0; 16], [0; MIRROR_BYTES]);
+                let valid = self.machine.mirror(block.part, block.region, &mut bytes);
+                all[..16].copy_from_slice(&bytes);
+                mirror.publish(&applied, u32::from(valid), &all);
+            }
+        }
+        self.steps.step();
+        self.outside.publish();
+        let decode = (self.machine.decode_version(), self.machine.a20());
+        if self.decode_seen != Some(decode) {
+            let blocks: Vec<Mirrored> = self.mirrors.iter().map(|(block, _)| *block).collect();
+            match self.decode.publish(&decode_map(&self.machine, &blocks)) {
+                Ok(_) => self.decode_seen = Some(decode),
+                Err(error) => tracing::error!(%error, "decode map not published"),
+            }
+            look = true;
+        }
+        self.steps.step();
+        self.pass_request_on();
+        if look {
+            self.vcpus.iter().for_each(|v| v.exit.ring());
+        }
+        self.steps.step();
+        for vcpu in &mut self.vcpus {
+            let answered = std::mem::take(&mut vcpu.answered);
+            if answered {
+                vcpu.reply.publish_reply(&vcpu.path.reply);
+            }
+            self.steps.step();
+            if std::mem::take(&mut vcpu.skipped) {
+                vcpu.ring.release_skipped(vcpu.path.at);
+            } else {
+                vcpu.ring.release(vcpu.path.at);
+            }
+            vcpu.exit.nudge();
+        }
+        let counts = self.outside.counts();
+        if counts != self.counts {
+            self.counts = counts;
+            self.status.own().store(StatusWord::HidKeys, counts.keys);
+            self.status.own().store(StatusWord::HidDropped, counts.dropped);
+        }
+        self.steps.step();
+    }
+
+    /// Tells the coordinator what a device asked of the machine. A successor tells it again: ending twice is
+    /// ending, and a reset withdraws the request.
+    fn pass_request_on(&mut self) {
+        let Some(request) = self.machine.request() else {
+            self.reported = false;
+            return;
+        };
+        if !self.reported {
+            self.reported = true;
+            self.status.report(match request {
+                MachineRequest::Reset => GuestEvent::Reset(ResetCause::KeyboardController),
+                MachineRequest::Exit(status) => GuestEvent::ExitPort(status),
+            });
+            self.coordinator.ring();
+        }
+    }
+
+    /// Power-on and every later reset of the guest: devices, firmware, boot state, commit.
+    fn carry_out_reset(&mut self, generation: u32) -> Result<(), WorkerError> {
+        for vcpu in &mut self.vcpus {
+            vcpu.path.at = vcpu.ring.skip_to_tail();
+            vcpu.skipped = true;
+        }
+        let ram = self.context.ram.clone();
+        self.machine.reset(&mut Env {
+            now: self.clock.now(),
+            streams: &mut self.outside,
+        });
+        let state = boot(
+            &mut self.machine,
+            &ram,
+            &self.config,
+            &self.context.payloads,
+            generation,
+        )
+        .map_err(|error| WorkerError::Config(error.to_string()))?;
+        self.steps.step();
+        if let Some(state) = &state {
+            self.boot_state.publish(state);
+        }
+        // Guest memory was written past the code bitmap.
+        self.invalidations.send_all();
+        self.reset = generation;
+        self.steps.step();
+        self.commit()?;
+        self.publish(&(0..self.machine.part_count()).collect::<Vec<_>>());
+        self.status.set_reset_done(generation);
+        self.coordinator.ring();
+        Ok(())
+    }
+}
+
+fn build(config: &IoConfig, context: &WorkerContext, ends: &Ends) -> Result<Machine, WorkerError> {
+    let mut fw_cfg = FwCfg::new();
+    let cpus = (config.vcpus.clamp(1, 0xFFFF) as u16).to_le_bytes().to_vec();
+    let total = context.ram.layout().total().to_le_bytes().to_vec();
+    for (key, bytes) in [
+        (KEY_CPUS, cpus.clone()),
+        (KEY_MAX_CPUS, cpus),
+        (KEY_RAM_SIZE, total),
+    ] {
+        fw_cfg.add_item(key, bytes).map_err(failed)?;
+    }
+    let debugcon = config
+        .debugcon
+        .iter()
+        .map(|d| (d.port, StreamOut(d.stream.min(254) as u8)))
+        .collect();
+    let machine = MachineConfig {
+        exit_port: config.exit_port,
+        debugcon,
+        testdev: config.testdev,
+        vram: VRAM_BYTES,
+        // Nobody can be connected to COM2 yet.
+        com: [
+            (StreamOut(0), StreamIn(0)),
+            (StreamOut::NOWHERE, StreamIn::NOWHERE),
+        ],
+        fw_cfg,
+    };
+    let mut machine =
+        Machine::new(machine, context.ram.clone()).map_err(|e| WorkerError::Config(e.to_string()))?;
+    machine.dma().watch_code(ends.code_map_reader());
+    Ok(machine)
+}
+
+fn connect(ends: &Ends, at: Positions) -> Result<Outside, WorkerError> {
+    let mut out = Vec::new();
+    let mut input = Vec::new();
+    for n in 0..STREAMS {
+        out.push(ends.stream_out_writer(n, at.out[n]).map_err(failed)?);
+        input.push(ends.stream_in_reader(n, at.input[n]).map_err(failed)?);
+    }
+    let [window, line] = at.keys[..] else {
+        return Err(failed("The commit has no two input rings"));
+    };
+    let typed = Consumer::attach(
+        ends.view_mut(quintet_protocol::layout::Region::lifecycle_to_head(Role::Io)),
+        ends.view(quintet_protocol::layout::Region::lifecycle_to(Role::Io)),
+        line,
+    );
+    let keys = vec![
+        ends.input_consumer(window).map_err(failed)?,
+        typed.map_err(failed)?,
+    ];
+    Ok(Outside::new(
+        out,
+        input,
+        keys,
+        ends.doorbell(SleeperId::Coordinator),
+        at,
+    ))
+}
