@@ -1,4 +1,12 @@
 //! Library of the gpu-worker process of Quintet; `main.rs` is the thin process around it.
+//!
+//! [`render`] makes pixels of registers and display memory, [`scanout`] makes presented frames of them, [`run`] is the
+//! loop around that, [`input`] passes host input on, [`png`] encodes screenshots.
 
+pub mod input;
 pub mod png;
 pub mod render;
+mod run;
+pub mod scanout;
+
+pub use run::run;
