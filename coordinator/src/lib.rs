@@ -4,7 +4,15 @@
 //! dies. It touches no guest data: it hands kernels on sealed, and copies the bytes of serial lines.
 
 pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod control;
 pub mod limits;
+pub mod machine;
 pub mod sandbox;
+pub mod signals;
+pub mod single;
+pub mod streams;
+pub mod supervise;
+pub mod terminal;
 pub mod units;

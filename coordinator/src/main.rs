@@ -1,3 +1,37 @@
-//! The `quintet` command.
+//! `quintet`: the command line and, for `run`, the coordinator of a machine.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use quintet_coordinator::cli::Cli;
+use quintet_coordinator::commands::execute;
+use quintet_coordinator::signals::Signals;
+
+/// Exit status for mistakes of usage and configuration.
+const EXIT_USAGE: u8 = 1;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let asked_for = !e.use_stderr();
+            let _ = e.print();
+            return if asked_for {
+                ExitCode::SUCCESS
+            } else {
+                EXIT_USAGE.into()
+            };
+        }
+    };
+    // Before any thread is made, so that all of them have the signals blocked.
+    let result = Signals::block()
+        .map_err(|e| quintet_coordinator::config::UsageError(format!("Cannot block signals: {e}")))
+        .and_then(|signals| execute(cli, &signals));
+    match result {
+        Ok(status) => status.into(),
+        Err(e) => {
+            eprintln!("quintet: {e}");
+            EXIT_USAGE.into()
+        }
+    }
+}

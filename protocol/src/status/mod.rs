@@ -7,7 +7,9 @@
 
 mod word;
 
+use crate::doorbell::Doorbell;
 use crate::handshake::{FileId, MapSet, Role, WorkerContext};
+use crate::layout::{Ends, SleeperId};
 use crate::ram::{GUEST_BASE, PCI_MMIO_BASE, RUNTIME_RESERVED, RamLayout};
 use crate::shm::{View, ViewMut};
 use crate::sync::Ordering;
@@ -283,6 +285,7 @@ impl StatusWriter {
 pub struct WorkerStatus {
     own: StatusWriter,
     coordinator: StatusReader,
+    bell: Doorbell,
     generation: u32,
 }
 
@@ -301,6 +304,7 @@ impl WorkerStatus {
         Self {
             own: StatusWriter::new(&own, role),
             coordinator: StatusReader::of(maps, Role::Coordinator),
+            bell: Ends::new(maps).doorbell(SleeperId::Coordinator),
             generation,
         }
     }
@@ -333,6 +337,7 @@ impl WorkerStatus {
     pub fn set_ready(&self) {
         self.own.store(StatusWord::ready(self.own.role), self.generation);
         self.set_state(WorkerState::Running);
+        self.bell.ring();
     }
 
     /// Whether this worker is to end in good order.
@@ -349,7 +354,10 @@ impl WorkerStatus {
     /// Says that the current [`StatusWord::RunEpoch`] has been obeyed; call it after looking at
     /// [`Self::machine_state`] and acting on it. `epoch` is what the word was before that look.
     pub fn epoch_seen(&self, epoch: u32) {
-        self.own.store(StatusWord::EpochSeen, epoch);
+        if self.own.load(StatusWord::EpochSeen) != epoch {
+            self.own.store(StatusWord::EpochSeen, epoch);
+            self.bell.ring();
+        }
     }
 
     /// The number of the newest change of the machine's state.
@@ -374,12 +382,16 @@ impl WorkerStatus {
 
     /// Says that a reset has been carried out.
     pub fn set_reset_done(&self, generation: u32) {
-        self.own.store(StatusWord::ResetDone, generation);
+        if self.own.load(StatusWord::ResetDone) != generation {
+            self.own.store(StatusWord::ResetDone, generation);
+            self.bell.ring();
+        }
     }
 
-    /// Publishes an event for the coordinator, whose doorbell the caller rings next.
+    /// Publishes an event for the coordinator and rings its doorbell.
     pub fn report(&self, event: GuestEvent) {
         self.own.report(event);
+        self.bell.ring();
     }
 }
 

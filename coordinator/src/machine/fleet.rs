@@ -1,0 +1,391 @@
+//! The workers as what they run in: processes, or threads with `--single-process`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, ExitStatus};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use quintet_protocol::handshake::Role;
+use quintet_protocol::handshake::confine::EXIT_TRAPPED;
+use quintet_protocol::handshake::worker::{EXIT_CONFIG, EXIT_ORPHANED, EXIT_STOPPED};
+use quintet_protocol::layout::SegmentSet;
+use quintet_protocol::lifecycle::{Death, HangVerdict, HangWatch, Sample};
+use quintet_protocol::payload::Outgoing;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::{Event, Waker};
+use crate::config::{Audio, MachineConfig, UsageError, reason};
+use crate::sandbox;
+use crate::single::Threads;
+use crate::supervise::binaries::Binaries;
+use crate::supervise::log::{LastWords, follow};
+use crate::supervise::spawner::Spawner;
+use crate::supervise::start::{Begun, Common, Heads, Plan, begin, unblock};
+use crate::supervise::startdir::StartDir;
+
+/// A process that lives.
+#[derive(Debug)]
+struct Living {
+    generation: u32,
+    child: Child,
+    pidfd: OwnedFd,
+    server: String,
+    /// Its start-up conversation goes on.
+    starting: bool,
+    /// Why it is being killed.
+    doom: Option<String>,
+    log: Option<JoinHandle<()>>,
+}
+
+/// One role.
+#[derive(Debug)]
+struct Slot {
+    plan: Plan,
+    living: Option<Living>,
+    words: LastWords,
+    watch: HangWatch,
+}
+
+/// All workers.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    kind: Kind,
+    hang_timeout: Duration,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Processes(Box<Processes>),
+    Threads(Box<Threads>),
+}
+
+#[derive(Debug)]
+struct Processes {
+    common: Arc<Common>,
+    slots: [Slot; 4],
+    spawner: Spawner,
+    start_dir: StartDir,
+    events: Sender<Event>,
+    waker: Waker,
+    /// Its closing tells every worker that we are gone.
+    _lifeline: OwnedFd,
+}
+
+impl Fleet {
+    /// Prepares the workers of a machine; none is started.
+    pub(super) fn new(
+        config: &MachineConfig,
+        set: Arc<SegmentSet>,
+        heads: Heads,
+        payloads: Vec<Outgoing>,
+        events: Sender<Event>,
+        waker: Waker,
+    ) -> Result<Self, UsageError> {
+        let hang_timeout = config.hang_timeout;
+        let plans = plans(config)?;
+        if config.single_process {
+            let threads = Threads::new(set, payloads, plans, events, waker);
+            return Ok(Self {
+                kind: Kind::Threads(Box::new(threads)),
+                hang_timeout,
+            });
+        }
+        let cannot = |what: &str, e: &dyn std::fmt::Display| UsageError(format!("Cannot {what}: {e}"));
+        let binaries = Binaries::open().map_err(|e| UsageError(e.to_string()))?;
+        let spawner = Spawner::start(binaries).map_err(|e| cannot("start a thread", &e))?;
+        let (parent_pipe, lifeline) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|e| cannot("make a pipe", &e))?;
+        let slots = plans.map(|plan| Slot {
+            plan,
+            living: None,
+            words: LastWords::default(),
+            watch: HangWatch::new(hang_timeout),
+        });
+        let processes = Processes {
+            common: Arc::new(Common {
+                set,
+                heads,
+                payloads,
+                parent_pipe,
+            }),
+            slots,
+            spawner,
+            start_dir: StartDir::new(),
+            events,
+            waker,
+            _lifeline: lifeline,
+        };
+        Ok(Self {
+            kind: Kind::Processes(Box::new(processes)),
+            hang_timeout,
+        })
+    }
+
+    /// Starts a worker. The one before has been reaped.
+    pub(super) fn spawn(&mut self, role: Role, generation: u32) -> std::io::Result<()> {
+        match &mut self.kind {
+            Kind::Processes(p) => p.spawn(role, generation, self.hang_timeout),
+            Kind::Threads(t) => t.spawn(role, generation),
+        }
+    }
+
+    /// Kills a worker; `why` becomes the reason of its death. A thread cannot be killed.
+    pub(super) fn doom(&mut self, role: Role, generation: u32, why: String) {
+        match &mut self.kind {
+            Kind::Processes(p) => p.doom(role, generation, why),
+            Kind::Threads(t) => t.give_up_on(role, generation, why),
+        }
+    }
+
+    /// A start-up conversation has ended.
+    pub(super) fn start_is_over(&mut self, role: Role, generation: u32) {
+        if let Kind::Processes(p) = &mut self.kind
+            && let Some(living) = p.slot(role).living.as_mut()
+            && living.generation == generation
+            && living.starting
+        {
+            living.starting = false;
+            p.start_dir.leave();
+        }
+    }
+
+    /// The next worker that has died.
+    pub(super) fn reap(&mut self) -> Option<(Role, u32, Death)> {
+        match &mut self.kind {
+            Kind::Processes(p) => Role::WORKERS.into_iter().find_map(|role| p.reap(role)),
+            Kind::Threads(_) => None,
+        }
+    }
+
+    /// The pidfds to poll.
+    pub(super) fn pidfds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let slots: &[Slot] = match &self.kind {
+            Kind::Processes(p) => &p.slots,
+            Kind::Threads(_) => &[],
+        };
+        slots
+            .iter()
+            .filter_map(|s| s.living.as_ref())
+            .map(|l| l.pidfd.as_fd())
+    }
+
+    /// The process of a worker; our own for a thread.
+    pub(super) fn pid(&self, role: Role) -> Option<u32> {
+        match &self.kind {
+            Kind::Processes(p) => p.slots[role.index() - 1].living.as_ref().map(|l| l.child.id()),
+            Kind::Threads(_) => Some(std::process::id()),
+        }
+    }
+
+    /// The process to watch for hangs; `None` for a thread, which may be under a debugger at any time.
+    pub(super) fn pid_to_watch(&self, role: Role) -> Option<u32> {
+        matches!(self.kind, Kind::Processes(_))
+            .then(|| self.pid(role))
+            .flatten()
+    }
+
+    /// How often to look.
+    pub(super) fn look_interval(&self) -> Duration {
+        HangWatch::new(self.hang_timeout).interval()
+    }
+
+    /// What follows from a look at a worker.
+    pub(super) fn judge(&mut self, role: Role, sample: Sample) -> HangVerdict {
+        match &mut self.kind {
+            Kind::Processes(p) => p.slot(role).watch.look(sample),
+            Kind::Threads(_) => HangVerdict::Well,
+        }
+    }
+
+    /// What a worker that died had printed.
+    pub(super) fn last_words(&self, role: Role) -> Vec<String> {
+        match &self.kind {
+            Kind::Processes(p) => p.slots[role.index() - 1].words.all(),
+            Kind::Threads(_) => Vec::new(),
+        }
+    }
+}
+
+impl Processes {
+    fn slot(&mut self, role: Role) -> &mut Slot {
+        &mut self.slots[role.index() - 1]
+    }
+
+    fn spawn(&mut self, role: Role, generation: u32, hang_timeout: Duration) -> std::io::Result<()> {
+        self.start_dir.enter()?;
+        let plan = &self.slots[role.index() - 1].plan;
+        let begun = begin(
+            &self.common,
+            plan,
+            generation,
+            &self.spawner,
+            self.events.clone(),
+            self.waker.clone(),
+        );
+        let Begun { mut spawned, server } = match begun {
+            Ok(begun) => begun,
+            Err(e) => {
+                self.start_dir.leave();
+                return Err(e);
+            }
+        };
+        let (words, log) = match spawned.child.stderr.take() {
+            Some(stderr) => follow(role, generation, stderr),
+            None => (LastWords::default(), None),
+        };
+        let slot = self.slot(role);
+        slot.words = words;
+        slot.watch = HangWatch::new(hang_timeout);
+        slot.living = Some(Living {
+            generation,
+            child: spawned.child,
+            pidfd: spawned.pidfd,
+            server,
+            starting: true,
+            doom: None,
+            log,
+        });
+        Ok(())
+    }
+
+    fn doom(&mut self, role: Role, generation: u32, why: String) {
+        if let Some(living) = self.slot(role).living.as_mut()
+            && living.generation == generation
+        {
+            living.doom.get_or_insert(why);
+            let _ = pidfd_send_signal(&living.pidfd, Signal::KILL);
+        }
+    }
+
+    fn reap(&mut self, role: Role) -> Option<(Role, u32, Death)> {
+        let slot = &mut self.slots[role.index() - 1];
+        let living = slot.living.as_ref()?;
+        let mut fds = [PollFd::new(&living.pidfd, PollFlags::IN)];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        if !matches!(poll(&mut fds, Some(&at_once)), Ok(1)) {
+            return None;
+        }
+        let mut living = slot.living.take()?;
+        let status = living.child.wait();
+        if living.starting {
+            unblock(&living.server);
+            self.start_dir.leave();
+        }
+        // The pipe is closed with the process, so this ends.
+        if let Some(log) = living.log.take() {
+            let _ = log.join();
+        }
+        let death = match status {
+            Ok(status) => death(status, living.doom, slot.words.last()),
+            Err(e) => Death::Crashed(format!("its end could not be told: {e}")),
+        };
+        Some((role, living.generation, death))
+    }
+}
+
+/// What an exit status means.
+fn death(status: ExitStatus, doom: Option<String>, last_word: Option<String>) -> Death {
+    let word = last_word.unwrap_or_default();
+    let said = |otherwise: &str| {
+        if word.is_empty() {
+            otherwise.to_owned()
+        } else {
+            word.clone()
+        }
+    };
+    if let Some(why) = doom {
+        return Death::Crashed(why);
+    }
+    if let Some(signal) = status.signal() {
+        return Death::Crashed(format!("killed by signal {signal}"));
+    }
+    match status.code() {
+        Some(c) if c == i32::from(EXIT_STOPPED) => Death::Stopped,
+        Some(c) if c == i32::from(EXIT_CONFIG) => Death::Config(said("its configuration cannot work")),
+        Some(c) if c == i32::from(EXIT_ORPHANED) => Death::Crashed("it believed us dead".to_owned()),
+        Some(EXIT_TRAPPED) => Death::Crashed(said("a system call is not allowed by the sandbox")),
+        Some(c) => Death::Crashed(said(&format!("exit status {c}"))),
+        None => Death::Crashed("it ended in an unknown way".to_owned()),
+    }
+}
+
+/// What each worker is started with.
+fn plans(config: &MachineConfig) -> Result<[Plan; 4], UsageError> {
+    let bytes = |role: Role| {
+        let encoded = match role {
+            Role::Cpu => postcard::to_allocvec(&config.cpu),
+            Role::Io => postcard::to_allocvec(&config.io),
+            Role::Gpu => postcard::to_allocvec(&config.gpu),
+            Role::Audio | Role::Coordinator => postcard::to_allocvec(&config.audio_config()),
+        };
+        encoded.expect("configurations are plain data in a growing buffer")
+    };
+    let plan = |role: Role| -> Result<Plan, UsageError> {
+        let mut host_fds = Vec::new();
+        if let (Role::Audio, Audio::Wav(path)) = (role, &config.audio) {
+            let file = std::fs::File::create(path)
+                .map_err(|e| UsageError(format!("Cannot write \"{}\": {}", path.display(), reason(&e))))?;
+            host_fds.push(file.into());
+        }
+        let confinement =
+            sandbox::confinement(role, config.sandbox).map_err(|e| UsageError(e.to_string()))?;
+        Ok(Plan {
+            role,
+            config: bytes(role),
+            host_fds,
+            confinement,
+            log: config.log.clone(),
+        })
+    };
+    let [cpu, io, gpu, audio] = Role::WORKERS;
+    Ok([plan(cpu)?, plan(io)?, plan(gpu)?, plan(audio)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(code: i32, word: Option<&str>) -> Death {
+        death(ExitStatus::from_raw(code << 8), None, word.map(str::to_owned))
+    }
+
+    #[test]
+    fn exit_statuses_mean_what_workers_mean_by_them() {
+        assert_eq!(exit(0, None), Death::Stopped);
+        assert_eq!(
+            exit(78, Some("no such model")),
+            Death::Config("no such model".into())
+        );
+        assert_eq!(exit(70, Some("broken")), Death::Crashed("broken".into()));
+        assert_eq!(exit(70, None), Death::Crashed("exit status 70".into()));
+        let trapped = exit(
+            EXIT_TRAPPED,
+            Some("system call 257 is not allowed by the sandbox"),
+        );
+        assert_eq!(
+            trapped,
+            Death::Crashed("system call 257 is not allowed by the sandbox".into())
+        );
+    }
+
+    #[test]
+    fn a_signal_is_named_and_a_reason_of_ours_comes_first() {
+        assert_eq!(
+            death(ExitStatus::from_raw(9), None, None),
+            Death::Crashed("killed by signal 9".into())
+        );
+        let doomed = death(
+            ExitStatus::from_raw(9),
+            Some("it hung".into()),
+            Some("word".into()),
+        );
+        assert_eq!(doomed, Death::Crashed("it hung".into()));
+    }
+}

@@ -1,0 +1,435 @@
+//! A running machine: the main loop that turns what happens into inputs of `protocol::lifecycle`, and carries out
+//! what that answers.
+//!
+//! One thread owns all state and sleeps in one `poll` on the workers' pidfds, signals and an eventfd; helper
+//! threads (spawner, start-up conversations, serial streams, control socket, doorbell) only send it events.
+
+mod act;
+mod fleet;
+mod observe;
+mod requests;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use quintet_protocol::clock::ClockMaster;
+use quintet_protocol::control::{ErrorCode, MachineError, Request};
+use quintet_protocol::doorbell::{Doorbell, SpinPolicy};
+use quintet_protocol::handshake::{FileId, MapSet, Mapped, Role};
+use quintet_protocol::layout::{Ends, SegmentSet, SleeperId};
+use quintet_protocol::lifecycle::{Death, Input, Lifecycle, Outcome, Policy};
+use quintet_protocol::shm::Map;
+use quintet_protocol::status::{StatusReader, StatusWriter};
+use quintet_protocol::time::HostTime;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use crate::config::{FIRST_DEBUGCON_STREAM, MachineConfig, StreamTarget, UsageError};
+use crate::control::server::Server;
+use crate::signals::Signals;
+use crate::streams::{Intake, Outlet, Pump, Sink};
+use crate::supervise::start::{Heads, random_u64};
+use crate::terminal::{RawTerminal, Typed};
+use fleet::Fleet;
+use requests::Waiting;
+
+/// Something a helper thread has to say.
+#[derive(Debug)]
+pub enum Event {
+    /// A start-up conversation is over.
+    Started {
+        /// Which worker.
+        role: Role,
+        /// Which of its processes.
+        generation: u32,
+        /// What it mapped, or why it must not run.
+        result: Result<Mapped, String>,
+    },
+    /// A worker that is a thread has ended.
+    ThreadEnded(Role, u32, Death),
+    /// Somebody asks something through the control socket.
+    Request(Request, OwnedFd),
+    /// A key at the terminal that is for us.
+    Escape(Typed),
+    /// A doorbell rang.
+    Rung,
+}
+
+/// Wakes the main loop. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self(Arc::new(eventfd(
+            0,
+            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+        )?)))
+    }
+
+    /// Makes the main loop look at its events.
+    pub fn wake(&self) {
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+
+    fn clear(&self) {
+        let _ = rustix::io::read(&*self.0, &mut [0; 8]);
+    }
+}
+
+/// What the main loop has of one worker.
+#[derive(Debug)]
+struct Seen {
+    status: StatusReader,
+    events: u32,
+    unconfined: Vec<String>,
+    last_death: String,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    config: MachineConfig,
+    started: Instant,
+    life: Lifecycle,
+    fleet: Fleet,
+    status: StatusWriter,
+    clock: ClockMaster,
+    doorbells: Vec<Doorbell>,
+    seen: [Seen; 4],
+    ends: Ends,
+    maps: MapSet,
+    pump: Option<Pump>,
+    events: Receiver<Event>,
+    waker: Waker,
+    waiting: Vec<Waiting>,
+    shots: u32,
+    error: Option<MachineError>,
+    next_look: Duration,
+    outcome: Option<Outcome>,
+}
+
+/// Runs a machine to its end and answers the exit status.
+///
+/// # Errors
+/// [`UsageError`] for whatever keeps it from starting.
+pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
+    let cannot = |what: &str, e: &dyn std::fmt::Display| UsageError(format!("Cannot {what}: {e}"));
+    // What the user named is opened before anything is made.
+    let payloads = config.payloads()?;
+    let mut sinks = vec![Sink::open(&config.serial)?];
+    for console in &config.debugcon {
+        sinks.push(Sink::open(&console.target)?);
+    }
+    let (sender, events) = channel();
+    let waker = Waker::new().map_err(|e| cannot("make an eventfd", &e))?;
+    let server = Server::bind(&config.name).map_err(|e| UsageError(e.to_string()))?;
+
+    let set = SegmentSet::create(config.ram, random_u64()).map_err(|e| {
+        UsageError(format!(
+            "{}; try a smaller --ram",
+            quintet_protocol::handshake::worker::with_sources(&e)
+        ))
+    })?;
+    let set = Arc::new(set);
+    let maps = own_maps(&set).map_err(|e| cannot("map the shared memory", &e))?;
+    let heads = Heads::map(&set).map_err(|e| cannot("map the shared memory", &e))?;
+    let ends = Ends::new(&maps);
+    let own = maps
+        .view_mut(FileId::Control(Role::Coordinator))
+        .expect("our own file is writable");
+    let status = StatusWriter::new(&own, Role::Coordinator);
+    status.set_guest_memory(config.ram);
+    let clock = ends.clock_master();
+
+    let fleet = Fleet::new(
+        &config,
+        Arc::clone(&set),
+        heads,
+        payloads,
+        sender.clone(),
+        waker.clone(),
+    )?;
+    let policy = Policy {
+        stable: config.stable_after,
+        no_reboot: config.io.no_reboot,
+        needs_gpu: !config.gpu.headless,
+        ..Policy::default()
+    };
+    let seen = Role::WORKERS.map(|role| Seen {
+        status: StatusReader::of(&maps, role),
+        events: 0,
+        unconfined: Vec::new(),
+        last_death: String::new(),
+    });
+    let pump = start_pump(&ends, sinks).map_err(|e| cannot("start the serial streams", &e))?;
+    let terminal = match config.serial {
+        StreamTarget::Stdio => RawTerminal::enter(),
+        _ => RawTerminal::none(),
+    };
+    let intake = (config.serial == StreamTarget::Stdio).then(|| {
+        let writer = ends.stream_in_writer(0).map_err(std::io::Error::other)?;
+        let io = ends.doorbell(SleeperId::Io);
+        Intake::start(writer, io, terminal.is_raw(), sender.clone(), waker.clone())
+    });
+    let _intake = intake
+        .transpose()
+        .map_err(|e| cannot("read standard input", &e))?;
+    listen_for_doorbell(&ends, sender.clone(), waker.clone()).map_err(|e| cannot("start a thread", &e))?;
+    server
+        .start(sender, waker.clone())
+        .map_err(|e| cannot("start a thread", &e))?;
+
+    let mut machine = Machine {
+        life: Lifecycle::new(policy, set.instance()),
+        started: Instant::now(),
+        doorbells: ends.all_doorbells(),
+        fleet,
+        status,
+        clock,
+        seen,
+        ends,
+        maps,
+        pump: Some(pump),
+        events,
+        waker,
+        waiting: Vec::new(),
+        shots: 0,
+        error: None,
+        next_look: Duration::ZERO,
+        outcome: None,
+        config,
+    };
+    machine.report_what_is_open();
+    let outcome = machine.live(signals);
+    if let Some(pump) = machine.pump.take() {
+        pump.finish(Duration::from_secs(2));
+    }
+    drop(terminal);
+    machine.report_end(&outcome);
+    Ok(outcome.exit_status())
+}
+
+/// The coordinator's maps: everything but guest RAM, which it never touches.
+fn own_maps(set: &SegmentSet) -> Result<MapSet, Box<dyn std::error::Error>> {
+    let mut maps = MapSet::default();
+    for file in FileId::ALL.into_iter().filter(|f| *f != FileId::GuestRam) {
+        let len = set.segment(file).len();
+        let fd = set.descriptor(file, Role::Coordinator)?;
+        let map = if file.writable_by(Role::Coordinator) {
+            Map::read_write(fd.as_fd(), 0, len)?
+        } else {
+            Map::read_only(fd.as_fd(), 0, len)?
+        };
+        maps.insert(file, map);
+    }
+    Ok(maps)
+}
+
+fn start_pump(ends: &Ends, sinks: Vec<Sink>) -> Result<Pump, Box<dyn std::error::Error>> {
+    let mut outlets = Vec::new();
+    for (i, sink) in sinks.into_iter().enumerate() {
+        // Stream 0 is the first serial line, 1 the second, which goes nowhere; then the debug consoles.
+        let stream = if i == 0 {
+            0
+        } else {
+            FIRST_DEBUGCON_STREAM as usize + i - 1
+        };
+        outlets.push(Outlet {
+            reader: ends.stream_out_reader(stream)?,
+            sink,
+        });
+    }
+    outlets.push(Outlet {
+        reader: ends.stream_out_reader(1)?,
+        sink: Sink::None,
+    });
+    Ok(Pump::start(outlets, ends.doorbell(SleeperId::Io))?)
+}
+
+/// Turns rings of the coordinator's doorbell, a futex, into events of the main loop, which sleeps in `poll`.
+fn listen_for_doorbell(ends: &Ends, events: Sender<Event>, waker: Waker) -> std::io::Result<()> {
+    let sleeper = ends.sleeper(SleeperId::Coordinator, SpinPolicy::NEVER);
+    std::thread::Builder::new()
+        .name("doorbell".into())
+        .spawn(move || {
+            loop {
+                let deadline = HostTime(HostTime::now().0 + 1_000_000_000);
+                sleeper.park(deadline, || false);
+                if events.send(Event::Rung).is_err() {
+                    return;
+                }
+                waker.wake();
+            }
+        })?;
+    Ok(())
+}
+
+impl Machine {
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// From the first spawn to the last reaping.
+    fn live(&mut self, signals: &Signals) -> Outcome {
+        self.step(Input::Start);
+        loop {
+            if let Some(outcome) = self.outcome.take() {
+                return outcome;
+            }
+            self.sleep(signals);
+            while let Some(number) = signals.take() {
+                // The convention of shells for a process that ended by a signal.
+                self.step(Input::Stop(Outcome::Asked(128 + number as u8)));
+            }
+            while let Ok(event) = self.events.try_recv() {
+                self.take(event);
+            }
+            self.reap();
+            self.observe();
+            self.look_at_workers();
+            if let Some(limit) = self.config.time_limit
+                && self.now() >= limit
+            {
+                self.step(Input::Stop(Outcome::TimeLimit));
+            }
+            self.step(Input::Tick);
+            self.answer_waiting();
+        }
+    }
+
+    /// Sleeps until something happens or is due.
+    fn sleep(&self, signals: &Signals) {
+        let now = self.now();
+        let limit = self.config.time_limit.filter(|_| self.life.outcome().is_none());
+        let waiting = self.waiting.iter().map(|w| w.deadline).min();
+        let due = [self.life.next_deadline(), limit, waiting, Some(self.next_look)];
+        let due = due
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now + Duration::from_secs(1));
+        let wait = due.saturating_sub(now);
+        let wait = Timespec {
+            tv_sec: wait.as_secs() as i64,
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        let mut fds = vec![
+            PollFd::new(&*self.waker.0, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
+        fds.extend(
+            self.fleet
+                .pidfds()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+        );
+        let _ = poll(&mut fds, Some(&wait));
+        self.waker.clear();
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Started {
+                role,
+                generation,
+                result,
+            } => self.started(role, generation, result),
+            Event::ThreadEnded(role, generation, death) => self.died(role, generation, death),
+            Event::Request(request, socket) => self.request(&request, socket),
+            Event::Rung => {
+                if let Some(pump) = &self.pump {
+                    pump.nudge();
+                }
+            }
+            Event::Escape(Typed::Quit) => self.step(Input::Stop(Outcome::Asked(0))),
+            Event::Escape(Typed::Reset) => self.step(Input::Reset),
+            Event::Escape(_) => {
+                eprintln!(
+                    "Ctrl-A x ends the machine, Ctrl-A r resets it, Ctrl-A Ctrl-A is a Ctrl-A for the guest"
+                );
+            }
+        }
+    }
+
+    fn started(&mut self, role: Role, generation: u32, result: Result<Mapped, String>) {
+        self.fleet.start_is_over(role, generation);
+        match result {
+            Ok(mapped) => {
+                if self.config.sandbox && !mapped.unconfined.is_empty() {
+                    let missing = mapped.unconfined.join("; ");
+                    tracing::warn!("the {role} is not fully confined: {missing}");
+                }
+                self.seen[role.index() - 1].unconfined = mapped.unconfined;
+            }
+            Err(reason) => self.fleet.doom(role, generation, reason),
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Some((role, generation, death)) = self.fleet.reap() {
+            self.died(role, generation, death);
+        }
+    }
+
+    fn died(&mut self, role: Role, generation: u32, death: Death) {
+        if self.life.outcome().is_none() {
+            let (reason, words) = match &death {
+                Death::Stopped => ("it ended without being asked to".to_owned(), Vec::new()),
+                Death::Crashed(reason) => (reason.clone(), self.fleet.last_words(role)),
+                Death::Config(_) => (String::new(), Vec::new()),
+            };
+            if !matches!(death, Death::Config(_)) {
+                tracing::warn!("the {role} died: {reason}");
+                for line in &words {
+                    tracing::warn!("its last words: {line}");
+                }
+                let error = MachineError::new(
+                    ErrorCode::WorkerCrashed,
+                    &format!("The {role} died: {reason}"),
+                    "It is started again by itself",
+                );
+                self.error = Some(error.with_detail(&words.join("\n")));
+                self.seen[role.index() - 1].last_death = reason;
+            }
+        }
+        self.step(Input::Died(role, generation, death));
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.now();
+        for action in self.life.step(now, input) {
+            self.act(action);
+        }
+    }
+
+    /// What the user should know before the machine runs.
+    fn report_what_is_open(&self) {
+        if self.config.single_process {
+            tracing::info!("single process: nothing is confined, and a worker's crash is everybody's");
+        } else if !self.config.sandbox {
+            eprintln!(
+                "quintet: WARNING: --no-sandbox: the workers are not confined; run only guests you trust"
+            );
+        }
+    }
+
+    fn report_end(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Config(text) => {
+                let text = if text.is_empty() {
+                    "the image cannot be booted"
+                } else {
+                    text
+                };
+                eprintln!("quintet: {text}");
+            }
+            Outcome::WorkerFailed { role, reason } => {
+                eprintln!("quintet: the {role} failed for good: {reason}");
+            }
+            Outcome::TimeLimit => eprintln!("quintet: the time limit has passed"),
+            Outcome::NoReboot(cause) => tracing::info!("the guest reset itself: {cause:?}"),
+            Outcome::PoweredOff | Outcome::Asked(_) | Outcome::ExitPort(_) => {}
+        }
+    }
+}

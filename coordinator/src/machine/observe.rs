@@ -1,0 +1,80 @@
+//! Looking at the workers: what they say in their status words, and whether they make progress.
+
+use std::time::Duration;
+
+use quintet_protocol::handshake::Role;
+use quintet_protocol::lifecycle::{HangVerdict, Input, Sample};
+use quintet_protocol::status::{PeerState, StatusWord, WorkerState};
+
+use super::Machine;
+use crate::supervise::process;
+
+impl Machine {
+    /// Takes note of what the workers have said since the last look.
+    pub(super) fn observe(&mut self) {
+        for role in Role::WORKERS {
+            let generation = self.life.generation(role);
+            let status = &self.seen[role.index() - 1].status;
+            let ready = status.load(StatusWord::ready(role));
+            let reset_done = status.load(StatusWord::ResetDone);
+            let event = status.guest_event();
+            if ready == generation && self.life.peer(role) == PeerState::Starting {
+                self.step(Input::Ready(role, generation));
+            }
+            // Worth a step only while somebody waits for it; repeating it changes nothing.
+            if self.life.peer(role) == PeerState::Running && reset_done == self.life.reset_generation() {
+                self.step(Input::ResetDone(role, reset_done));
+            }
+            if let Some((number, event)) = event {
+                let seen = &mut self.seen[role.index() - 1].events;
+                if *seen != number {
+                    *seen = number;
+                    tracing::debug!("{role}: {event:?}");
+                    self.step(Input::Guest(event));
+                }
+            }
+        }
+    }
+
+    /// Looks for workers that are held or hung, when it is time.
+    pub(super) fn look_at_workers(&mut self) {
+        let now = self.now();
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now + self.fleet.look_interval();
+        for role in Role::WORKERS {
+            let generation = self.life.generation(role);
+            let state = self.life.peer(role);
+            if !matches!(state, PeerState::Running | PeerState::Held) {
+                continue;
+            }
+            let Some(pid) = self.fleet.pid_to_watch(role) else {
+                continue;
+            };
+            let Some(look) = process::look(pid) else { continue };
+            let status = &self.seen[role.index() - 1].status;
+            let said = WorkerState::from_u32(status.load(StatusWord::WorkerState));
+            let sample = Sample {
+                at: now,
+                beat: status.load(StatusWord::Heartbeat),
+                parked: said == Some(WorkerState::Parked),
+                cpu: look.cpu,
+                blocked: look.blocked,
+                held: look.held,
+            };
+            let verdict = self.fleet.judge(role, sample);
+            if look.held != (state == PeerState::Held) {
+                tracing::info!("the {role} is {}", if look.held { "held" } else { "let go" });
+                self.step(Input::Held(role, look.held));
+            }
+            if verdict == HangVerdict::Hung {
+                self.step(Input::Hung(role, generation));
+            }
+        }
+        // Looks cost little, but an ending machine is not to be watched.
+        if self.life.outcome().is_some() {
+            self.next_look = now + Duration::from_secs(1);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What comes through the control socket.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use quintet_protocol::control::{
+    Answer, ErrorCode, MachineError, Request, StatusReport, WorkerReport, encode_answer,
+};
+use quintet_protocol::handshake::{FileId, Role};
+use quintet_protocol::lifecycle::{Input, Now, Outcome};
+use quintet_protocol::status::{MachineState, PeerState, StatusWord, WorkerState};
+
+use super::Machine;
+
+/// A request that is answered later.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    socket: OwnedFd,
+    until: Until,
+    pub(super) deadline: Now,
+}
+
+#[derive(Debug)]
+enum Until {
+    /// The vCPUs have obeyed this run epoch.
+    Epoch(u32),
+    /// The reset with this number is done.
+    Reset(u32),
+}
+
+/// How long a user waits for an answer at most (S3.104).
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Machine {
+    pub(super) fn request(&mut self, request: &Request, socket: OwnedFd) {
+        let answer = match request {
+            Request::Status => Answer::Status(Box::new(self.report())),
+            Request::Pause => {
+                self.step(Input::Pause);
+                return self.wait(socket, Until::Epoch(self.status.load(StatusWord::RunEpoch)));
+            }
+            Request::Resume => {
+                self.step(Input::Resume);
+                Answer::Done
+            }
+            Request::Reset => {
+                self.step(Input::Reset);
+                return self.wait(socket, Until::Reset(self.life.reset_generation()));
+            }
+            Request::Quit => {
+                self.step(Input::Stop(Outcome::Asked(0)));
+                Answer::Done
+            }
+            Request::Frames | Request::Type(_) | Request::Key(_) => Answer::Error(MachineError::new(
+                ErrorCode::InvalidConfig,
+                "This machine cannot do that yet",
+                "",
+            )),
+        };
+        reply(&socket, &answer);
+    }
+
+    fn wait(&mut self, socket: OwnedFd, until: Until) {
+        let deadline = self.now() + PATIENCE;
+        self.waiting.push(Waiting {
+            socket,
+            until,
+            deadline,
+        });
+    }
+
+    /// Answers whoever has waited long enough, for what he waited for or in vain.
+    pub(super) fn answer_waiting(&mut self) {
+        let now = self.now();
+        let cpu = &self.seen[Role::Cpu.index() - 1].status;
+        let epoch = cpu.load(StatusWord::EpochSeen);
+        let machine = self.life.machine();
+        let reset = self.life.reset_generation();
+        self.waiting.retain(|w| {
+            let done = match w.until {
+                Until::Epoch(e) => epoch.wrapping_sub(e) < 1 << 31 || machine != MachineState::Paused,
+                Until::Reset(n) => {
+                    n != reset || matches!(machine, MachineState::Running | MachineState::Paused)
+                }
+            };
+            if done {
+                reply(&w.socket, &Answer::Done);
+            } else if now >= w.deadline {
+                let text = "The machine did not carry it out in time";
+                let hint = "Look at `quintet status`";
+                reply(
+                    &w.socket,
+                    &Answer::Error(MachineError::new(ErrorCode::WatchdogTimeout, text, hint)),
+                );
+            }
+            !done && now < w.deadline
+        });
+    }
+
+    fn report(&self) -> StatusReport {
+        let workers = Role::WORKERS
+            .into_iter()
+            .map(|role| {
+                let seen = &self.seen[role.index() - 1];
+                let said = WorkerState::from_u32(seen.status.load(StatusWord::WorkerState));
+                let state = self.life.peer(role);
+                WorkerReport {
+                    role,
+                    pid: self.fleet.pid(role).map(|p| p as i32),
+                    state,
+                    parked: state == PeerState::Running && said == Some(WorkerState::Parked),
+                    generation: self.life.generation(role),
+                    deaths: self.life.deaths(role),
+                    last_death: seen.last_death.clone(),
+                    unconfined: seen.unconfined.clone(),
+                }
+            })
+            .collect();
+        StatusReport {
+            name: self.config.name.clone(),
+            pid: std::process::id() as i32,
+            state: self.life.machine(),
+            uptime_ms: self.now().as_millis() as u64,
+            vm_time_ms: self.ends.clock().now().0 / 1_000_000,
+            ram: self.config.ram.total(),
+            resets: self.life.reset_generation(),
+            workers,
+            single_process: self.config.single_process,
+            error: self.error.clone(),
+        }
+    }
+
+    #[allow(dead_code, reason = "screenshots follow")]
+    fn framebuffer(&self) -> quintet_protocol::shm::View {
+        let _ = self.shots;
+        self.maps.view(FileId::Framebuffer)
+    }
+}
+
+/// Answers; an asker who has gone is none of our business.
+fn reply(socket: &OwnedFd, answer: &Answer) {
+    let flags = rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT;
+    let _ = rustix::net::send(socket, &encode_answer(answer), flags);
+}

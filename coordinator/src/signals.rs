@@ -1,0 +1,61 @@
+//! Signals as something to read.
+//!
+//! Blocked in every thread of the coordinator and read from a signalfd in the main loop: nothing happens in a
+//! handler, and a terminal in raw mode is put right on every way out.
+#![allow(unsafe_code, reason = "signal masks and signalfd have no safe interface")]
+
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
+
+/// The signals that end a machine in good order.
+const ENDING: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
+/// Signals that have come.
+#[derive(Debug)]
+pub struct Signals(OwnedFd);
+
+impl Signals {
+    /// Blocks the signals in this thread and, if called before others are made, in all. Children do not inherit
+    /// it: the standard library clears the mask between fork and exec.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn block() -> std::io::Result<Self> {
+        // SAFETY: the set is initialised before use, and all pointers are to locals.
+        let fd = unsafe {
+            let mut set: libc::sigset_t = core::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            for signal in ENDING {
+                libc::sigaddset(&mut set, signal);
+            }
+            let e = libc::pthread_sigmask(libc::SIG_BLOCK, &set, core::ptr::null_mut());
+            if e != 0 {
+                return Err(std::io::Error::from_raw_os_error(e));
+            }
+            libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next signal that has come, by number.
+    pub fn take(&self) -> Option<i32> {
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::read(&self.0, &mut info) {
+            Ok(n) if n == info.len() => {
+                // `ssi_signo` is the first field (signalfd(2)).
+                let (number, _) = info.split_first_chunk::<4>()?;
+                Some(u32::from_ne_bytes(*number) as i32)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,89 @@
+//! The workers' executables, opened once at start.
+//!
+//! A restart executes the same descriptor, so that an upgrade on disk in mid-run cannot put two builds into one
+//! machine.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use quintet_protocol::handshake::Role;
+
+/// A worker's executable is not where it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("Cannot open {binary} in {beside} or in {libexec}; build it, or install quintet as a whole")]
+pub struct MissingBinary {
+    binary: &'static str,
+    beside: String,
+    libexec: String,
+}
+
+/// The four open executables.
+#[derive(Debug)]
+pub struct Binaries {
+    files: [File; 4],
+}
+
+impl Binaries {
+    /// Opens the executables beside the running one, else in `../libexec/quintet`.
+    ///
+    /// # Errors
+    /// [`MissingBinary`] for the first that is in neither place.
+    pub fn open() -> Result<Self, MissingBinary> {
+        let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("quintet"));
+        Self::open_near(own.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// As [`Self::open`] for an executable in `dir`.
+    ///
+    /// # Errors
+    /// [`MissingBinary`].
+    pub fn open_near(dir: &Path) -> Result<Self, MissingBinary> {
+        let libexec = dir.join("../libexec/quintet");
+        let open = |role: Role| {
+            let binary = role.binary();
+            let at = |dir: &Path| {
+                File::open(dir.join(binary))
+                    .ok()
+                    .filter(|f| f.metadata().is_ok_and(|m| m.is_file()))
+            };
+            at(dir).or_else(|| at(&libexec)).ok_or_else(|| MissingBinary {
+                binary,
+                beside: dir.display().to_string(),
+                libexec: libexec.display().to_string(),
+            })
+        };
+        let [cpu, io, gpu, audio] = Role::WORKERS;
+        Ok(Self {
+            files: [open(cpu)?, open(io)?, open(gpu)?, open(audio)?],
+        })
+    }
+
+    /// The executable of a worker. Panics for the coordinator.
+    pub fn of(&self, role: Role) -> BorrowedFd<'_> {
+        self.files[role.index() - 1].as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_found_beside_or_in_libexec_and_missed_by_name() {
+        let root = std::env::temp_dir().join(format!("quintet-binaries-test-{}", std::process::id()));
+        let (bin, libexec) = (root.join("bin"), root.join("libexec/quintet"));
+        std::fs::create_dir_all(&bin).expect("bin");
+        std::fs::create_dir_all(&libexec).expect("libexec");
+        std::fs::write(bin.join("quintet-cpu-worker"), "x").expect("file");
+        for name in ["quintet-io-worker", "quintet-gpu-worker"] {
+            std::fs::write(libexec.join(name), "x").expect("file");
+        }
+        let missing = Binaries::open_near(&bin).expect_err("one is missing").to_string();
+        std::fs::write(libexec.join("quintet-audio-worker"), "x").expect("file");
+        let found = Binaries::open_near(&bin);
+        std::fs::remove_dir_all(&root).expect("remove");
+        assert!(missing.contains("quintet-audio-worker"), "{missing}");
+        assert!(found.is_ok());
+    }
+}

@@ -1,0 +1,227 @@
+//! The coordinator's side of a worker's start: server, spawn, conversation, verdict of the wiring probe.
+//!
+//! `IpcOneShotServer::accept` knows no deadline and waits for ever for a child that died first. So it runs on a
+//! thread of its own while the main loop watches the child's pidfd and the clock; when the child is gone,
+//! [`unblock`] connects in its place, and the thread ends.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
+use quintet_protocol::handshake::files::{HEAD_LEN, layout_hash};
+use quintet_protocol::handshake::worker::{Bootstrap, MESSAGE_DEADLINE};
+use quintet_protocol::handshake::{
+    Confinement, FileGrant, FileId, Hello, Mapped, ProbeResult, Proceed, Role, decode, encode,
+};
+use quintet_protocol::layout::SegmentSet;
+use quintet_protocol::payload::Outgoing;
+use quintet_protocol::probe::CoordinatorProbe;
+use quintet_protocol::shm::{Map, MapError, ViewMut};
+
+use super::spawner::{Order, Spawned, Spawner};
+use crate::machine::{Event, Waker};
+
+/// The coordinator's own writable maps of every file's head, for probes.
+#[derive(Debug)]
+pub struct Heads(Vec<(FileId, ViewMut, u64)>);
+
+impl Heads {
+    /// Maps the heads of all files.
+    ///
+    /// # Errors
+    /// [`MapError`].
+    pub fn map(set: &SegmentSet) -> Result<Self, MapError> {
+        FileId::ALL
+            .into_iter()
+            .map(|file| {
+                let segment = set.segment(file);
+                let map = Map::read_write(segment.writer(), file.map_start(), HEAD_LEN as u64)?;
+                Ok((file, ViewMut::new(Arc::new(map)), segment.len()))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    fn of(&self, role: Role) -> impl Iterator<Item = (FileId, ViewMut, u64)> + '_ {
+        self.0.iter().filter(move |(f, ..)| f.needed_by(role)).cloned()
+    }
+}
+
+/// What a worker is started with; the same for every process that has the role.
+#[derive(Debug)]
+pub struct Plan {
+    /// Which worker.
+    pub role: Role,
+    /// Postcard bytes of its configuration.
+    pub config: Vec<u8>,
+    /// Host files that it gets.
+    pub host_fds: Vec<OwnedFd>,
+    /// What it gives up.
+    pub confinement: Confinement,
+    /// Log filter.
+    pub log: String,
+}
+
+/// What all starts of a machine share.
+#[derive(Debug)]
+pub struct Common {
+    /// The files.
+    pub set: Arc<SegmentSet>,
+    /// Their heads.
+    pub heads: Heads,
+    /// Kernel and modules.
+    pub payloads: Vec<Outgoing>,
+    /// Read end of the pipe whose write end only the coordinator holds.
+    pub parent_pipe: OwnedFd,
+}
+
+/// A start under way.
+#[derive(Debug)]
+pub struct Begun {
+    /// The process.
+    pub spawned: Spawned,
+    /// Name of its server, for [`unblock`].
+    pub server: String,
+}
+
+/// Whether `role` is given the payloads.
+fn wants_payloads(role: Role) -> bool {
+    role == Role::Io
+}
+
+/// Spawns a process and talks it through its start on a thread, which reports [`Event::Started`].
+///
+/// # Errors
+/// The host's: no descriptors, no memory, no executable.
+pub fn begin(
+    common: &Arc<Common>,
+    plan: &Plan,
+    generation: u32,
+    spawner: &Spawner,
+    events: Sender<Event>,
+    waker: Waker,
+) -> std::io::Result<Begun> {
+    let role = plan.role;
+    let (server, name) = IpcOneShotServer::<Bootstrap>::new()?;
+    let mut inherit = Vec::new();
+    let mut give = |fd: OwnedFd| {
+        let number = fd.as_raw_fd();
+        inherit.push(fd);
+        number
+    };
+    let mut files = Vec::new();
+    for id in FileId::ALL.into_iter().filter(|f| f.needed_by(role)) {
+        let fd = common.set.descriptor(id, role).map_err(std::io::Error::other)?;
+        files.push(FileGrant {
+            id,
+            fd: give(fd),
+            len: common.set.segment(id).len(),
+        });
+    }
+    let mut payloads = Vec::new();
+    for payload in common.payloads.iter().filter(|_| wants_payloads(role)) {
+        let number = match payload.fd() {
+            Some(fd) => give(fd.try_clone_to_owned()?),
+            None => -1,
+        };
+        payloads.push(payload.grant(number));
+    }
+    let mut host_fds = Vec::new();
+    for fd in &plan.host_fds {
+        host_fds.push(give(fd.try_clone()?));
+    }
+    let parent_pipe = give(common.parent_pipe.try_clone()?);
+    let hello = Hello {
+        layout_hash: layout_hash(),
+        role,
+        generation,
+        instance: common.set.instance(),
+        ram: common.set.ram_layout(),
+        files,
+        config: plan.config.clone(),
+        payloads,
+        host_fds,
+        parent_pipe,
+        confinement: plan.confinement.clone(),
+    };
+    let order = Order {
+        role,
+        server: name.clone(),
+        inherit,
+        log: plan.log.clone(),
+        confined: plan.confinement.enabled,
+    };
+    let spawned = spawner.spawn(order)?;
+    let common = Arc::clone(common);
+    std::thread::Builder::new()
+        .name(format!("start-{}", role.name()))
+        .spawn(move || {
+            let result = converse(&common, server, &hello);
+            let _ = events.send(Event::Started {
+                role,
+                generation,
+                result,
+            });
+            waker.wake();
+        })?;
+    Ok(Begun {
+        spawned,
+        server: name,
+    })
+}
+
+/// Ends an `accept` whose child is gone.
+pub fn unblock(server: &str) {
+    let _ = IpcSender::<Bootstrap>::connect(server.to_owned());
+}
+
+fn converse(common: &Common, server: IpcOneShotServer<Bootstrap>, hello: &Hello) -> Result<Mapped, String> {
+    let role = hello.role;
+    let lost = |e: &dyn std::fmt::Display| format!("the start-up conversation broke off: {e}");
+    let (_connection, bootstrap) = server.accept().map_err(|e| lost(&e))?;
+    let say = |bytes| bootstrap.to_worker.send(bytes).map_err(|e| lost(&e));
+    let next = || {
+        bootstrap
+            .from_worker
+            .try_recv_timeout(MESSAGE_DEADLINE)
+            .map_err(|e| lost(&e))
+    };
+
+    say(encode(hello))?;
+    let mapped: Mapped = decode(&next()?).map_err(|e| e.to_string())?;
+    if mapped.layout_hash != hello.layout_hash {
+        return refuse(
+            say,
+            format!("its layout is {:#x}: it is of another build", mapped.layout_hash),
+        );
+    }
+    let probe = CoordinatorProbe::begin(role, common.heads.of(role), random);
+    say(encode(&probe.go()))?;
+    let result: ProbeResult = decode(&next()?).map_err(|e| e.to_string())?;
+    if let Err(e) = probe.finish(&result) {
+        return refuse(say, e.to_string());
+    }
+    if let Some(fault) = mapped.faults.first() {
+        return refuse(say, format!("Wiring of the {role}: {fault}"));
+    }
+    say(encode(&Proceed { refused: None }))?;
+    Ok(mapped)
+}
+
+fn refuse(say: impl Fn(Vec<u8>) -> Result<(), String>, reason: String) -> Result<Mapped, String> {
+    let _ = say(encode(&Proceed {
+        refused: Some(reason.clone()),
+    }));
+    Err(reason)
+}
+
+/// A number that nobody can have left over: the standard library seeds its hashers from the kernel.
+pub fn random_u64() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+fn random() -> u32 {
+    random_u64() as u32
+}
