@@ -35,6 +35,8 @@ pub mod mxcsr {
     pub const PE: u32 = 0x20;
     /// Denormals are zeros.
     pub const DAZ: u32 = 0x40;
+    /// Mask of the overflow exception.
+    pub const OM: u32 = 0x0400;
     /// Mask of the underflow exception.
     pub const UM: u32 = 0x0800;
     /// Flush to zero.

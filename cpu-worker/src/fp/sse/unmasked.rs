@@ -110,7 +110,7 @@ impl Shape {
 /// one operation on doubles the exponent of the x87 is.
 fn inexact(kind: Kind, n: usize, i: usize, guest: u32, dst: &Xmm, src: &Xmm, wide: bool) -> bool {
     let rounding = (guest >> 13 & 3) as u16;
-    let precision = if wide { 2 } else { 0 };
+    let precision: u16 = if wide { 2 } else { 0 };
     let rounded = Env::new(0x7f | precision << 8 | rounding << 10, 0);
     let exact = Env::new(super::super::x87::CONTROL_DEFAULT, 0);
     let load = |register: &Xmm, lane: usize, wide: bool| {
@@ -143,5 +143,18 @@ fn inexact(kind: Kind, n: usize, i: usize, guest: u32, dst: &Xmm, src: &Xmm, wid
         Kind::Divide => x87::div,
     };
     let mut out = F80::ZERO;
-    op(&rounded, &a, &b, &mut out) & status::PE != 0
+    if op(&rounded, &a, &b, &mut out) & status::PE != 0 {
+        return true;
+    }
+    // Exact but for its exponent: a lane whose own overflow or underflow is masked is then made to fit.
+    let masked = |mask: u32| guest & mask != 0;
+    let (word, smallest) = if wide {
+        (x87::store_m64(&rounded, &out, &mut 0), 0x3fff - 1022)
+    } else {
+        (x87::store_m32(&rounded, &out, &mut 0), 0x3fff - 126)
+    };
+    let tiny = out.mantissa != 0 && out.exponent() < smallest;
+    word & status::OE != 0 && masked(mxcsr::OM)
+        || word & status::UE != 0 && masked(mxcsr::UM)
+        || tiny && masked(mxcsr::UM) && masked(mxcsr::FZ)
 }
