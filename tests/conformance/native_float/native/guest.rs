@@ -58,8 +58,8 @@ const CODE: u64 = 0x10_0000;
 
 /// A vCPU in 64-bit mode, paging one to one.
 pub struct Guest {
-    cpu: Vcpu,
-    ram: GuestRam,
+    pub cpu: Vcpu,
+    pub ram: GuestRam,
     next: u64,
 }
 

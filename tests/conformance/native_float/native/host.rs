@@ -5,7 +5,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use std::cell::Cell;
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 
 /// What the assembly works on.
 #[repr(C, align(64))]
@@ -54,9 +54,11 @@ impl Snippet {
         }
     }
 
-    /// Executes the snippet from `machine` and gives the state after it. The operand page is shared by all
-    /// snippets, so that callers run on one thread.
+    /// Executes the snippet from `machine` and gives the state after it. The operand's page is shared by all
+    /// snippets, which take turns.
     pub fn run(&self, machine: &Machine) -> (Machine, End) {
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut frame = Frame {
             fx: machine.fx,
             host_fx: [0; 512],

@@ -3,15 +3,12 @@
 //! Operands are generated from a fixed seed; `QUINTET_NATIVE_SEED` and `QUINTET_NATIVE_CASES` (per encoding)
 //! choose others. Results, flags, status and control words, tags and memory must agree; not compared are the
 //! x87 instruction and data pointers, which recent processors no longer keep.
-#![cfg(target_arch = "x86_64")]
 
-mod native;
-
+use crate::native::encode::{self, Encoded};
+use crate::native::guest::Guest;
+use crate::native::host::Snippet;
+use crate::native::values::Random;
 use iced_x86::{Code, CpuidFeature, Mnemonic};
-use native::encode::{self, Encoded};
-use native::guest::Guest;
-use native::host::Snippet;
-use native::values::Random;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name)
