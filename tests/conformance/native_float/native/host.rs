@@ -1,4 +1,5 @@
 //! Execution on the host's CPU.
+#![allow(unsafe_code, reason = "executes generated code and handles its signals")]
 
 use super::{End, General, Machine, OPERAND, OPERAND_LEN};
 use core::arch::asm;

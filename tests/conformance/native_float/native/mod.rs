@@ -3,7 +3,6 @@
 //! The host executes a snippet between FXRSTOR and FXSAVE of the machine state given; a fault comes back as a
 //! signal, whose frame holds the state at the fault. The guest is a vCPU in 64-bit mode whose memory operand
 //! lies at the same address.
-#![allow(unsafe_code, reason = "executes generated code and handles its signals")]
 
 pub mod encode;
 pub mod guest;
