@@ -47,11 +47,7 @@ impl Vcpu {
 
     /// Delivers an external interrupt or NMI.
     pub(crate) fn deliver_interrupt(&mut self, vector: u8) {
-        self.deliver(Event {
-            vector,
-            code: None,
-            source: Source::External,
-        });
+        self.deliver(Event { vector, code: None, source: Source::External });
     }
 
     /// The exception in [`Vcpu::pending_fault`] as an event, its side effects on CR2 and DR6 done.
@@ -66,11 +62,7 @@ impl Vcpu {
             f.vector,
             Vector::Df | Vector::Ts | Vector::Np | Vector::Ss | Vector::Gp | Vector::Pf | Vector::Ac
         );
-        Event {
-            vector: f.vector as u8,
-            code: coded.then_some(f.code),
-            source: Source::Exception,
-        }
+        Event { vector: f.vector as u8, code: coded.then_some(f.code), source: Source::Exception }
     }
 
     /// Delivers `event`, and what its delivery raises, until one arrives or the processor shuts down.
@@ -122,11 +114,7 @@ impl Vcpu {
         }
         let target = self.load_system::<u32>(self.state.idtr.base.wrapping_add(at))?;
         let before = self.rsp();
-        let frame = [
-            self.state.flags.bits() as u16,
-            self.state.segs[seg::CS].selector,
-            self.rip() as u16,
-        ];
+        let frame = [self.state.flags.bits() as u16, self.state.segs[seg::CS].selector, self.rip() as u16];
         for word in frame {
             if let Err(e) = self.push(word) {
                 self.state.regs[gpr::RSP] = before;
@@ -165,11 +153,7 @@ impl Vcpu {
             return self.raise_code(Vector::Np, code);
         }
         self.set_accessed(&mut d)?;
-        let cpl = if attr.conforming() {
-            self.state.cpl
-        } else {
-            attr.dpl()
-        };
+        let cpl = if attr.conforming() { self.state.cpl } else { attr.dpl() };
         Ok((Self::segment_of(selector, &d), cpl))
     }
 
@@ -181,11 +165,7 @@ impl Vcpu {
         }
         let at = base.wrapping_add(at);
         let both = self.load_system::<u64>(at)?;
-        Ok(Descriptor {
-            low: both as u32,
-            high: (both >> 32) as u32,
-            at,
-        })
+        Ok(Descriptor { low: both as u32, high: (both >> 32) as u32, at })
     }
 
     fn check_gate(&mut self, event: &Event, gate: &Descriptor) -> Flow {
@@ -214,11 +194,7 @@ impl Vcpu {
         if v86 && cpl != 0 {
             return self.raise_code(Vector::Gp, selector_code(cs.selector));
         }
-        let offset = if wide {
-            gate.gate_offset()
-        } else {
-            gate.gate_offset() & 0xFFFF
-        };
+        let offset = if wide { gate.gate_offset() } else { gate.gate_offset() & 0xFFFF };
         if offset > u64::from(cs.limit) {
             return self.gp0();
         }
@@ -235,11 +211,7 @@ impl Vcpu {
             frame.push(u64::from(s.segs[seg::SS].selector));
             frame.push(s.regs[gpr::RSP]);
         }
-        frame.extend([
-            flags,
-            u64::from(s.segs[seg::CS].selector),
-            s.regs[crate::state::RIP],
-        ]);
+        frame.extend([flags, u64::from(s.segs[seg::CS].selector), s.regs[crate::state::RIP]]);
         frame.extend(event.code.map(u64::from));
 
         let (ss, sp) = if inner {
@@ -288,11 +260,7 @@ impl Vcpu {
     ) -> Result<u64, Exit> {
         let size: u64 = if wide { 4 } else { 2 };
         let mask = if ss.attr.big() { 0xFFFF_FFFF } else { 0xFFFF };
-        let index = if cpl == 3 {
-            TlbIndex::User
-        } else {
-            TlbIndex::Supervisor
-        };
+        let index = if cpl == 3 { TlbIndex::User } else { TlbIndex::Supervisor };
         let mut at = sp & mask;
         let mut places = [0; 16];
         for place in places.iter_mut().take(frame.len()) {
@@ -318,25 +286,15 @@ impl Vcpu {
     pub(crate) fn tss_stack(&mut self, cpl: u8) -> Result<(u16, u64), Exit> {
         let tr = self.state.segs[seg::TR];
         let wide = tr.attr.kind() & 8 != 0;
-        let (at, size) = if wide {
-            (4 + 8 * u64::from(cpl), 8)
-        } else {
-            (2 + 4 * u64::from(cpl), 4)
-        };
+        let (at, size) = if wide { (4 + 8 * u64::from(cpl), 8) } else { (2 + 4 * u64::from(cpl), 4) };
         if at + size - 1 > u64::from(tr.limit) {
             return self.raise_code(Vector::Ts, selector_code(tr.selector));
         }
         let at = tr.base + at;
         Ok(if wide {
-            (
-                self.load_system::<u16>(at + 4)?,
-                u64::from(self.load_system::<u32>(at)?),
-            )
+            (self.load_system::<u16>(at + 4)?, u64::from(self.load_system::<u32>(at)?))
         } else {
-            (
-                self.load_system::<u16>(at + 2)?,
-                u64::from(self.load_system::<u16>(at)?),
-            )
+            (self.load_system::<u16>(at + 2)?, u64::from(self.load_system::<u16>(at)?))
         })
     }
 
@@ -382,11 +340,7 @@ impl Vcpu {
             s.regs[crate::state::RIP],
         ];
         frame.extend(event.code.map(u64::from));
-        let index = if cpl == 3 {
-            TlbIndex::User
-        } else {
-            TlbIndex::Supervisor
-        };
+        let index = if cpl == 3 { TlbIndex::User } else { TlbIndex::Supervisor };
         let mut at = sp & !15;
         for value in frame {
             at = at.wrapping_sub(8);
@@ -404,11 +358,7 @@ impl Vcpu {
 
     /// INT n and its relatives: rIP is already past the instruction.
     pub(crate) fn software_interrupt(&mut self, vector: u8, source: Source, len: u8) -> Flow {
-        let event = Event {
-            vector,
-            code: None,
-            source,
-        };
+        let event = Event { vector, code: None, source };
         if self.state.v86() && vector != 3 && source == Source::Software && self.state.flags.iopl() < 3 {
             return self.gp0();
         }
@@ -465,11 +415,7 @@ impl Descriptor {
 }
 
 fn double_fault() -> Event {
-    Event {
-        vector: 8,
-        code: Some(0),
-        source: Source::Exception,
-    }
+    Event { vector: 8, code: Some(0), source: Source::Exception }
 }
 
 /// A value popped from a stack in the width that an operand size names.

@@ -14,11 +14,7 @@ pub(super) fn hold_interrupts(cpu: &mut Vcpu, shadow: Shadow) {
 }
 
 fn may_change_if(cpu: &mut Vcpu) -> Flow {
-    if cpu.state.protected() && cpu.state.cpl > cpu.state.flags.iopl() {
-        cpu.gp0()
-    } else {
-        Ok(())
-    }
+    if cpu.state.protected() && cpu.state.cpl > cpu.state.flags.iopl() { cpu.gp0() } else { Ok(()) }
 }
 
 fn cli(cpu: &mut Vcpu, _: &Op) -> Flow {
@@ -90,11 +86,7 @@ fn int1(cpu: &mut Vcpu, op: &Op) -> Flow {
 }
 
 fn into(cpu: &mut Vcpu, op: &Op) -> Flow {
-    if cpu.state.flags.of() {
-        cpu.software_interrupt(4, Source::Software, op.len)
-    } else {
-        Ok(())
-    }
+    if cpu.state.flags.of() { cpu.software_interrupt(4, Source::Software, op.len) } else { Ok(()) }
 }
 
 pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
@@ -116,10 +108,7 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         _ => return None,
     };
     insn.op.size = size;
-    if !matches!(
-        insn.i.mnemonic(),
-        Mnemonic::Cli | Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq
-    ) {
+    if !matches!(insn.i.mnemonic(), Mnemonic::Cli | Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq) {
         insn.ends();
     }
     Some(handler)
