@@ -1,6 +1,8 @@
 //! The decode map and the mirrors, as the machine's registers say now.
 
-use quintet_protocol::decode_map::{Attributes, Backing, Claim, DecodeMap, Shadow};
+use quintet_protocol::decode_map::{
+    Attributes, Backing, Claim, DEVICE_POWER, DEVICE_VGA_REGISTERS, DEVICE_VRAM, DecodeMap, Shadow,
+};
 
 use crate::bus::regmap::Attr;
 use crate::bus::{LINES, RegionKind};
@@ -8,12 +10,6 @@ use crate::dma::{PAM_END, PAM_PIECE, PAM_START, VGA_START};
 use crate::machine::{self, Machine};
 use crate::pci::{WindowKind, WindowTarget};
 
-/// Device number of the linear frame buffer, which the vCPU's process serves.
-pub const DEVICE_VRAM: u16 = 63;
-/// Device number of the VGA's register window, which the vCPU's process serves.
-pub const DEVICE_VGA_REGISTERS: u16 = 62;
-/// Device number of the ACPI power-management ports, which the vCPU's process serves.
-pub const DEVICE_POWER: u16 = 61;
 /// Ports of the PCI configuration data register, sent with the address latch.
 const PCI_DATA: (u64, u64) = (0xCFC, 4);
 

@@ -53,11 +53,11 @@ struct Path {
 
 /// The global record of a commit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Global {
+pub(super) struct Global {
     /// Digest of the machine's parts: a commit of another machine is not taken up.
     shape: u32,
     paths: Vec<Path>,
-    outside: Positions,
+    pub(super) outside: Positions,
     /// The reset generation that has been carried out.
     reset: u32,
 }

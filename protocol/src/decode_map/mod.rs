@@ -27,6 +27,14 @@ const HEADER: usize = 32;
 /// Bytes of the seqlock that holds the map.
 pub const DECODE_MAP_SIZE: usize = seq_size(HEADER + (MAX_CLAIMS + MAX_SHADOWS) * ENTRY);
 
+/// Device number of the VGA's linear frame buffer. io-worker's registers say where it lies, cpu-worker serves it;
+/// so with the two that follow.
+pub const DEVICE_VRAM: u16 = 63;
+/// Device number of the VGA's register window in memory.
+pub const DEVICE_VGA_REGISTERS: u16 = 62;
+/// Device number of the ACPI power-management ports (PMBASE).
+pub const DEVICE_POWER: u16 = 61;
+
 /// What the vCPU must know about an access to a range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes(u16);
