@@ -14,6 +14,7 @@ mod bit;
 mod control;
 mod far;
 mod fast_call;
+mod feature;
 mod flags;
 mod io;
 #[cfg(target_arch = "x86_64")]
@@ -64,5 +65,8 @@ pub(crate) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         #[cfg(target_arch = "x86_64")]
         mmx::select,
     ];
+    if !feature::offered(insn) {
+        return None;
+    }
     FAMILIES.iter().find_map(|family| family(insn))
 }

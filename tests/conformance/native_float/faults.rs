@@ -3,6 +3,7 @@
 use crate::native::guest::Guest;
 use crate::native::values::Random;
 use crate::native::{End, Machine, OPERAND};
+use quintet_cpu_worker::cpuid::Model;
 use quintet_cpu_worker::exec::Vector;
 use quintet_cpu_worker::state::{Cr0, Cr4};
 
@@ -149,4 +150,30 @@ fn ldmxcsr_raises_gp_for_a_reserved_bit() {
         m.memory[..4].copy_from_slice(&0x1_1f80_u32.to_le_bytes());
     };
     assert_eq!(fault(LDMXCSR, reserved), Some(Vector::Gp));
+}
+
+#[test]
+fn instructions_of_a_masked_feature_raise_ud() {
+    let masked: [(&str, &[u8]); 8] = [
+        ("max,-mmx", PADDB_MM),
+        ("max,-sse", MOVUPS_LOAD),
+        ("max,-sse2", PADDB_XMM),
+        ("max,-sse4.2", PCMPISTRI_LOAD),
+        ("max,-xsave", XSAVE),
+        ("max,-fxsr", FXSAVE),
+        // AESENC XMM0, XMM1 and FCMOVB ST(0), ST(1).
+        ("max,-aes", &[0x66, 0x0f, 0x38, 0xdc, 0xc1]),
+        ("max,-cmov", &[0xda, 0xc1]),
+    ];
+    let machine = Random::new(3).machine(false);
+    for (model, bytes) in masked {
+        for (name, expected) in [("max", End::Completed), (model, End::Undefined)] {
+            let mut guest = Guest::with_model(Model::parse(name).expect("model"));
+            let at = guest.place(bytes);
+            let mut machine = machine.clone();
+            machine.general.rsi = OPERAND;
+            let (_, end) = guest.run(at, bytes.len(), &machine);
+            assert_eq!(end, expected, "{bytes:02x?} on {name}");
+        }
+    }
 }

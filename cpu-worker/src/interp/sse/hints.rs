@@ -12,7 +12,7 @@ fn movnti<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
     cpu.store(op, v)
 }
 
-/// CLFLUSH and CLFLUSHOPT fault as a load of one byte would.
+/// CLFLUSH faults as a load of one byte would.
 fn clflush(cpu: &mut Vcpu, op: &Op) -> Flow {
     let linear = cpu.operand_linear(op, 1, false)?;
     cpu.probe_read(linear, 1)
@@ -26,7 +26,7 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
     Some(match insn.i.mnemonic() {
         Mnemonic::Movnti if insn.i.op1_register().is_gpr64() => movnti::<u64>,
         Mnemonic::Movnti => movnti::<u32>,
-        Mnemonic::Clflush | Mnemonic::Clflushopt => clflush,
+        Mnemonic::Clflush => clflush,
         Mnemonic::Lfence | Mnemonic::Mfence | Mnemonic::Sfence => nothing,
         Mnemonic::Prefetchnta | Mnemonic::Prefetcht0 | Mnemonic::Prefetcht1 | Mnemonic::Prefetcht2 => nothing,
         Mnemonic::Prefetch | Mnemonic::Prefetchw | Mnemonic::Prefetchwt1 => nothing,

@@ -65,6 +65,11 @@ pub struct Guest {
 
 impl Guest {
     pub fn new() -> Self {
+        Self::with_model(Model::default())
+    }
+
+    /// A guest on a processor of that model.
+    pub fn with_model(model: Model) -> Self {
         let ram = GuestRam::anonymous(RamLayout::new(OPERAND + (1 << 20))).expect("guest RAM");
         // One PML4 entry, one 1 GiB page: present, writable, user.
         ram.write(GuestPhys(TABLES), &(TABLES + 0x1000 | 7).to_le_bytes())
@@ -87,7 +92,7 @@ impl Guest {
         let mut cpu = Vcpu::new(
             ram.clone(),
             Box::new(Nothing),
-            Model::default(),
+            model,
             ExitWord::local(),
         );
         let state = &mut cpu.state;
