@@ -9,6 +9,7 @@ pub mod firmware;
 pub mod fw_cfg;
 pub mod input;
 pub mod machine;
+pub mod parts;
 pub mod pci;
 pub mod run;
 pub mod serial;

@@ -18,6 +18,7 @@ use crate::bus::{
 use crate::dma::Dma;
 use crate::fw_cfg::{FW_CFG_DMA_PORT, FW_CFG_PORT, FwCfg};
 use crate::input::I8042;
+use crate::parts::Parts;
 use crate::pci::{
     PIIX_PM_SLOT, PciBus, PciWindow, Shadow, WindowKind, WindowTarget, bdf, i440fx, piix3_isa, piix4_pm,
     stdvga,
@@ -101,7 +102,7 @@ pub struct Claim {
 /// The machine.
 pub struct Machine {
     devices: Vec<Box<dyn Device>>,
-    touched: Vec<bool>,
+    touched: Parts,
     ports: MovableBus,
     memory: MovableBus,
     pci: PciBus,
@@ -136,7 +137,7 @@ impl Machine {
         pci.add(bdf(2, 0), stdvga(config.vram));
         let mut this = Self {
             devices: Vec::new(),
-            touched: vec![true; FIRST_DEVICE],
+            touched: Parts::first(FIRST_DEVICE),
             ports: MovableBus::ports(),
             memory: MovableBus::memory(),
             pci,
@@ -203,13 +204,13 @@ impl Machine {
             })?;
         }
         self.devices.push(Box::new(device));
-        self.touched.push(true);
+        self.touched = Parts::first(self.part_count());
         Ok(())
     }
 
     /// PCI, for firmware. Call [`Self::follow_pci`] afterwards.
     pub fn pci_mut(&mut self) -> &mut PciBus {
-        self.touched[PCI] = true;
+        self.touched.add(PCI);
         &mut self.pci
     }
 
@@ -322,7 +323,7 @@ impl Machine {
     /// The request has been passed on and the outcome needs no repetition.
     pub fn request_done(&mut self) {
         self.requests.take();
-        self.touched[BOARD] = true;
+        self.touched.add(BOARD);
     }
 
     fn with<R>(
@@ -360,7 +361,7 @@ impl Machine {
         let mut value = size.ones();
         for &(target, access, shift) in hits.iter() {
             let part = FIRST_DEVICE + usize::from(target.device);
-            self.touched[part] = true;
+            self.touched.add(part);
             let got = self.with(part, env, |d, bp| d.read(bp, access)) & access.size.ones();
             value = value & !(access.size.ones() << shift) | got << shift;
         }
@@ -370,7 +371,7 @@ impl Machine {
     fn write(&mut self, env: &mut Env<'_>, hits: &Hits, value: u64) -> bool {
         for &(target, access, shift) in hits.iter() {
             let part = FIRST_DEVICE + usize::from(target.device);
-            self.touched[part] = true;
+            self.touched.add(part);
             self.with(part, env, |d, bp| {
                 d.write(bp, access, value >> shift & access.size.ones());
             });
@@ -409,7 +410,7 @@ impl Machine {
 
     /// Writes PCI configuration space; what follows from it is in force at return.
     pub fn pci_write(&mut self, cf8: u32, offset: u8, size: Size, value: u32) {
-        self.touched[PCI] = true;
+        self.touched.add(PCI);
         self.pci.config_write(cf8, offset, size, value);
         self.follow_pci();
     }
@@ -423,18 +424,18 @@ impl Machine {
     pub fn advance(&mut self, env: &mut Env<'_>) {
         for part in self.parts() {
             if self.with(part, env, |d, bp| d.advance(bp)) {
-                self.touched[part] = true;
+                self.touched.add(part);
             }
         }
     }
 
-    /// After a commit and before its publication; answers whether anything changed, and so must be committed
-    /// too.
-    pub fn completed(&mut self, env: &mut Env<'_>) -> bool {
+    /// After a commit of `parts` and before its publication; answers whether anything changed, and so must be
+    /// committed too.
+    pub fn completed(&mut self, parts: Parts, env: &mut Env<'_>) -> bool {
         let mut any = false;
-        for part in self.parts() {
+        for part in parts.iter().filter(|part| *part >= PCI) {
             if self.with(part, env, |d, bp| d.completed(bp)) {
-                self.touched[part] = true;
+                self.touched.add(part);
                 any = true;
             }
         }
@@ -464,14 +465,14 @@ impl Machine {
             self.with(part, env, |d, bp| d.reset(bp));
         }
         self.requests.take();
-        self.touched.fill(true);
+        self.touched = Parts::first(self.part_count());
         self.follow_pci();
     }
 
     /// Puts the devices into the state in which firmware leaves them.
     pub fn as_firmware_leaves_it(&mut self) {
         self.devices.iter_mut().for_each(|d| d.as_firmware_leaves_it());
-        self.touched.fill(true);
+        self.touched = Parts::first(self.part_count());
         self.follow_pci();
     }
 
@@ -489,14 +490,12 @@ impl Machine {
         }
     }
 
-    /// Parts touched since the last call, in ascending order.
-    pub fn take_touched(&mut self) -> Vec<usize> {
+    /// Parts touched since the last call.
+    pub fn take_touched(&mut self) -> Parts {
         if self.irq.take_dirty() || self.requests.take_dirty() {
-            self.touched[BOARD] = true;
+            self.touched.add(BOARD);
         }
-        let touched = (0..self.touched.len()).filter(|&p| self.touched[p]).collect();
-        self.touched.fill(false);
-        touched
+        std::mem::take(&mut self.touched)
     }
 
     /// Version of what [`Self::save_part`] writes.

@@ -140,7 +140,7 @@ fn touched_parts_alone_rebuild_the_machine() {
     let mut r = Rig::new();
     let mut parts: Vec<Option<(u16, Vec<u8>)>> = vec![None; r.machine.part_count()];
     let commit = |m: &mut Machine, parts: &mut Vec<Option<(u16, Vec<u8>)>>| {
-        let touched = m.take_touched();
+        let touched: Vec<usize> = m.take_touched().iter().collect();
         for &p in &touched {
             let mut bytes = Vec::new();
             m.save_part(p, &mut bytes);

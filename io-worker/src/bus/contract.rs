@@ -207,6 +207,7 @@ pub(crate) fn save_load_save<D: Device>(build: Build<D>) {
     let strategy = proptest::collection::vec(any_op(regions.clone()), 0..60);
     let mut runner = TestRunner::new(ProptestConfig {
         cases: 64,
+        failure_persistence: None,
         ..ProptestConfig::default()
     });
     runner
@@ -240,6 +241,7 @@ pub(crate) fn reset_is_idempotent<D: Device>(build: Build<D>) {
     let strategy = proptest::collection::vec(any_op(regions.clone()), 0..40);
     let mut runner = TestRunner::new(ProptestConfig {
         cases: 48,
+        failure_persistence: None,
         ..ProptestConfig::default()
     });
     runner
@@ -295,6 +297,7 @@ pub(crate) fn mirror_tells_what_a_read_would<D: Device>(build: Build<D>) {
     let strategy = proptest::collection::vec(any_op(regions.clone()), 0..30);
     let mut runner = TestRunner::new(ProptestConfig {
         cases: 48,
+        failure_persistence: None,
         ..ProptestConfig::default()
     });
     runner

@@ -35,13 +35,20 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
         match worker.turn()? {
             Turn::Stop => break,
             Turn::Served => {
+                // A guest that keeps the ring full must not keep input out.
+                if sleeper.take() {
+                    worker.look();
+                }
                 let now = HostTime::now();
                 if now.since(beat) >= BEAT {
                     beat = now;
                     worker.status.beat();
                 }
             }
-            Turn::Idle => wait(&worker, &sleeper, config.spin_nanos),
+            Turn::Idle => {
+                wait(&worker, &sleeper, config.spin_nanos);
+                worker.look();
+            }
         }
     }
     worker.status.set_state(WorkerState::Stopping);
@@ -78,5 +85,9 @@ fn wait(worker: &Worker, sleeper: &Sleeper, spin_nanos: u64) {
     worker.status.set_state(WorkerState::Running);
 }
 
+#[cfg(test)]
+mod kill_tests;
+#[cfg(test)]
+mod rig;
 #[cfg(test)]
 mod tests;

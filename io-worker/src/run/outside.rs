@@ -11,15 +11,18 @@ use quintet_protocol::stream::{StreamReader, StreamWriter};
 
 use crate::bus::{KeyEvent, StreamIn, StreamOut, Streams};
 
+/// Number of input rings: gpu-worker's and the coordinator's.
+pub const RINGS: usize = 2;
+
 /// Where every stream and ring stands: part of a commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Positions {
     /// Bytes put out, per stream.
     pub out: [u64; STREAMS],
     /// Bytes taken in, per stream.
     pub input: [u64; STREAMS],
     /// Input records taken, per ring.
-    pub keys: Vec<Position>,
+    pub keys: [Position; RINGS],
 }
 
 /// Counts of input events, for the status words.
@@ -63,7 +66,7 @@ impl Outside {
 
     /// Where everything stands now. What is lost stands where it was.
     pub fn positions(&self) -> Positions {
-        let mut at = self.published.clone();
+        let mut at = self.published;
         for (to, end) in at.out.iter_mut().zip(&self.out) {
             *to = end.as_ref().map_or(*to, StreamWriter::position);
         }

@@ -1,287 +1,23 @@
-//! The worker under a vCPU that is played by the test, over real rings, in one process. "Killed" means: the
-//! worker unwinds between two steps of a turn, nothing of it is left but the shared files, and a successor
-//! opens them.
+//! What a vCPU and a coordinator see of a running worker.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use quintet_protocol::addr::GuestPhys;
-use quintet_protocol::clock::ClockMaster;
 use quintet_protocol::commit::{COMMIT_SIZE, CommitStore, DEVICES_AT};
-use quintet_protocol::handshake::config::{DebugconConfig, IoConfig};
-use quintet_protocol::handshake::{FileId, Role, WorkerContext, WorkerError};
-use quintet_protocol::input::{InputEvent, Key};
-use quintet_protocol::layout::{Ends, Region, SegmentSet};
-use quintet_protocol::message::{Command, CommandFlags, MAX_COMMAND};
-use quintet_protocol::payload::{Payload, PayloadKind};
-use quintet_protocol::ram::RamLayout;
-use quintet_protocol::reply::{ReplyReader, ReplyStatus};
-use quintet_protocol::ring::{Producer, PushError};
+use quintet_protocol::handshake::{Role, WorkerError};
+use quintet_protocol::layout::Region;
+use quintet_protocol::message::{Command, CommandFlags};
+use quintet_protocol::reply::ReplyStatus;
 use quintet_protocol::shm::{Map, View, ViewMut};
-use quintet_protocol::status::{GuestEvent, StatusReader, StatusWord, StatusWriter};
-use quintet_protocol::stream::{StreamReader, StreamWriter};
+use quintet_protocol::status::{GuestEvent, StatusWord, WorkerState};
 use quintet_protocol::sync::Ordering;
 use quintet_protocol::wires::WireReader;
-use quintet_protocol::words::Steps;
 
+use super::rig::Rig;
 use super::worker::Global;
 use super::{Turn, Worker};
-
-/// Dies at a step, or calls a hook at every one.
-#[derive(Clone)]
-struct Bomb {
-    left: Rc<Cell<Option<u32>>>,
-    look: Option<Rc<dyn Fn()>>,
-}
-
-/// What a dying worker unwinds with.
-struct Killed;
-
-impl Steps for Bomb {
-    fn step(&self) {
-        if let Some(look) = &self.look {
-            look();
-        }
-        match self.left.get() {
-            Some(0) => resume_unwind(Box::new(Killed)),
-            Some(n) => self.left.set(Some(n - 1)),
-            None => {}
-        }
-    }
-}
-
-/// The machine around the worker: the coordinator's and the vCPU's ends, and the worker's lives.
-struct Rig {
-    set: SegmentSet,
-    host: Ends,
-    cpu: Ends,
-    status: StatusWriter,
-    _clock: ClockMaster,
-    config: IoConfig,
-    kernel: Option<Vec<u8>>,
-    worker: Option<Worker<Bomb>>,
-    /// Steps that the next lives have; afterwards lives are unlimited.
-    lives: VecDeque<u32>,
-    generation: u32,
-    look: Option<Rc<dyn Fn()>>,
-    ring: Producer,
-    replies: ReplyReader,
-    wires: WireReader,
-    edges: [u32; 24],
-    out: StreamReader,
-    output: Vec<u8>,
-    input: StreamWriter,
-}
-
-impl Rig {
-    fn new() -> Self {
-        let set = SegmentSet::create(RamLayout::new(2 << 20), 7).expect("segments");
-        let maps = |role| set.maps(role).expect("maps");
-        let (host, cpu) = (Ends::new(&maps(Role::Coordinator)), Ends::new(&maps(Role::Cpu)));
-        let file = maps(Role::Coordinator)
-            .view_mut(FileId::Control(Role::Coordinator))
-            .expect("writable");
-        let status = StatusWriter::new(&file, Role::Coordinator);
-        let mut clock = host.clock_master();
-        clock.resume();
-        status.store(StatusWord::ResetGeneration, 1);
-        Self {
-            config: IoConfig {
-                vcpus: 1,
-                model: "max".into(),
-                exit_port: Some(0xF4),
-                debugcon: vec![DebugconConfig {
-                    port: 0xE9,
-                    stream: 2,
-                }],
-                testdev: true,
-                append: String::new(),
-                no_reboot: false,
-                spin_nanos: 0,
-            },
-            ring: cpu.command_producer(0).expect("ring"),
-            replies: cpu.reply_reader(0),
-            wires: cpu.wire_reader(),
-            out: host.stream_out_reader(0).expect("stream"),
-            output: Vec::new(),
-            input: host.stream_in_writer(0).expect("stream"),
-            set,
-            host,
-            cpu,
-            status,
-            _clock: clock,
-            kernel: None,
-            worker: None,
-            lives: VecDeque::new(),
-            generation: 0,
-            look: None,
-            edges: [0; 24],
-        }
-    }
-
-    fn context(&self) -> WorkerContext {
-        let kernel = self
-            .kernel
-            .iter()
-            .map(|k| Payload::from_vec(PayloadKind::Kernel, k.clone()));
-        WorkerContext {
-            role: Role::Io,
-            generation: self.generation,
-            instance: 7,
-            ram: self.set.guest_ram().expect("RAM"),
-            maps: self.set.maps(Role::Io).expect("maps"),
-            config: postcard::to_allocvec(&self.config).expect("config"),
-            payloads: kernel.collect(),
-            host_fds: Vec::new(),
-        }
-    }
-
-    /// One turn of the worker, in a new life if the last one has ended.
-    fn turn(&mut self) -> Turn {
-        let worker = self.worker.take();
-        if worker.is_none() {
-            self.generation += 1;
-        }
-        let context = worker.is_none().then(|| self.context());
-        let bomb = Bomb {
-            left: Rc::new(Cell::new(None)),
-            look: self.look.clone(),
-        };
-        if worker.is_none() {
-            bomb.left.set(self.lives.pop_front());
-        }
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            let mut worker = match (worker, context) {
-                (Some(worker), _) => worker,
-                (None, Some(context)) => Worker::open_with_steps(context, bomb)?,
-                (None, None) => unreachable!("a life without a context"),
-            };
-            let turn = worker.turn()?;
-            Ok::<_, WorkerError>((worker, turn))
-        }));
-        self.take_output();
-        match result {
-            Ok(Ok((worker, turn))) => {
-                self.worker = Some(worker);
-                turn
-            }
-            Ok(Err(error)) => panic!("{error}"),
-            Err(payload) if payload.is::<Killed>() => Turn::Served,
-            Err(payload) => resume_unwind(payload),
-        }
-    }
-
-    /// Waits, as a vCPU does, until the worker has carried out the reset with which a machine begins.
-    fn booted(mut self) -> Self {
-        self.boot();
-        self
-    }
-
-    fn boot(&mut self) {
-        let status = self.io_status();
-        for _ in 0..10_000 {
-            if status.load(StatusWord::ResetDone) == 1 {
-                return;
-            }
-            self.turn();
-        }
-        panic!("the worker does not start");
-    }
-
-    fn settle(&mut self) {
-        let mut idle = 0;
-        for _ in 0..10_000 {
-            idle = if self.turn() == Turn::Idle { idle + 1 } else { 0 };
-            if idle == 2 {
-                return;
-            }
-        }
-        panic!("the worker does not come to rest");
-    }
-
-    fn post(&mut self, command: Command<'_>) -> u64 {
-        let mut head = [0; MAX_COMMAND];
-        let len = command.encode(&mut head);
-        loop {
-            match self.ring.stage_two(&head[..len], command.data()) {
-                Ok(number) => {
-                    self.ring.publish();
-                    return number;
-                }
-                Err(PushError::Full { .. }) => {
-                    self.turn();
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    fn ask(&mut self, command: Command<'_>) -> (ReplyStatus, Vec<u8>) {
-        let number = self.post(command);
-        let mut data = [0; 4096];
-        for _ in 0..100_000 {
-            if let Ok(Some((status, len))) = self.replies.take(number, &mut data) {
-                return (status, data[..len].to_vec());
-            }
-            self.turn();
-        }
-        panic!("no reply to {command:?}");
-    }
-
-    fn outb(&mut self, port: u16, value: u8) {
-        self.post(Command::PortWrite {
-            flags: CommandFlags::POSTED,
-            port,
-            size: 1,
-            value: u32::from(value),
-        });
-    }
-
-    fn out_sync(&mut self, port: u16, size: u8, value: u32) {
-        self.ask(Command::PortWrite {
-            flags: CommandFlags::REPLY,
-            port,
-            size,
-            value,
-        });
-    }
-
-    fn inb(&mut self, port: u16) -> u8 {
-        self.ask(Command::PortRead { port, size: 1 }).1[0]
-    }
-
-    fn typed(&mut self, bytes: &[u8]) {
-        assert_eq!(self.input.write(bytes), Ok(bytes.len()));
-        let at = self.input.position();
-        self.input.publish(at);
-    }
-
-    /// Reads what is shown, as promptly as a coordinator can.
-    fn take_output(&mut self) {
-        let mut bytes = [0; 4096];
-        loop {
-            let n = self.out.read(&mut bytes).expect("a stream that never goes back");
-            if n == 0 {
-                break;
-            }
-            self.output.extend(&bytes[..n]);
-        }
-        let at = self.out.position();
-        self.out.release(at);
-    }
-
-    fn count_edges(&mut self) {
-        let edges = &mut self.edges;
-        self.wires.changes(|c| edges[c.line] += c.edges);
-    }
-
-    fn io_status(&self) -> StatusReader {
-        StatusReader::of(&self.set.maps(Role::Coordinator).expect("maps"), Role::Io)
-    }
-}
 
 const SCR: u16 = 0x3FF;
 
@@ -548,155 +284,57 @@ fn rubbish_in_the_command_ring_is_dropped_and_service_goes_on() {
     assert_eq!(r.inb(SCR), 5);
 }
 
-/// What a guest saw and did, to be the same however often the worker died.
-#[derive(Debug, PartialEq, Eq)]
-struct Outcome {
-    output: Vec<u8>,
-    received: Vec<u8>,
-    keys: Vec<u8>,
-    files: Vec<u8>,
-    edges: u32,
-    raised: u32,
-}
-
-/// A guest that uses everything that must happen exactly once.
-fn guest(r: &mut Rig) -> Outcome {
-    r.boot();
-    let mut seen = Outcome {
-        output: vec![],
-        received: vec![],
-        keys: vec![],
-        files: vec![],
-        edges: 0,
-        raised: 0,
-    };
-    let ram = r.set.guest_ram().expect("RAM");
-    for (reg, value) in [(3, 0x83), (0, 1), (1, 0), (3, 3), (2, 0x01), (4, 0x0B)] {
-        r.outb(0x3F8 + reg, value);
-    }
-    r.out_sync(0x60, 1, 0xF4);
-    assert_eq!(r.inb(0x60), 0xFA);
-    r.typed(b"typed by the host");
-    let mut to = r.host.lifecycle_to_producer(Role::Io).expect("ring");
-    for usage in 4..8 {
-        for down in [true, false] {
-            to.push(
-                InputEvent::Key {
-                    key: Key(usage),
-                    down,
-                }
-                .to_record(0)
-                .as_bytes(),
-            )
-            .expect("room");
-        }
-    }
-    for round in 0..4_u8 {
-        for byte in format!("line {round}\n").bytes() {
-            r.outb(0x3F8, byte);
-        }
-        r.outb(0x2022, 0);
-        r.outb(0x2022, 0);
-        r.count_edges();
-        // Two bytes of the CPU count by port, then the signature by DMA, byte after byte.
-        r.post(Command::PortWrite {
-            flags: CommandFlags::POSTED,
-            port: 0x510,
-            size: 2,
-            value: 1,
-        });
-        let mut control = 0x0000_000A_u32;
-        for _ in 0..2 {
-            let mut descriptor = control.to_be_bytes().to_vec();
-            descriptor.extend(2_u32.to_be_bytes());
-            descriptor.extend(0x8000_u64.to_be_bytes());
-            ram.write(GuestPhys(0x9000), &descriptor).expect("RAM");
-            ram.write(GuestPhys(0x8000), b"??").expect("RAM");
-            r.out_sync(0x518, 4, 0x9000_u32.swap_bytes());
-            assert_eq!(
-                ram.read_array::<4>(GuestPhys(0x9000)),
-                Ok([0; 4]),
-                "completed before the reply"
-            );
-            seen.files
-                .extend(ram.read_array::<2>(GuestPhys(0x8000)).expect("RAM"));
-            control = 2;
-        }
-        r.out_sync(0x2020, 1, 1);
-        r.outb(0x2021, 1);
-        for _ in 0..4 {
-            while r.inb(0x3FD) & 1 == 0 {}
-            seen.received.push(r.inb(0x3F8));
-        }
-        while r.inb(0x64) & 1 != 0 && seen.keys.len() < 6 * usize::from(round + 1) {
-            seen.keys.push(r.inb(0x60));
-        }
-    }
-    seen.raised = u32::from_le_bytes(
-        r.ask(Command::PortRead {
-            port: 0x2024,
-            size: 4,
-        })
-        .1
-        .try_into()
-        .expect("four"),
-    );
-    r.settle();
-    r.count_edges();
-    seen.edges = r.edges[7];
-    seen.output = std::mem::take(&mut r.output);
-    seen
-}
-
-fn expected() -> Outcome {
+/// The real loop in a thread, asleep when it is not needed.
+#[test]
+fn a_worker_in_its_own_thread_serves_sleeps_and_wakes() {
     let mut r = Rig::new();
-    let seen = guest(&mut r);
-    assert_eq!(seen.output, b"line 0\nline 1\nline 2\nline 3\n");
-    assert_eq!(seen.received, b"typed by the hos");
-    assert_eq!(seen.files, b"QEMU".repeat(4));
-    assert_eq!((seen.edges, seen.raised), (8, 4));
-    assert_eq!(
-        seen.keys,
-        [
-            0x1C, 0xF0, 0x1C, 0x32, 0xF0, 0x32, 0x21, 0xF0, 0x21, 0x23, 0xF0, 0x23
-        ]
-    );
-    assert_eq!(r.generation, 1);
-    seen
-}
-
-#[test]
-fn killed_once_at_every_step_the_guest_sees_everything_exactly_once() {
-    let expected = expected();
-    let mut step = 0;
-    loop {
-        let mut r = Rig::new();
-        r.lives.push_back(step);
-        let seen = guest(&mut r);
-        assert_eq!(seen, expected, "killed at step {step}");
-        if r.generation == 1 {
-            break;
+    r.generation = 1;
+    let context = r.context();
+    let worker = std::thread::spawn(move || super::run(context));
+    let bell = r.cpu.doorbell(quintet_protocol::layout::SleeperId::Io);
+    let status = r.io_status();
+    while status.load(StatusWord::ResetDone) != 1 || status.load(StatusWord::ReadyIo) != 1 {
+        std::thread::yield_now();
+    }
+    let ask = |r: &mut Rig, command| {
+        let number = r.push(command);
+        bell.nudge();
+        let mut data = [0; 8];
+        loop {
+            if let Ok(Some((_, len))) = r.replies.take(number, &mut data) {
+                return data[..len].to_vec();
+            }
+            std::thread::yield_now();
         }
-        // Each step of the first turns, then in strides: a whole sweep takes long in a debug build.
-        step += if step < 120 { 1 } else { 7 };
+    };
+    for value in 0..50 {
+        r.push(Command::PortWrite {
+            flags: CommandFlags::POSTED,
+            port: SCR,
+            size: 1,
+            value,
+        });
+        assert_eq!(
+            ask(&mut r, Command::PortRead { port: SCR, size: 1 }),
+            [value as u8]
+        );
+        if value % 10 == 0 {
+            while status.load(StatusWord::WorkerState) != WorkerState::Parked as u32 {
+                std::thread::yield_now();
+            }
+        }
     }
-    assert!(step > 400, "only {step} steps");
-}
-
-#[test]
-fn killed_over_and_over_the_guest_sees_everything_exactly_once() {
-    let expected = expected();
-    for seed in 1..=12_u32 {
-        let mut r = Rig::new();
-        let mut x = seed;
-        r.lives = (0..60)
-            .map(|_| {
-                x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                x >> 24 & 0x7F
-            })
-            .collect();
-        let seen = guest(&mut r);
-        assert_eq!(seen, expected, "seed {seed}");
-        assert!(r.generation > 10, "the guest ended before it was hurt");
+    // Input wakes it without a command.
+    r.typed(b"z");
+    bell.ring();
+    let (_, map) = r.cpu.decode_map_reader().read().expect("map");
+    let claim = *map.port(0x3FD).expect("claimed");
+    let offset = usize::from(claim.mirror_offset) + (0x3FD - claim.start as usize);
+    let mirror = r.cpu.mirror_reader(usize::from(claim.mirror));
+    while mirror.read(0, 0, offset, 1) != Some(0x61) {
+        std::thread::yield_now();
     }
+    r.status.store(StatusWord::StopRequested, 1 << Role::Io.index());
+    bell.ring();
+    assert!(worker.join().expect("no panic").is_ok());
 }

@@ -34,6 +34,7 @@ use super::outside::{InputCounts, Outside, Positions};
 use crate::bus::{MachineRequest, StreamIn, StreamOut};
 use crate::fw_cfg::{FwCfg, KEY_CPUS, KEY_MAX_CPUS, KEY_RAM_SIZE};
 use crate::machine::{Env, Machine, MachineConfig};
+use crate::parts::Parts;
 
 /// Linear frame buffer of the VGA, in bytes.
 pub const VRAM_BYTES: u32 = 16 << 20;
@@ -66,7 +67,6 @@ struct Vcpu {
     ring: Consumer,
     reply: ReplyWriter,
     exit: Doorbell,
-    path: Path,
     /// A reply has been committed or is about to be, and is not published.
     answered: bool,
     /// The ring was skipped, which is to be published.
@@ -98,27 +98,30 @@ pub struct Worker<S = NoSteps> {
     store: CommitStore,
     /// What is committed of each part, to tell whether it changed.
     saved: Vec<Vec<u8>>,
-    shape: u32,
+    global: Global,
     pub(super) status: WorkerStatus,
     cpu_status: quintet_protocol::status::StatusReader,
     pub(super) clock: VmClock,
     coordinator: Doorbell,
     context: WorkerContext,
     config: IoConfig,
-    reset: u32,
     epoch: Option<u32>,
     counts: InputCounts,
     reported: bool,
     stop: bool,
+    /// Something may have come in from outside.
+    look: bool,
     steps: S,
     record: Vec<u8>,
+    /// A part's state being saved.
+    state: Vec<u8>,
 }
 
 impl<S> std::fmt::Debug for Worker<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Worker")
             .field("machine", &self.machine)
-            .field("reset", &self.reset)
+            .field("reset", &self.global.reset)
             .finish_non_exhaustive()
     }
 }
@@ -159,33 +162,28 @@ impl<S: Steps> Worker<S> {
                 "The committed state is that of another machine".into(),
             ));
         }
-        let at = global.as_ref().map_or_else(
-            || Positions {
-                keys: vec![Position::default(); 2],
-                ..Positions::default()
-            },
-            |g| g.outside.clone(),
-        );
-        let paths = global
-            .as_ref()
-            .map_or_else(|| vec![Path::default(); count], |g| g.paths.clone());
-        let vcpus: Result<Vec<Vcpu>, WorkerError> = paths
-            .into_iter()
-            .enumerate()
+        let successor = global.is_some();
+        let global = global.unwrap_or_else(|| Global {
+            shape,
+            paths: vec![Path::default(); count],
+            outside: Positions::default(),
+            reset: 0,
+        });
+        let vcpus: Result<Vec<Vcpu>, WorkerError> = (0..)
+            .zip(&global.paths)
             .map(|(n, path)| {
                 Ok(Vcpu {
                     ring: ends.command_consumer(n, path.at).map_err(failed)?,
                     reply: ends.reply_writer(n),
                     exit: ends.doorbell(SleeperId::Vcpu(n as u8)),
                     answered: path.reply.number != 0,
-                    path,
                     skipped: false,
                 })
             })
             .collect();
         let mirrors = mirrored(&machine);
         let mut this = Self {
-            outside: connect(&ends, at)?,
+            outside: connect(&ends, global.outside)?,
             vcpus: vcpus?,
             wires: ends.wire_writer(),
             mirrors: mirrors
@@ -200,22 +198,24 @@ impl<S: Steps> Worker<S> {
             store,
             saved: vec![Vec::new(); machine.part_count()],
             machine,
-            shape,
+            global,
             status: WorkerStatus::new(&context),
             cpu_status: quintet_protocol::status::StatusReader::of(&context.maps, Role::Cpu),
             clock: ends.clock(),
             coordinator: ends.doorbell(SleeperId::Coordinator),
             config,
-            reset: global.as_ref().map_or(0, |g| g.reset),
             epoch: None,
             counts: InputCounts::default(),
             reported: false,
             stop: false,
+            // What came in while nobody was there has rung for nobody.
+            look: true,
             context,
             steps,
             record: vec![0; MAX_RECORD],
+            state: Vec::new(),
         };
-        this.recover(global.is_some())?;
+        this.recover(successor)?;
         Ok(this)
     }
 
@@ -238,23 +238,18 @@ impl<S: Steps> Worker<S> {
             }
             // Nobody knows what the predecessor had written into guest memory when it died.
             self.invalidations.send_all();
-            self.machine.start(&mut Env {
-                now: self.clock.now(),
-                streams: &mut self.outside,
-            });
-        } else {
-            self.machine.start(&mut Env {
-                now: self.clock.now(),
-                streams: &mut self.outside,
-            });
         }
+        self.machine.start(&mut Env {
+            now: self.clock.now(),
+            streams: &mut self.outside,
+        });
         let generation = self.status.reset_generation();
-        if !successor || generation != self.reset {
+        if !successor || generation != self.global.reset {
             self.carry_out_reset(generation)?;
         } else {
             self.commit()?;
-            self.publish(&(0..self.machine.part_count()).collect::<Vec<_>>());
-            self.status.set_reset_done(self.reset);
+            self.publish(Parts::first(self.machine.part_count()));
+            self.status.set_reset_done(self.global.reset);
         }
         self.vcpus.iter().for_each(|v| v.exit.ring());
         Ok(())
@@ -275,7 +270,7 @@ impl<S: Steps> Worker<S> {
             self.status.epoch_seen(epoch);
         }
         let generation = self.status.reset_generation();
-        if generation != self.reset {
+        if generation != self.global.reset {
             if self.vcpu_may_run() {
                 // What it posts until it stops belongs to the life before.
                 return Ok(Turn::Idle);
@@ -286,7 +281,7 @@ impl<S: Steps> Worker<S> {
         let served = self.serve();
         let now = self.clock.now();
         let due = self.machine.next_deadline().is_some_and(|at| at <= now);
-        if due || served == 0 {
+        if std::mem::take(&mut self.look) || due || served == 0 {
             self.machine.advance(&mut Env {
                 now,
                 streams: &mut self.outside,
@@ -294,12 +289,12 @@ impl<S: Steps> Worker<S> {
         }
         self.steps.step();
         let touched = self.machine.take_touched();
-        let changed = self.stage(&touched)?;
+        let changed = self.stage(touched)?;
         if served == 0 && !changed && !self.outside.moved() {
             return Ok(Turn::Idle);
         }
         let touched = self.commit_staged(touched)?;
-        self.publish(&touched);
+        self.publish(touched);
         Ok(if self.stop { Turn::Stop } else { Turn::Served })
     }
 
@@ -321,6 +316,11 @@ impl<S: Steps> Worker<S> {
         }
     }
 
+    /// Somebody rang: the next turn looks at input even if it serves commands.
+    pub fn look(&mut self) {
+        self.look = true;
+    }
+
     /// Whether a command waits: one load per vCPU.
     pub fn has_commands(&self) -> bool {
         self.vcpus.iter().any(|v| v.ring.has_pending())
@@ -340,13 +340,13 @@ impl<S: Steps> Worker<S> {
                     streams: &mut self.outside,
                 };
                 let reply = super::commands::apply(&mut self.machine, &mut env, &self.record[..len]);
-                let vcpu = &mut self.vcpus[n];
-                vcpu.path.at = vcpu.ring.position();
+                let (vcpu, path) = (&mut self.vcpus[n], &mut self.global.paths[n]);
+                path.at = vcpu.ring.position();
                 self.steps.step();
                 match reply {
                     Ok(None) => {}
                     Ok(Some((status, data))) => {
-                        vcpu.path.reply = Reply { number, status, data };
+                        path.reply = Reply { number, status, data };
                         vcpu.answered = true;
                         break;
                     }
@@ -368,7 +368,7 @@ impl<S: Steps> Worker<S> {
                 Ok(record) => return record.map(|r| (r.number, r.len)),
                 Err(error) if error.is_corrupt() => {
                     tracing::error!(vcpu = n, %error, "command ring skipped");
-                    vcpu.path.at = vcpu.ring.skip_to_tail();
+                    self.global.paths[n].at = vcpu.ring.skip_to_tail();
                     vcpu.skipped = true;
                     return None;
                 }
@@ -378,14 +378,15 @@ impl<S: Steps> Worker<S> {
     }
 
     /// Stages parts for the next commit; answers whether any of them changed.
-    fn stage(&mut self, touched: &[usize]) -> Result<bool, WorkerError> {
+    fn stage(&mut self, touched: Parts) -> Result<bool, WorkerError> {
         let mut changed = false;
-        for &part in touched {
-            let mut bytes = self.machine.part_version(part).to_le_bytes().to_vec();
-            self.machine.save_part(part, &mut bytes);
-            if bytes != self.saved[part] {
-                self.store.stage_bytes(part, &bytes).map_err(failed)?;
-                self.saved[part] = bytes;
+        for part in touched.iter() {
+            self.state.clear();
+            self.state.extend(self.machine.part_version(part).to_le_bytes());
+            self.machine.save_part(part, &mut self.state);
+            if self.state != self.saved[part] {
+                self.store.stage_bytes(part, &self.state).map_err(failed)?;
+                std::mem::swap(&mut self.state, &mut self.saved[part]);
                 changed = true;
             }
         }
@@ -393,32 +394,30 @@ impl<S: Steps> Worker<S> {
     }
 
     fn commit_once(&mut self) -> Result<(), CommitError> {
-        let global = Global {
-            shape: self.shape,
-            paths: self.vcpus.iter().map(|v| v.path.clone()).collect(),
-            outside: self.outside.positions(),
-            reset: self.reset,
-        };
+        self.global.outside = self.outside.positions();
         self.steps.step();
-        self.store.commit(&global)?;
+        self.store.commit(&self.global)?;
         self.steps.step();
         Ok(())
     }
 
     /// Commits what is staged and what completions change. Answers the parts whose mirrors are to be
     /// published.
-    fn commit_staged(&mut self, mut touched: Vec<usize>) -> Result<Vec<usize>, WorkerError> {
+    fn commit_staged(&mut self, mut touched: Parts) -> Result<Parts, WorkerError> {
         self.commit_once().map_err(failed)?;
         self.announce_code();
-        if self.machine.completed(&mut Env {
-            now: self.clock.now(),
-            streams: &mut self.outside,
-        }) {
+        if self.machine.completed(
+            touched,
+            &mut Env {
+                now: self.clock.now(),
+                streams: &mut self.outside,
+            },
+        ) {
             self.steps.step();
             self.announce_code();
             let more = self.machine.take_touched();
-            self.stage(&more)?;
-            touched.extend(more);
+            self.stage(more)?;
+            touched = touched.with(more);
             self.commit_once().map_err(failed)?;
         }
         Ok(touched)
@@ -426,7 +425,7 @@ impl<S: Steps> Worker<S> {
 
     fn commit(&mut self) -> Result<(), WorkerError> {
         let touched = self.machine.take_touched();
-        self.stage(&touched)?;
+        self.stage(touched)?;
         self.commit_staged(touched).map(|_| ())
     }
 
@@ -443,7 +442,7 @@ impl<S: Steps> Worker<S> {
         self.steps.step();
     }
 
-    fn publish(&mut self, touched: &[usize]) {
+    fn publish(&mut self, touched: Parts) {
         let mut look = false;
         for (line, wire) in self.machine.wires().iter().enumerate() {
             look |= self.wires.publish(
@@ -456,11 +455,11 @@ impl<S: Steps> Worker<S> {
         }
         self.steps.step();
         let mut applied = [0; MAX_VCPUS];
-        for (to, vcpu) in applied.iter_mut().zip(&self.vcpus) {
-            *to = vcpu.path.at.number;
+        for (to, path) in applied.iter_mut().zip(&self.global.paths) {
+            *to = path.at.number;
         }
         for (block, mirror) in &mut self.mirrors {
-            if touched.contains(&block.part) {
+            if touched.contains(block.part) {
                 let (mut bytes, mut all) = ([0; 16], [0; MIRROR_BYTES]);
                 let valid = self.machine.mirror(block.part, block.region, &mut bytes);
                 all[..16].copy_from_slice(&bytes);
@@ -484,16 +483,16 @@ impl<S: Steps> Worker<S> {
             self.vcpus.iter().for_each(|v| v.exit.ring());
         }
         self.steps.step();
-        for vcpu in &mut self.vcpus {
+        for (vcpu, path) in self.vcpus.iter_mut().zip(&self.global.paths) {
             let answered = std::mem::take(&mut vcpu.answered);
             if answered {
-                vcpu.reply.publish_reply(&vcpu.path.reply);
+                vcpu.reply.publish_reply(&path.reply);
             }
             self.steps.step();
             if std::mem::take(&mut vcpu.skipped) {
-                vcpu.ring.release_skipped(vcpu.path.at);
+                vcpu.ring.release_skipped(path.at);
             } else {
-                vcpu.ring.release(vcpu.path.at);
+                vcpu.ring.release(path.at);
             }
             vcpu.exit.nudge();
         }
@@ -525,8 +524,8 @@ impl<S: Steps> Worker<S> {
 
     /// Power-on and every later reset of the guest: devices, firmware, boot state, commit.
     fn carry_out_reset(&mut self, generation: u32) -> Result<(), WorkerError> {
-        for vcpu in &mut self.vcpus {
-            vcpu.path.at = vcpu.ring.skip_to_tail();
+        for (vcpu, path) in self.vcpus.iter_mut().zip(&mut self.global.paths) {
+            path.at = vcpu.ring.skip_to_tail();
             vcpu.skipped = true;
         }
         let ram = self.context.ram.clone();
@@ -548,10 +547,10 @@ impl<S: Steps> Worker<S> {
         }
         // Guest memory was written past the code bitmap.
         self.invalidations.send_all();
-        self.reset = generation;
+        self.global.reset = generation;
         self.steps.step();
         self.commit()?;
-        self.publish(&(0..self.machine.part_count()).collect::<Vec<_>>());
+        self.publish(Parts::first(self.machine.part_count()));
         self.status.set_reset_done(generation);
         self.coordinator.ring();
         Ok(())
@@ -599,9 +598,7 @@ fn connect(ends: &Ends, at: Positions) -> Result<Outside, WorkerError> {
         out.push(ends.stream_out_writer(n, at.out[n]).map_err(failed)?);
         input.push(ends.stream_in_reader(n, at.input[n]).map_err(failed)?);
     }
-    let [window, line] = at.keys[..] else {
-        return Err(failed("The commit has no two input rings"));
-    };
+    let [window, line] = at.keys;
     let typed = Consumer::attach(
         ends.view_mut(quintet_protocol::layout::Region::lifecycle_to_head(Role::Io)),
         ends.view(quintet_protocol::layout::Region::lifecycle_to(Role::Io)),
