@@ -578,11 +578,7 @@ fn build(config: &IoConfig, context: &WorkerContext, ends: &Ends) -> Result<Mach
         debugcon,
         testdev: config.testdev,
         vram: VRAM_BYTES,
-        // Nobody can be connected to COM2 yet.
-        com: [
-            (StreamOut(0), StreamIn(0)),
-            (StreamOut::NOWHERE, StreamIn::NOWHERE),
-        ],
+        com: [(StreamOut(0), StreamIn(0)), (StreamOut(1), StreamIn(1))],
         fw_cfg,
     };
     let mut machine =
