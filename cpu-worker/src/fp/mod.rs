@@ -8,8 +8,9 @@
 //! exception masks, so that results and flags are exact by construction, the transcendental functions and the
 //! reciprocal approximations included (they are then the host's, as they are under hardware
 //! virtualisation). A soft-float library on every host was rejected: ten times slower and, for the functions
-//! that no standard defines, a different answer. The portable twin for other hosts
-//! does not exist yet.
+//! that no standard defines, a different answer. [`x87::soft`] is the
+//! arithmetic in integers, the twin that the tests compare the host's instructions with; other hosts will use it once
+//! it has the transcendental functions, and the SIMD kernels a portable form.
 
 pub mod f80;
 #[cfg(target_arch = "x86_64")]

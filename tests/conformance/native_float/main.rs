@@ -5,3 +5,4 @@ mod faults;
 mod instructions;
 mod native;
 mod state;
+mod twin;

@@ -7,6 +7,7 @@
 pub mod host;
 pub mod image;
 mod ops;
+pub mod soft;
 mod unit;
 
 #[cfg(target_arch = "x86_64")]

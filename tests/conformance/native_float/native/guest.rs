@@ -89,12 +89,7 @@ impl Guest {
             ram.write(GuestPhys(IDT + 16 * vector), &gate.to_le_bytes())
                 .expect("IDT");
         }
-        let mut cpu = Vcpu::new(
-            ram.clone(),
-            Box::new(Nothing),
-            model,
-            ExitWord::local(),
-        );
+        let mut cpu = Vcpu::new(ram.clone(), Box::new(Nothing), model, ExitWord::local());
         let state = &mut cpu.state;
         state.cr0 = Cr0::PE | Cr0::PG | Cr0::NE | Cr0::ET | Cr0::MP;
         state.cr4 = Cr4::PAE | Cr4::OSFXSR | Cr4::OSXMMEXCPT | Cr4::OSXSAVE;
