@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::commit::{COMMIT_SIZE, CommitStore, DEVICES_AT};
-use quintet_protocol::handshake::{Role, WorkerError};
+use quintet_protocol::handshake::{FileId, Role, WorkerError};
 use quintet_protocol::layout::Region;
 use quintet_protocol::message::{Command, CommandFlags};
 use quintet_protocol::reply::ReplyStatus;
 use quintet_protocol::shm::{Map, View, ViewMut};
-use quintet_protocol::status::{GuestEvent, StatusWord, WorkerState};
+use quintet_protocol::status::{GuestEvent, PeerState, StatusWord, StatusWriter, WorkerState};
 use quintet_protocol::sync::Ordering;
 use quintet_protocol::wires::WireReader;
 
@@ -252,6 +252,42 @@ fn exit_and_reset_reach_the_coordinator_and_a_reset_is_carried_out_once() {
     );
     r.out_sync(0xF4, 1, 0x10);
     assert_eq!(r.io_status().guest_event(), Some((2, GuestEvent::ExitPort(0x10))));
+}
+
+#[test]
+fn a_read_that_a_reset_overtakes_is_answered() {
+    let mut r = Rig::new().booted();
+    r.outb(SCR, 7);
+    let number = r.push(Command::PortRead { port: SCR, size: 1 });
+    r.status.store(StatusWord::ResetGeneration, 2);
+    r.settle();
+    let mut data = [0; 8];
+    assert_eq!(
+        r.replies.take(number, &mut data),
+        Ok(Some((ReplyStatus::Done, 1)))
+    );
+    assert_eq!(data[0], 7, "by the life it belongs to");
+    assert_eq!(r.io_status().load(StatusWord::ResetDone), 2);
+}
+
+#[test]
+fn while_the_vcpu_has_not_stopped_a_reset_waits_and_commands_are_served() {
+    let mut r = Rig::new().booted();
+    r.status.store(StatusWord::PeerCpu, PeerState::Running as u32);
+    r.status.store(StatusWord::RunEpoch, 5);
+    r.status.store(StatusWord::ResetGeneration, 2);
+    r.outb(SCR, 3);
+    assert_eq!(r.inb(SCR), 3);
+    assert_eq!(r.io_status().load(StatusWord::ResetDone), 1);
+    let file = r
+        .set
+        .maps(Role::Cpu)
+        .expect("maps")
+        .view_mut(FileId::Control(Role::Cpu))
+        .expect("writable");
+    StatusWriter::new(&file, Role::Cpu).store(StatusWord::EpochSeen, 5);
+    r.settle();
+    assert_eq!(r.io_status().load(StatusWord::ResetDone), 2);
 }
 
 #[test]

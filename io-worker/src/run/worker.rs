@@ -40,6 +40,8 @@ use crate::parts::Parts;
 pub const VRAM_BYTES: u32 = 16 << 20;
 /// Most commands of one vCPU between two commits.
 const BATCH: usize = 256;
+/// Most batches that are still served between the vCPU's stop and a reset.
+const LAST_ROUNDS: usize = 64;
 /// Longest record of a command ring, in bytes.
 const MAX_RECORD: usize = 8 << 10;
 
@@ -270,14 +272,22 @@ impl<S: Steps> Worker<S> {
             self.status.epoch_seen(epoch);
         }
         let generation = self.status.reset_generation();
-        if generation != self.global.reset {
-            if self.vcpu_may_run() {
-                // What it posts until it stops belongs to the life before.
-                return Ok(Turn::Idle);
+        if generation != self.global.reset && !self.vcpu_may_run() {
+            // A vCPU that stopped inside an instruction waits for its reply: the life before ends in order.
+            for _ in 0..LAST_ROUNDS {
+                if !self.has_commands() {
+                    break;
+                }
+                self.round()?;
             }
             self.carry_out_reset(generation)?;
             return Ok(Turn::Served);
         }
+        self.round()
+    }
+
+    /// Commands, time, commit, publication.
+    fn round(&mut self) -> Result<Turn, WorkerError> {
         let served = self.serve();
         let now = self.clock.now();
         let due = self.machine.next_deadline().is_some_and(|at| at <= now);
@@ -298,8 +308,8 @@ impl<S: Steps> Worker<S> {
         Ok(if self.stop { Turn::Stop } else { Turn::Served })
     }
 
-    /// Whether a vCPU may still post commands of the life before a reset: it has not said that it obeyed the
-    /// state that the reset goes with.
+    /// Whether a vCPU may still post commands of the life before a reset, which are served as ever: it has not said
+    /// that it obeyed the state that the reset goes with.
     fn vcpu_may_run(&self) -> bool {
         use quintet_protocol::status::PeerState;
         matches!(self.status.peer(Role::Cpu), PeerState::Running)
