@@ -17,6 +17,8 @@ use quintet_protocol::time::HostTime;
 
 /// A running worker beats at most this often, in nanoseconds.
 const BEAT: u64 = 300_000_000;
+/// How often a worker that waits for the vCPU to stop looks whether it has, in nanoseconds.
+const RESET_LOOK: u64 = 2_000_000;
 /// When nothing is due.
 const NEVER: u64 = u64::MAX;
 
@@ -62,7 +64,10 @@ fn wait(worker: &Worker, sleeper: &Sleeper, spin_nanos: u64) {
         .machine
         .next_deadline()
         .and_then(|at| worker.clock.host_deadline(at));
-    let deadline = due.unwrap_or(HostTime(NEVER));
+    let mut deadline = due.unwrap_or(HostTime(NEVER));
+    if worker.owes_reset() {
+        deadline = deadline.min(HostTime::after(RESET_LOOK));
+    }
     if spin_nanos > 0 {
         loop {
             for _ in 0..64 {

@@ -11,7 +11,7 @@ use quintet_protocol::layout::Region;
 use quintet_protocol::message::{Command, CommandFlags};
 use quintet_protocol::reply::ReplyStatus;
 use quintet_protocol::shm::{Map, View, ViewMut};
-use quintet_protocol::status::{GuestEvent, PeerState, StatusWord, StatusWriter, WorkerState};
+use quintet_protocol::status::{GuestEvent, MachineState, PeerState, StatusWord, StatusWriter, WorkerState};
 use quintet_protocol::sync::Ordering;
 use quintet_protocol::wires::WireReader;
 
@@ -274,8 +274,17 @@ fn a_read_that_a_reset_overtakes_is_answered() {
 fn while_the_vcpu_has_not_stopped_a_reset_waits_and_commands_are_served() {
     let mut r = Rig::new().booted();
     r.status.store(StatusWord::PeerCpu, PeerState::Running as u32);
-    r.status.store(StatusWord::RunEpoch, 5);
+    r.status
+        .store(StatusWord::MachineState, MachineState::Running as u32);
+    r.settle();
+    // What the vCPU has obeyed is the state before: the orders come one word after another.
     r.status.store(StatusWord::ResetGeneration, 2);
+    r.outb(SCR, 2);
+    assert_eq!(r.inb(SCR), 2);
+    r.status
+        .store(StatusWord::MachineState, MachineState::Resetting as u32);
+    r.settle();
+    r.status.store(StatusWord::RunEpoch, 5);
     r.outb(SCR, 3);
     assert_eq!(r.inb(SCR), 3);
     assert_eq!(r.io_status().load(StatusWord::ResetDone), 1);

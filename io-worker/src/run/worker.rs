@@ -23,7 +23,7 @@ use quintet_protocol::layout::{Ends, MAX_VCPUS, STREAMS, SleeperId};
 use quintet_protocol::mirror::{MIRROR_BYTES, MirrorWriter};
 use quintet_protocol::reply::{Reply, ReplyWriter};
 use quintet_protocol::ring::{Consumer, Position};
-use quintet_protocol::status::{GuestEvent, ResetCause, StatusWord, WorkerStatus};
+use quintet_protocol::status::{GuestEvent, MachineState, PeerState, ResetCause, StatusWord, WorkerStatus};
 use quintet_protocol::wires::{Wire, WireWriter};
 use quintet_protocol::words::{NoSteps, Steps};
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,8 @@ pub struct Worker<S = NoSteps> {
     context: WorkerContext,
     config: IoConfig,
     epoch: Option<u32>,
+    /// Run epoch and state when no reset was owed.
+    settled: (u32, MachineState),
     counts: InputCounts,
     reported: bool,
     stop: bool,
@@ -207,6 +209,7 @@ impl<S: Steps> Worker<S> {
             coordinator: ends.doorbell(SleeperId::Coordinator),
             config,
             epoch: None,
+            settled: (0, MachineState::Stopped),
             counts: InputCounts::default(),
             reported: false,
             stop: false,
@@ -265,13 +268,17 @@ impl<S: Steps> Worker<S> {
         if self.stop || self.status.stop_requested() {
             return Ok(Turn::Stop);
         }
-        let epoch = self.status.run_epoch();
-        if self.epoch != Some(epoch) {
-            self.obey();
-            self.epoch = Some(epoch);
-            self.status.epoch_seen(epoch);
+        // In this order: the coordinator stores the generation first, then the state, then the epoch.
+        let orders = (self.status.run_epoch(), self.status.machine_state());
+        if self.epoch != Some(orders.0) {
+            self.obey(orders.1);
+            self.epoch = Some(orders.0);
+            self.status.epoch_seen(orders.0);
         }
         let generation = self.status.reset_generation();
+        if generation == self.global.reset {
+            self.settled = orders;
+        }
         if generation != self.global.reset && !self.vcpu_may_run() {
             // A vCPU that stopped inside an instruction waits for its reply: the life before ends in order.
             for _ in 0..LAST_ROUNDS {
@@ -311,19 +318,26 @@ impl<S: Steps> Worker<S> {
     /// Whether a vCPU may still post commands of the life before a reset, which are served as ever: it has not said
     /// that it obeyed the state that the reset goes with.
     fn vcpu_may_run(&self) -> bool {
-        use quintet_protocol::status::PeerState;
-        matches!(self.status.peer(Role::Cpu), PeerState::Running)
-            && self.cpu_status.load(StatusWord::EpochSeen) != self.status.run_epoch()
+        let (epoch, state) = (self.status.run_epoch(), self.status.machine_state());
+        // The generation may be ahead of the state that it goes with.
+        let ordered = epoch != self.settled.0 || self.settled.1 != MachineState::Running;
+        let stopped =
+            ordered && state != MachineState::Running && self.cpu_status.load(StatusWord::EpochSeen) == epoch;
+        self.status.peer(Role::Cpu) == PeerState::Running && !stopped
     }
 
     /// Pauses or resumes as the coordinator says.
-    fn obey(&mut self) {
-        use quintet_protocol::status::MachineState;
-        match self.status.machine_state() {
+    fn obey(&mut self, state: MachineState) {
+        match state {
             MachineState::Paused => self.machine.pause(),
             MachineState::Running => self.machine.resume(),
             _ => {}
         }
+    }
+
+    /// Whether a reset waits for the vCPU to stop, of which nobody rings.
+    pub fn owes_reset(&self) -> bool {
+        self.status.reset_generation() != self.global.reset
     }
 
     /// Somebody rang: the next turn looks at input even if it serves commands.
