@@ -52,6 +52,8 @@ fn decimal_adjust<const ADD: bool>(cpu: &mut Vcpu, _: &Op) -> Flow {
 fn aam(cpu: &mut Vcpu, op: &Op) -> Flow {
     let (al, base) = (cpu.reg::<u8>(AL), op.imm as u8);
     if base == 0 {
+        // Flags are not defined then; captures show those of the first step of the division.
+        cpu.state.flags.set_logic(al >> 1);
         return cpu.raise(Vector::De);
     }
     let (high, low) = (al / base, al % base);

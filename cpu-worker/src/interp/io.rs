@@ -5,7 +5,8 @@
 
 use iced_x86::Mnemonic;
 
-use crate::exec::{Flow, Handler, Insn, Int, Op, Reason, Vcpu, flag};
+use super::string::{DI, SI, overrun};
+use crate::exec::{Exit, Flow, Handler, Insn, Int, Op, Reason, Vcpu, flag};
 use crate::state::{Flag, gpr, seg};
 
 impl Vcpu {
@@ -78,6 +79,14 @@ fn repeats(op: &Op) -> bool {
 }
 
 fn ins<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
+    let done = ins_run::<T>(cpu, op);
+    if done == Err(Exit::Fault) && !repeats(op) {
+        overrun::<T>(cpu, op, DI);
+    }
+    done
+}
+
+fn ins_run<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
     let port = cpu.reg::<u16>(gpr::RDX as u8 * 8);
     loop {
         let left = if repeats(op) {
@@ -124,6 +133,14 @@ fn ins<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
 }
 
 fn outs<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
+    let done = outs_run::<T>(cpu, op);
+    if done == Err(Exit::Fault) && !repeats(op) {
+        overrun::<T>(cpu, op, SI);
+    }
+    done
+}
+
+fn outs_run<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
     let port = cpu.reg::<u16>(gpr::RDX as u8 * 8);
     loop {
         let left = if repeats(op) {

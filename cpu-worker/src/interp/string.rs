@@ -8,7 +8,7 @@
 use iced_x86::Mnemonic;
 
 use super::by_width;
-use crate::exec::{Exit, Flow, Handler, Insn, Int, Op, Reason, Vcpu, flag};
+use crate::exec::{Exit, Flow, Handler, Insn, Int, Op, Reason, Vcpu, Vector, flag};
 use crate::state::{Flag, gpr, seg};
 
 impl Vcpu {
@@ -56,9 +56,18 @@ impl Vcpu {
     }
 }
 
+/// Index registers in the order in which an element is accessed through them.
+pub(super) type Order = &'static [usize];
+pub(super) const SI: Order = &[gpr::RSI];
+pub(super) const DI: Order = &[gpr::RDI];
+const SI_DI: Order = &[gpr::RSI, gpr::RDI];
+const DI_SI: Order = &[gpr::RDI, gpr::RSI];
+
 /// One element; answers whether a REPE or REPNE goes on.
 trait Element {
     const COMPARES: bool = false;
+    /// See [`overrun`].
+    const ORDER: Order;
     fn exec<T: Int>(cpu: &mut Vcpu, op: &Op) -> Result<(), Exit>;
     /// Moves as many as it can at once, at most `count`; how many it did, 0 when it cannot.
     fn run<T: Int>(_cpu: &mut Vcpu, _op: &Op, _count: u64) -> u64 {
@@ -101,6 +110,7 @@ fn room(cpu: &Vcpu, segment: u8, offset: u64, op: &Op, write: bool) -> u64 {
 
 struct Movs;
 impl Element for Movs {
+    const ORDER: Order = SI_DI;
     #[inline(always)]
     fn exec<T: Int>(cpu: &mut Vcpu, op: &Op) -> Result<(), Exit> {
         let v = source::<T>(cpu, op)?;
@@ -143,6 +153,7 @@ impl Element for Movs {
 
 struct Stos;
 impl Element for Stos {
+    const ORDER: Order = DI;
     #[inline(always)]
     fn exec<T: Int>(cpu: &mut Vcpu, op: &Op) -> Result<(), Exit> {
         let to = destination::<T>(cpu, op, true)?;
@@ -176,6 +187,7 @@ impl Element for Stos {
 
 struct Lods;
 impl Element for Lods {
+    const ORDER: Order = SI;
     #[inline(always)]
     fn exec<T: Int>(cpu: &mut Vcpu, op: &Op) -> Result<(), Exit> {
         let v = source::<T>(cpu, op)?;
@@ -189,6 +201,7 @@ impl Element for Lods {
 struct Cmps;
 impl Element for Cmps {
     const COMPARES: bool = true;
+    const ORDER: Order = DI_SI;
     #[inline(always)]
     fn exec<T: Int>(cpu: &mut Vcpu, op: &Op) -> Result<(), Exit> {
         let a = source::<T>(cpu, op)?;
@@ -205,6 +218,7 @@ impl Element for Cmps {
 struct Scas;
 impl Element for Scas {
     const COMPARES: bool = true;
+    const ORDER: Order = DI;
     #[inline(always)]
     fn exec<T: Int>(cpu: &mut Vcpu, op: &Op) -> Result<(), Exit> {
         let at = destination::<T>(cpu, op, false)?;
@@ -217,8 +231,31 @@ impl Element for Scas {
     }
 }
 
+/// In real mode an element that passes the end of its segment leaves the index registers advanced, up to the one
+/// whose access failed, as the captures of real silicon show. (In protected mode a fault restores everything.)
+#[cold]
+pub(super) fn overrun<T: Int>(cpu: &mut Vcpu, op: &Op, order: Order) {
+    if cpu.state.protected() || !matches!(cpu.pending_fault.vector, Vector::Gp | Vector::Ss) {
+        return;
+    }
+    let step = cpu.string_step::<T>();
+    for &register in order {
+        let offset = cpu.string_reg(register, op);
+        let segment = if register == gpr::RSI { op.seg } else { Vcpu::string_es(op) };
+        let inside = cpu.state.segs[segment as usize].read.contain(offset, T::BYTES);
+        cpu.string_advance(register, step, op);
+        if !inside {
+            break;
+        }
+    }
+}
+
 fn once<E: Element, T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
-    E::exec::<T>(cpu, op)
+    let done = E::exec::<T>(cpu, op);
+    if done.is_err() {
+        overrun::<T>(cpu, op, E::ORDER);
+    }
+    done
 }
 
 /// Elements between two looks at the exit word.
