@@ -25,7 +25,7 @@ bitflags::bitflags! {
 }
 
 /// The machine around a vCPU. Sizes are in bytes: 1, 2, 4 and, for memory, 8.
-pub trait Bus: Send {
+pub trait Bus: Send + core::any::Any {
     /// Reads a port. Unclaimed ports read as all ones.
     fn port_in(&mut self, port: u16, size: u8) -> u32;
 

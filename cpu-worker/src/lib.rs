@@ -9,6 +9,7 @@ pub mod except;
 pub mod exec;
 pub mod fp;
 pub mod interp;
+pub mod machine;
 pub mod mmu;
 pub mod state;
 pub mod vga;

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use quintet_protocol::handshake::{Role, idle, worker::worker_main};
+use quintet_cpu_worker::machine::worker;
+use quintet_protocol::handshake::{Role, worker::worker_main};
 
 fn main() -> ExitCode {
-    worker_main(Role::Cpu, idle::run)
+    worker_main(Role::Cpu, worker::run)
 }

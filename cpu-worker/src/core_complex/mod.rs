@@ -43,7 +43,8 @@ use reset::ResetPorts;
 use rtc::Rtc;
 use snapshot::Snapshot;
 use tsc::Tsc;
-use wires::{WireSource, Wires};
+pub use wires::WireSource;
+use wires::Wires;
 
 pub use front::Access;
 pub use lapic::{GeneralProtection, LAPIC_TIMER_HZ};

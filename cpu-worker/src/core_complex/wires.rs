@@ -98,6 +98,8 @@ pub enum WireSource {
     PirqD = 11,
     /// The wires that io-worker publishes.
     IoWorker = 16,
+    /// The numeric-error output of the processor, FERR#.
+    Ferr = 17,
     /// A test device or a debugger.
     Test = 31,
 }

@@ -68,7 +68,7 @@ fn decode_one(bytes: &[u8], code: CodeSize, model: &Model) -> Decoded {
         i: &i,
         code,
         op: &mut op,
-        bytes,
+        bytes: &bytes[..i.len()],
         model,
     };
     match interp::select(&mut insn) {

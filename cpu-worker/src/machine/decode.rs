@@ -1,7 +1,9 @@
 //! The decode map in the form that accesses look it up in.
 
 use quintet_protocol::addr::GuestPhys;
-use quintet_protocol::decode_map::{Attributes, Claim, DecodeMap};
+use quintet_protocol::decode_map::{
+    Attributes, Claim, DEVICE_POWER, DEVICE_VGA_REGISTERS, DEVICE_VRAM, DecodeMap,
+};
 
 use super::shadow::LowMap;
 use crate::mmu::PageKind;
@@ -10,6 +12,15 @@ use crate::mmu::PageKind;
 const PORTS: usize = 1 << 16;
 /// No claim.
 const NONE: u16 = u16::MAX;
+
+/// A window of the VGA's PCI function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VgaWindow {
+    /// The linear frame buffer.
+    Memory(u64),
+    /// The register window.
+    Registers(u64),
+}
 
 /// Tables made from one version of the decode map.
 #[derive(Debug)]
@@ -70,8 +81,22 @@ impl Tables {
         claim.attributes.contains(Attributes::ROM).then(|| claim.rom as usize + (addr.0 - claim.start) as usize)
     }
 
+    /// What of the VGA lies at an address above 1 MiB, and the offset in it.
+    pub(super) fn vga(&self, addr: GuestPhys) -> Option<VgaWindow> {
+        let claim = self.map.address(addr.0)?;
+        let offset = addr.0 - claim.start;
+        match claim.device {
+            DEVICE_VRAM => Some(VgaWindow::Memory(offset)),
+            DEVICE_VGA_REGISTERS => Some(VgaWindow::Registers(offset)),
+            _ => None,
+        }
+    }
+
     /// Whether the ACPI block is decoded, and where.
     pub(super) fn pmbase(&self) -> (bool, u16) {
-        (false, 0)
+        match self.map.ports.iter().find(|c| c.device == DEVICE_POWER) {
+            Some(claim) => (true, claim.start as u16),
+            None => (false, 0),
+        }
     }
 }

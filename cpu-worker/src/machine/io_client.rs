@@ -34,6 +34,8 @@ pub struct IoClient {
     /// The vCPU's own sleeper, whose word is the exit word.
     sleeper: Sleeper,
     io_bell: Doorbell,
+    /// The vCPU's own doorbell.
+    own_bell: Doorbell,
     status: WorkerStatus,
     /// Number of the last command posted to each device.
     posted: Box<[u64; MAX_DEVICES]>,
@@ -52,6 +54,7 @@ impl IoClient {
         map: DecodeMapReader,
         sleeper: Sleeper,
         io_bell: Doorbell,
+        own_bell: Doorbell,
         status: WorkerStatus,
     ) -> Self {
         let epoch = status.run_epoch();
@@ -64,6 +67,7 @@ impl IoClient {
             map_version: 0,
             sleeper,
             io_bell,
+            own_bell,
             status,
             posted: Box::new([0; MAX_DEVICES]),
             epoch,
@@ -79,6 +83,11 @@ impl IoClient {
     pub fn obey(&mut self, epoch: u32) {
         self.epoch = epoch;
         self.status.epoch_seen(epoch);
+    }
+
+    /// Makes the next [`Self::map_changed`] read the map whatever its version.
+    pub fn forget_map(&mut self) {
+        self.map_version = 0;
     }
 
     /// Rebuilds `tables` when io-worker has published another map.
@@ -105,7 +114,12 @@ impl IoClient {
     /// Puts a command into the ring, waiting for room, and gives its number. `None`: io-worker failed for good.
     fn send(&mut self, command: Command<'_>) -> Option<u64> {
         let mut buffer = [0; MAX_COMMAND];
-        let (head, body) = command.encode(&mut buffer);
+        let len = command.encode(&mut buffer);
+        let head = &buffer[..len];
+        let body = match command {
+            Command::StringOut { data, .. } => data,
+            _ => &[],
+        };
         loop {
             match self.commands.stage_two(head, body) {
                 Ok(number) => {
@@ -113,11 +127,11 @@ impl IoClient {
                     self.io_bell.nudge();
                     return Some(number);
                 }
-                Err(PushError::Full) => {
+                Err(PushError::Full { .. }) => {
                     self.io_bell.nudge();
                     let need = head.len() + body.len();
                     let commands = &mut self.commands;
-                    let woken = self.sleeper.wait(HostTime::now() + LOOK, || {
+                    let woken = self.sleeper.wait(HostTime::after(LOOK), || {
                         !matches!(commands.has_room(need), Ok(false))
                     });
                     if !self.after_wait(woken) {
@@ -172,7 +186,7 @@ impl IoClient {
                 Err(error) => tracing::debug!(%error, "reply not taken"),
             }
             let replies = &self.replies;
-            let woken = self.sleeper.wait(HostTime::now() + LOOK, || replies.is_ready(number));
+            let woken = self.sleeper.wait(HostTime::after(LOOK), || replies.is_ready(number));
             rung |= woken == Woken::Rung;
             if woken == Woken::Deadline && !parked {
                 parked = true;
@@ -193,7 +207,7 @@ impl IoClient {
 
     /// Sets the vCPU's own exit word: a ring was consumed by a wait inside an instruction.
     fn look_again(&self) {
-        self.sleeper.ring_self();
+        self.own_bell.ring();
     }
 
     /// Waits until io-worker has carried out everything that was posted.
@@ -206,7 +220,7 @@ impl IoClient {
             }
             self.io_bell.nudge();
             let commands = &mut self.commands;
-            let woken = self.sleeper.wait(HostTime::now() + LOOK, || !matches!(commands.is_drained(), Ok(false)));
+            let woken = self.sleeper.wait(HostTime::after(LOOK), || !matches!(commands.is_drained(), Ok(false)));
             rung |= woken == Woken::Rung;
             if !self.after_wait(woken) {
                 break;

@@ -16,13 +16,17 @@ use quintet_protocol::clock::VmClock;
 use quintet_protocol::codemap::CodeMapWriter;
 use quintet_protocol::invalidation::{InvalidationReader, Stale};
 use quintet_protocol::shm::View;
-use quintet_protocol::time::VmTime;
+use quintet_protocol::time::{HostTime, VmTime};
 use quintet_protocol::wires::WireReader;
 
 use crate::bus::{Bus, Effects};
-use crate::core_complex::{Access, CoreComplex, CoreEvent, Effects as CoreEffects, WireSource};
+use crate::core_complex::{
+    Access, CoreComplex, CoreEvent, Effects as CoreEffects, PCI_ELCR, ResetKind, WireSource,
+};
 use crate::mmu::PageKind;
+use crate::vga::Vga;
 
+use decode::VgaWindow;
 pub use decode::Tables;
 pub use io_client::IoClient;
 pub use timer::{TimerArm, TimerThread};
@@ -53,6 +57,7 @@ pub struct MachineBus {
     code_map: CodeMapWriter,
     invalidations: InvalidationReader,
     rom: View,
+    vga: Vga,
     timer: TimerArm,
     nmi: bool,
     requests: Vec<Request>,
@@ -74,6 +79,7 @@ impl MachineBus {
         code_map: CodeMapWriter,
         invalidations: InvalidationReader,
         rom: View,
+        vga: Vga,
         timer: TimerArm,
         ram_pages: u64,
     ) -> Self {
@@ -87,6 +93,7 @@ impl MachineBus {
             code_map,
             invalidations,
             rom,
+            vga,
             timer,
             nmi: false,
             requests: Vec::new(),
@@ -182,7 +189,7 @@ impl MachineBus {
                     continue;
                 }
                 CoreEvent::Init => Request::Init,
-                CoreEvent::Sipi(vector) => Request::Sipi(vector),
+                CoreEvent::StartUp(vector) => Request::Sipi(vector),
                 CoreEvent::Reset(cause) => Request::Reset(cause),
                 CoreEvent::PowerOff => Request::PowerOff,
             };
@@ -201,6 +208,49 @@ impl MachineBus {
         self.resample()
     }
 
+    /// Resets the devices beside the vCPU to what firmware leaves.
+    pub fn restart(&mut self, now: VmTime, kind: ResetKind) {
+        self.core.reset(now, kind);
+        self.core.firmware_state(now, PCI_ELCR);
+        let _ = self.vga.reset();
+        let _ = self.vga.firmware_mode3();
+        self.requests.clear();
+        self.nmi = false;
+        self.io.forget_map();
+        let _ = self.resample();
+        self.arm_timer(false);
+    }
+
+    /// Says that the coordinator's state `epoch` has been obeyed.
+    pub fn obey(&mut self, epoch: u32) {
+        self.io.obey(epoch);
+    }
+
+    /// When the host clock will reach the next deadline; `None` without one, or while VM time stands still.
+    pub fn host_deadline(&self) -> Option<HostTime> {
+        self.clock.host_deadline(self.core.next_deadline()?)
+    }
+
+    fn frame_buffer_read(&self, offset: u64, size: u8) -> u64 {
+        let memory = self.vga.vram().memory();
+        let (at, len) = (offset as usize, usize::from(size));
+        let mut bytes = [0xFF; 8];
+        if at + len <= memory.len() {
+            memory.read_bytes(at, &mut bytes[..len]);
+        }
+        u64::from_le_bytes(bytes) & u64::MAX >> (64 - 8 * u32::from(size))
+    }
+
+    fn frame_buffer_write(&mut self, offset: u64, size: u8, value: u64) {
+        let (at, len) = (offset as usize, usize::from(size));
+        let vram = self.vga.vram();
+        let memory = vram.memory();
+        if at + len <= memory.len() {
+            memory.write_bytes(at, &value.to_le_bytes()[..len]);
+            vram.mark_range(at, len);
+        }
+    }
+
     /// After a command that may have moved wires or the map.
     fn after_synchronous(&mut self, effects: Effects) -> Effects {
         effects | self.resample()
@@ -212,6 +262,9 @@ impl Bus for MachineBus {
         let now = self.clock.now();
         if let Some(v) = self.core.port_read(now, port, size) {
             self.arm_timer(false);
+            return v;
+        }
+        if let Some(v) = self.vga.port_read(now, port, size) {
             return v;
         }
         if port & 0xFFFC == 0xCFC {
@@ -229,6 +282,10 @@ impl Bus for MachineBus {
             if let Some(e) = self.core.port_write(now, port, value, size) {
                 return effects | self.core_effects(e);
             }
+        }
+        let now = self.clock.now();
+        if self.vga.port_write(now, port, value, size).is_some() {
+            return effects;
         }
         if port & 0xFFFC == 0xCFC {
             let address = self.core.config_address();
@@ -268,6 +325,14 @@ impl Bus for MachineBus {
         if let Some(v) = self.core.mmio_read(now, addr, size) {
             return v;
         }
+        if Vga::claims(addr) && self.tables.page_kind(addr.page()).is_some() {
+            return self.vga.read(addr, size);
+        }
+        match self.tables.vga(addr) {
+            Some(VgaWindow::Memory(offset)) => return self.frame_buffer_read(offset, size),
+            Some(VgaWindow::Registers(offset)) => return u64::from(self.vga.bar_read(now, offset, size.min(4))),
+            None => {}
+        }
         if let Some(at) = self.tables.rom_offset(addr) {
             let mut bytes = [0; 8];
             let len = usize::from(size);
@@ -284,6 +349,22 @@ impl Bus for MachineBus {
         let now = self.clock.now();
         if let Some(e) = self.core.mmio_write(now, addr, size, value) {
             return effects | self.core_effects(e);
+        }
+        if Vga::claims(addr) && self.tables.page_kind(addr.page()).is_some() {
+            // The VRAM writer wakes scan-out itself, and nothing caches a way into the window.
+            let _ = self.vga.write(addr, size, value);
+            return effects;
+        }
+        match self.tables.vga(addr) {
+            Some(VgaWindow::Memory(offset)) => {
+                self.frame_buffer_write(offset, size, value);
+                return effects;
+            }
+            Some(VgaWindow::Registers(offset)) => {
+                let _ = self.vga.bar_write(now, offset, value as u32, size.min(4));
+                return effects;
+            }
+            None => {}
         }
         if self.io.mmio_write(&self.tables, addr, size, value) {
             return self.after_synchronous(effects);
@@ -318,7 +399,7 @@ impl Bus for MachineBus {
         }
         match self.invalidations.take()? {
             Stale::Page(page) => Some(page),
-            Stale::Everything => {
+            Stale::All => {
                 self.drop_all_from = (self.ram_pages > 1).then_some(1);
                 Some(0)
             }

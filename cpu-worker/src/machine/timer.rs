@@ -101,7 +101,7 @@ fn run(shared: &Shared, clock: &VmClock, sleeper: &Sleeper, exit: &Doorbell) {
         if shared.deadline.load(Ordering::SeqCst) != deadline {
             continue;
         }
-        let longest = HostTime::now() + LONGEST;
+        let longest = HostTime::after(LONGEST);
         let until = match waits_for {
             NEVER => longest,
             t => clock.host_deadline(VmTime(t)).map_or(longest, |host| host.min(longest)),

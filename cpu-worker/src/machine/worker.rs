@@ -3,16 +3,18 @@
 use quintet_protocol::doorbell::{Sleeper, SpinPolicy};
 use quintet_protocol::handshake::config::CpuConfig;
 use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
-use quintet_protocol::layout::{Ends, SleeperId};
+use quintet_protocol::layout::{Ends, Region, SleeperId};
 use quintet_protocol::mirror::MIRRORS;
 use quintet_protocol::status::{GuestEvent, MachineState, ResetCause, WorkerState, WorkerStatus};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
 
 use super::{IoClient, MachineBus, Request, TimerThread, boot};
-use crate::core_complex::{CoreComplex, CoreConfig, PCI_ELCR, ResetKind};
+use crate::bus::Bus as _;
+use crate::core_complex::{CoreComplex, CoreConfig, ResetCause as GuestReset, ResetKind};
 use crate::cpuid::Model;
 use crate::exec::{ExitWord, RunExit, Vcpu};
 use crate::state::Activity;
+use crate::vga::Vga;
 
 /// Instructions between two looks at the heartbeat.
 const BUDGET: u64 = 2_000_000;
@@ -57,7 +59,7 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
     .map_err(|e| WorkerError::Failed(format!("Cannot start the timer thread: {e}")))?;
 
     let sleeper = ends.sleeper(SleeperId::Vcpu(0), policy);
-    let exit_word = ExitWord::of(&sleeper);
+    let exit_word = ExitWord::shared(ends.view_mut(Region::doorbell(SleeperId::Vcpu(0))), 0);
     let io = IoClient::new(
         0,
         ends.command_producer(0).map_err(|e| broken(e.to_string()))?,
@@ -66,6 +68,7 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
         ends.decode_map_reader(),
         sleeper.clone(),
         ends.doorbell(SleeperId::Io),
+        ends.doorbell(SleeperId::Vcpu(0)),
         status.clone(),
     );
     let core = CoreComplex::new(CoreConfig {
@@ -82,6 +85,7 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
         ends.code_map_writer(),
         ends.invalidation_reader().map_err(|e| broken(e.to_string()))?,
         ends.rom(),
+        Vga::new(ends.vram_writer().map_err(|e| broken(e.to_string()))?),
         arm,
         context.ram.layout().total() / 4096,
     );
@@ -103,7 +107,8 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
 
 impl Runner {
     fn bus(&mut self) -> &mut MachineBus {
-        self.cpu.machine().expect("the bus of this process is a MachineBus")
+        let bus: &mut dyn core::any::Any = &mut *self.cpu.bus;
+        bus.downcast_mut().expect("the bus of this process is a MachineBus")
     }
 
     fn run(mut self) {
@@ -165,11 +170,8 @@ impl Runner {
             }
         };
         let first = self.generation == 0;
-        let now = quintet_protocol::time::VmTime(self.bus().vm_now().0);
-        let core = self.bus().core();
-        core.reset(now, if first { ResetKind::Cold } else { ResetKind::Warm });
-        core.firmware_state(now, PCI_ELCR);
-        self.bus().resample();
+        let now = self.bus().now();
+        self.bus().restart(now, if first { ResetKind::Cold } else { ResetKind::Warm });
         self.cpu.reset();
         self.cpu.discard_code();
         boot::enter(&mut self.cpu, &boot);
@@ -183,8 +185,8 @@ impl Runner {
     fn idle(&mut self) {
         self.bus().arm_timer(true);
         self.status.set_state(WorkerState::Parked);
-        let until = self.bus().host_deadline().unwrap_or(HostTime::now() + LONGEST);
-        self.sleeper.park_untaken(until.min(HostTime::now() + LONGEST));
+        let until = self.bus().host_deadline().unwrap_or(HostTime::after(LONGEST));
+        self.sleeper.park(until.min(HostTime::after(LONGEST)), || false);
         self.status.set_state(WorkerState::Running);
         self.cpu.exit_word.set();
     }
@@ -193,7 +195,7 @@ impl Runner {
     fn park(&mut self, ready: impl Fn(&Self) -> bool) {
         self.status.set_state(WorkerState::Parked);
         let sleeper = self.sleeper.clone();
-        sleeper.park(HostTime::now() + LONGEST, || ready(self));
+        sleeper.park(HostTime::after(LONGEST), || ready(self));
         self.status.set_state(WorkerState::Running);
         self.cpu.exit_word.set();
     }
@@ -224,7 +226,10 @@ impl Runner {
                     self.await_change();
                 }
                 Request::Reset(cause) => {
-                    self.report(GuestEvent::Reset(cause.into()));
+                    self.report(GuestEvent::Reset(match cause {
+                        GuestReset::Port92 => ResetCause::Port92,
+                        GuestReset::Cf9Soft | GuestReset::Cf9Hard => ResetCause::Cf9,
+                    }));
                     self.await_change();
                 }
                 Request::Init => {
