@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use quintet_protocol::handshake::{Role, idle, worker::worker_main};
+use quintet_audio_worker::run::run;
+use quintet_protocol::handshake::{Role, worker::worker_main};
 
 fn main() -> ExitCode {
-    worker_main(Role::Audio, idle::run)
+    worker_main(Role::Audio, run)
 }

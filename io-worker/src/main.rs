@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use quintet_protocol::handshake::{Role, idle, worker::worker_main};
+use quintet_io_worker::run::run;
+use quintet_protocol::handshake::{Role, worker::worker_main};
 
 fn main() -> ExitCode {
-    worker_main(Role::Io, idle::run)
+    worker_main(Role::Io, run)
 }
