@@ -4,7 +4,7 @@
 //! go. The host's own sound device comes later; until then `--audio auto` means the null sink.
 
 pub mod player;
-mod run;
+pub mod run;
 pub mod sink;
 
 pub use run::run;

@@ -6,7 +6,7 @@
 pub mod input;
 pub mod png;
 pub mod render;
-mod run;
+pub mod run;
 pub mod scanout;
 
 pub use run::run;

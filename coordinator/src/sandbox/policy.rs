@@ -2,7 +2,7 @@
 //!
 //! A line is `CALL`, `CALL CONDITION`, `CALL = ERRNO` or `include NAME`; `#` starts a comment. Conditions:
 //! `!exec` (the protection argument has no PROT_EXEC), `thread` (the flags make a thread, not a process),
-//! `set-name` (only PR_SET_NAME), `empty-path` (only the descriptor itself), `read-only` (no new limit).
+//! `set-name` (only PR_SET_NAME), `get-auxv` (only PR_GET_AUXV, which finds the vDSO's clock), `empty-path` (only the descriptor itself), `read-only` (no new limit).
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,9 @@ use seccompiler::{
 };
 
 use super::calls::call_number;
+
+/// `prctl` that copies the auxiliary vector (Linux 6.4); not in `libc` yet.
+const PR_GET_AUXV: u64 = 0x4155_5856;
 
 /// What is wrong with a policy file.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +125,7 @@ fn rule(condition: &str) -> Option<SeccompRule> {
             masked(0, flags, flags)
         }
         "set-name" => (0, SeccompCmpOp::Eq, libc::PR_SET_NAME as u64),
+        "get-auxv" => (0, SeccompCmpOp::Eq, PR_GET_AUXV),
         "empty-path" => masked(3, libc::AT_EMPTY_PATH, libc::AT_EMPTY_PATH),
         "read-only" => (2, SeccompCmpOp::Eq, 0),
         _ => return None,

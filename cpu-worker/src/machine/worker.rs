@@ -45,7 +45,8 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
     let status = WorkerStatus::new(&context);
     status.set_state(WorkerState::Starting);
     let ends = Ends::new(&context.maps);
-    let policy = SpinPolicy::for_host();
+    // Decided by the coordinator: a confined process cannot look at the host's cores and quotas.
+    let policy = if config.spin_nanos == 0 { SpinPolicy::NEVER } else { SpinPolicy::LONG };
     let broken = |what: String| WorkerError::Peer { peer: Role::Io, what };
 
     let clock = ends.clock();
