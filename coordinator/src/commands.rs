@@ -151,10 +151,20 @@ fn unescape(text: &str) -> String {
 }
 
 fn screenshot(name: &str, file: &Path) -> Result<u8, UsageError> {
-    let cannot =
-        |e: &std::io::Error| UsageError(format!("Cannot write \"{}\": {}", file.display(), reason(e)));
-    let _ = (name, cannot);
-    not_yet("screenshot")
+    let cannot = |e: &std::io::Error| UsageError(format!("Cannot write \"{}\": {}", file.display(), reason(e)));
+    let (answer, picture) = client::ask_for_file(name, &Request::Screenshot)?;
+    match (answer, picture) {
+        (Answer::Screenshot(_), Some(picture)) => {
+            let mut picture = std::fs::File::from(picture);
+            let mut out = std::fs::File::create(file).map_err(|e| cannot(&e))?;
+            // The sender's descriptor shares its offset with this one.
+            std::io::Seek::rewind(&mut picture).map_err(|e| cannot(&e))?;
+            std::io::copy(&mut picture, &mut out).map_err(|e| cannot(&e))?;
+            Ok(0)
+        }
+        (Answer::Error(e), _) => Err(UsageError(show::error(&e))),
+        _ => Err(UsageError(format!("The machine \"{name}\" answers strangely"))),
+    }
 }
 
 /// Attaches gdb to a worker, or prints how.

@@ -22,7 +22,9 @@ type Run = fn(WorkerContext) -> Result<(), WorkerError>;
 /// The library of a role. Panics for the coordinator.
 fn library(role: Role) -> Run {
     match role {
-        Role::Cpu | Role::Io | Role::Gpu | Role::Audio => quintet_protocol::handshake::idle::run,
+        Role::Io => quintet_io_worker::run::run,
+        Role::Gpu => quintet_gpu_worker::run,
+        Role::Cpu | Role::Audio => quintet_protocol::handshake::idle::run,
         Role::Coordinator => panic!("the coordinator is nobody's worker"),
     }
 }

@@ -32,8 +32,8 @@ pub enum Request {
     Reset,
     /// End the machine without asking the guest; answered before it ends.
     Quit,
-    /// A descriptor of the presented frames, sent with the answer.
-    Frames,
+    /// What the screen shows, as a PNG file in a sealed memfd that comes with the answer.
+    Screenshot,
     /// Type text on the keyboard.
     Type(String),
     /// Press keys together, as in `ctrl-alt-delete`.
@@ -47,8 +47,8 @@ pub enum Answer {
     Done,
     /// How it is.
     Status(Box<StatusReport>),
-    /// The frames' descriptor came with this packet; the file has this length in bytes.
-    Frames(u64),
+    /// The screenshot's descriptor came with this packet; the file has this length in bytes.
+    Screenshot(u64),
     /// Not done, and why.
     Error(MachineError),
 }

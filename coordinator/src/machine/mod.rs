@@ -20,6 +20,7 @@ use quintet_protocol::doorbell::{Doorbell, SpinPolicy};
 use quintet_protocol::handshake::{FileId, MapSet, Mapped, Role};
 use quintet_protocol::layout::{Ends, SegmentSet, SleeperId};
 use quintet_protocol::lifecycle::{Death, Input, Lifecycle, Outcome, Policy};
+use quintet_protocol::ring::Producer;
 use quintet_protocol::shm::Map;
 use quintet_protocol::status::{StatusReader, StatusWriter};
 use quintet_protocol::time::HostTime;
@@ -99,12 +100,12 @@ pub struct Machine {
     doorbells: Vec<Doorbell>,
     seen: [Seen; 4],
     ends: Ends,
-    maps: MapSet,
     pump: Option<Pump>,
     events: Receiver<Event>,
     waker: Waker,
     waiting: Vec<Waiting>,
-    shots: u32,
+    /// Key presses asked for on the command line.
+    keys: Producer,
     error: Option<MachineError>,
     next_look: Duration,
     outcome: Option<Outcome>,
@@ -181,6 +182,8 @@ pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
         .start(sender, waker.clone())
         .map_err(|e| cannot("start a thread", &e))?;
 
+    let keys = ends.lifecycle_to_producer(Role::Gpu).map_err(|e| cannot("use the shared memory", &e))?;
+
     let mut machine = Machine {
         life: Lifecycle::new(policy, set.instance()),
         started: Instant::now(),
@@ -190,12 +193,11 @@ pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
         clock,
         seen,
         ends,
-        maps,
         pump: Some(pump),
         events,
         waker,
         waiting: Vec::new(),
-        shots: 0,
+        keys,
         error: None,
         next_look: Duration::ZERO,
         outcome: None,

@@ -1,13 +1,16 @@
 //! What comes through the control socket.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use quintet_protocol::control::{
     Answer, ErrorCode, MachineError, Request, StatusReport, WorkerReport, encode_answer,
 };
-use quintet_protocol::handshake::{FileId, Role};
+use quintet_protocol::handshake::Role;
+use quintet_protocol::input::{InputEvent, KeyStroke, parse_chord, strokes_of};
+use quintet_protocol::layout::SleeperId;
 use quintet_protocol::lifecycle::{Input, Now, Outcome};
+use quintet_protocol::payload::{sealed_memfd, send_fd};
 use quintet_protocol::status::{MachineState, PeerState, StatusWord, WorkerState};
 
 use super::Machine;
@@ -26,6 +29,8 @@ enum Until {
     Epoch(u32),
     /// The reset with this number is done.
     Reset(u32),
+    /// The gpu-worker has answered this request.
+    Shot(u32),
 }
 
 /// How long a user waits for an answer at most (S3.104).
@@ -51,11 +56,18 @@ impl Machine {
                 self.step(Input::Stop(Outcome::Asked(0)));
                 Answer::Done
             }
-            Request::Frames | Request::Type(_) | Request::Key(_) => Answer::Error(MachineError::new(
-                ErrorCode::InvalidConfig,
-                "This machine cannot do that yet",
-                "",
-            )),
+            Request::Screenshot => {
+                let request = self.ends.ask_for_shot();
+                return self.wait(socket, Until::Shot(request));
+            }
+            Request::Type(text) => match strokes_of(text) {
+                Ok(strokes) => self.press(strokes.into_iter().flat_map(KeyStroke::events)),
+                Err(e) => refused(&e),
+            },
+            Request::Key(chord) => match parse_chord(chord) {
+                Ok(chord) => self.press(chord.events()),
+                Err(e) => refused(&e),
+            },
         };
         reply(&socket, &answer);
     }
@@ -76,8 +88,20 @@ impl Machine {
         let epoch = cpu.load(StatusWord::EpochSeen);
         let machine = self.life.machine();
         let reset = self.life.reset_generation();
+        let shots = self.ends.shot_reader();
         self.waiting.retain(|w| {
             let done = match w.until {
+                Until::Shot(request) => match shots.take(request) {
+                    Ok(None) => false,
+                    Ok(Some(png)) => {
+                        reply_with_file(&w.socket, &png);
+                        return false;
+                    }
+                    Err(e) => {
+                        reply(&w.socket, &refused(&e));
+                        return false;
+                    }
+                },
                 Until::Epoch(e) => epoch.wrapping_sub(e) < 1 << 31 || machine != MachineState::Paused,
                 Until::Reset(n) => {
                     n != reset || matches!(machine, MachineState::Running | MachineState::Paused)
@@ -130,10 +154,36 @@ impl Machine {
         }
     }
 
-    #[allow(dead_code, reason = "screenshots follow")]
-    fn framebuffer(&self) -> quintet_protocol::shm::View {
-        let _ = self.shots;
-        self.maps.view(FileId::Framebuffer)
+    /// Sends key presses on their way: the gpu-worker puts them among those of its window.
+    fn press(&mut self, events: impl Iterator<Item = InputEvent>) -> Answer {
+        let gpu = self.ends.doorbell(SleeperId::Gpu);
+        let mut sent = Ok(0);
+        for event in events {
+            sent = self.keys.push(event.to_record(0).as_bytes());
+            if sent.is_err() {
+                break;
+            }
+        }
+        gpu.ring();
+        match sent {
+            Ok(_) => Answer::Done,
+            Err(e) => refused(&e),
+        }
+    }
+}
+
+fn refused(e: &dyn std::error::Error) -> Answer {
+    Answer::Error(MachineError::new(ErrorCode::InvalidConfig, &e.to_string(), ""))
+}
+
+/// Answers with a file.
+fn reply_with_file(socket: &OwnedFd, bytes: &[u8]) {
+    let sent = sealed_memfd(bytes).map_err(|e| e.to_string()).and_then(|fd| {
+        let answer = encode_answer(&Answer::Screenshot(bytes.len() as u64));
+        send_fd(socket, &answer, fd.as_fd()).map_err(|e| e.to_string())
+    });
+    if let Err(e) = sent {
+        reply(socket, &Answer::Error(MachineError::new(ErrorCode::OutOfMemory, &e, "")));
     }
 }
 

@@ -143,7 +143,7 @@ fn report_forbidden_calls() {
         // SAFETY: the kernel hands a valid siginfo of SIGSYS; its field `si_syscall` lies 8 bytes into the union,
         // which starts at 16 on every 64-bit Linux (asm-generic/siginfo.h).
         let number = unsafe { info.cast::<u8>().add(24).cast::<i32>().read() };
-        let mut line = *b"system call       is not allowed by the sandbox\n";
+        let mut line = *b"system call 00000 is not allowed by the sandbox\n";
         let mut n = number.unsigned_abs();
         for place in line[12..17].iter_mut().rev() {
             *place = b'0' + (n % 10) as u8;

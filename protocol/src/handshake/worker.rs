@@ -228,6 +228,8 @@ fn start(role: Role, server: String) -> Result<(WorkerContext, ParentWatch), Sta
             Payload::receive(grant, fd)
         })
         .collect::<Result<Vec<_>, _>>()?;
+    // Read what the kernel told this process at its start while that may still be read: page size, vDSO.
+    let _ = (rustix::param::page_size(), crate::time::HostTime::now());
     let unconfined = confine::confine(&hello.confinement);
     say(encode(&Mapped {
         layout_hash: layout_hash(),

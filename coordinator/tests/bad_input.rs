@@ -1,0 +1,184 @@
+//! Mistakes of the user: one line that names the remedy, exit status 1, and nothing left behind.
+
+mod harness;
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use harness::run_to_end;
+
+/// A folder with image files, removed at the end.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(test: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("quintet-bad-{test}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("directory");
+        Self(dir)
+    }
+
+    fn with(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).expect("file");
+        path.display().to_string()
+    }
+
+    fn missing(&self) -> String {
+        self.0.join("no-such-file").display().to_string()
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Numbers without a pattern, the same in every run.
+fn noise(len: usize) -> Vec<u8> {
+    let mut x = 0x2545_F491_4F6C_DD1D_u64;
+    (0..len)
+        .map(|_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            (x >> 32) as u8
+        })
+        .collect()
+}
+
+fn demo() -> Vec<u8> {
+    quintet_guests::ECHO.to_vec()
+}
+
+fn run(options: &[&str]) -> Output {
+    let mut arguments = vec!["run", "--headless", "--serial", "none", "--ram", "32M", "--time-limit", "30s"];
+    arguments.extend(options);
+    run_to_end(&arguments)
+}
+
+/// One line on the standard error that contains `part`, and exit status 1.
+fn assert_refused(output: &Output, part: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("quintet: ") && text.contains(part), "{text}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_missing_kernel() {
+    let f = Files::new("missing-kernel");
+    assert_refused(&run(&["--kernel", &f.missing()]), "no such file");
+}
+
+#[test]
+fn an_empty_kernel() {
+    let f = Files::new("empty-kernel");
+    assert_refused(&run(&["--kernel", &f.with("kernel", b"")]), "is empty");
+}
+
+#[test]
+fn a_directory_as_kernel() {
+    let f = Files::new("directory-kernel");
+    assert_refused(&run(&["--kernel", &f.0.display().to_string()]), "is not a file");
+}
+
+#[test]
+fn a_random_kernel() {
+    let f = Files::new("random-kernel");
+    assert_refused(&run(&["--kernel", &f.with("kernel", &noise(100_000))]), "kernel");
+}
+
+#[test]
+fn a_random_kernel_that_travels_as_a_memfd() {
+    let f = Files::new("large-random-kernel");
+    assert_refused(&run(&["--kernel", &f.with("kernel", &noise(700_000))]), "kernel");
+}
+
+#[test]
+fn a_truncated_kernel() {
+    let f = Files::new("truncated-kernel");
+    let whole = demo();
+    for len in [1, 4, 40, 52, whole.len() / 2] {
+        let kernel = f.with("kernel", &whole[..len]);
+        assert_refused(&run(&["--kernel", &kernel]), "");
+    }
+}
+
+#[test]
+fn a_missing_initrd() {
+    let f = Files::new("missing-initrd");
+    let kernel = f.with("kernel", &demo());
+    assert_refused(&run(&["--kernel", &kernel, "--initrd", &f.missing()]), "no such file");
+}
+
+#[test]
+fn an_empty_initrd() {
+    let f = Files::new("empty-initrd");
+    let kernel = f.with("kernel", &demo());
+    assert_refused(&run(&["--kernel", &kernel, "--initrd", &f.with("initrd", b"")]), "is empty");
+}
+
+#[test]
+fn an_initrd_larger_than_ram() {
+    let f = Files::new("large-initrd");
+    let kernel = f.with("kernel", &demo());
+    let initrd = f.with("initrd", &vec![7; (32 << 20) + 1]);
+    assert_refused(&run(&["--kernel", &kernel, "--initrd", &initrd]), "does not fit into 32M of RAM");
+}
+
+#[test]
+fn an_initrd_without_a_kernel() {
+    let f = Files::new("lone-initrd");
+    assert_refused(&run(&["--initrd", &f.with("initrd", b"x")]), "need a --kernel");
+}
+
+#[test]
+fn two_kernels() {
+    assert_refused(&run(&["--kernel", "a", "--kernel", "b"]), "--kernel can be given once");
+}
+
+#[test]
+fn no_ram() {
+    assert_refused(&run_to_end(&["run", "--headless", "--ram", "0"]), "--ram 0");
+}
+
+#[test]
+fn more_ram_than_there_is() {
+    assert_refused(&run_to_end(&["run", "--headless", "--ram", "1T"]), "smaller size");
+}
+
+#[test]
+fn too_little_memory_by_injection() {
+    let output = run_to_end(&["run", "--headless", "--ram", "64M", "--pretend-available", "48M"]);
+    assert_refused(&output, "48 MiB of memory");
+}
+
+#[test]
+fn a_serial_file_that_cannot_be_written() {
+    let output = run_to_end(&["run", "--headless", "--serial", "file:/no/such/directory/log"]);
+    assert_refused(&output, "Cannot write");
+}
+
+#[test]
+fn an_option_that_does_not_work_yet_says_so() {
+    assert_refused(&run(&["--disk", "d.img"]), "--disk does not work yet");
+    assert_refused(&run_to_end(&["soak"]), "does not work yet");
+}
+
+#[test]
+fn a_usage_mistake_has_status_1() {
+    let output = run_to_end(&["run", "--no-such-option"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_machine_that_does_not_run_is_named() {
+    assert_refused(&run_to_end(&["status", "nobody"]), "There is no machine \"nobody\"");
+}
+
+#[test]
+fn a_bad_cpu_model() {
+    assert_refused(&run(&["--cpu", "z80"]), "z80");
+}
