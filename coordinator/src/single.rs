@@ -24,7 +24,8 @@ fn library(role: Role) -> Run {
     match role {
         Role::Io => quintet_io_worker::run::run,
         Role::Gpu => quintet_gpu_worker::run,
-        Role::Cpu | Role::Audio => quintet_protocol::handshake::idle::run,
+        Role::Audio => quintet_audio_worker::run,
+        Role::Cpu => quintet_protocol::handshake::idle::run,
         Role::Coordinator => panic!("the coordinator is nobody's worker"),
     }
 }

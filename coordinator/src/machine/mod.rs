@@ -104,6 +104,8 @@ pub struct Machine {
     events: Receiver<Event>,
     waker: Waker,
     waiting: Vec<Waiting>,
+    /// The run epoch that the vCPUs have obeyed, as last seen.
+    obeyed: u32,
     /// Key presses asked for on the command line.
     keys: Producer,
     error: Option<MachineError>,
@@ -197,6 +199,7 @@ pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
         events,
         waker,
         waiting: Vec::new(),
+        obeyed: 0,
         keys,
         error: None,
         next_look: Duration::ZERO,
