@@ -273,7 +273,7 @@ impl MachineConfig {
 
 /// The guest that runs without `--kernel`.
 fn demo_guest() -> &'static [u8] {
-    quintet_guests::ECHO
+    quintet_guests::DEMO
 }
 
 fn outgoing(kind: PayloadKind, bytes: &[u8], path: &Path) -> Result<Outgoing, UsageError> {

@@ -25,7 +25,7 @@ fn library(role: Role) -> Run {
         Role::Io => quintet_io_worker::run::run,
         Role::Gpu => quintet_gpu_worker::run,
         Role::Audio => quintet_audio_worker::run,
-        Role::Cpu => quintet_protocol::handshake::idle::run,
+        Role::Cpu => quintet_cpu_worker::machine::worker::run,
         Role::Coordinator => panic!("the coordinator is nobody's worker"),
     }
 }
