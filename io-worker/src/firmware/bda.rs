@@ -24,28 +24,28 @@ pub struct Ports {
     pub disks: u8,
 }
 
-/// iret
+// iret
 const IRET: &[u8] = &[0xCF];
-/// push ax; mov al, 20h; out 20h, al; pop ax; iret
+// push ax; mov al, 20h; out 20h, al; pop ax; iret
 const EOI_MASTER: &[u8] = &[0x50, 0xB0, 0x20, 0xE6, 0x20, 0x58, 0xCF];
-/// push ax; mov al, 20h; out A0h, al; out 20h, al; pop ax; iret
+// push ax; mov al, 20h; out A0h, al; out 20h, al; pop ax; iret
 const EOI_SLAVE: &[u8] = &[0x50, 0xB0, 0x20, 0xE6, 0xA0, 0xE6, 0x20, 0x58, 0xCF];
-/// push ax; in al, 60h; mov al, 20h; out 20h, al; pop ax; iret
+// push ax; in al, 60h; mov al, 20h; out 20h, al; pop ax; iret
 const KEYBOARD: &[u8] = &[0x50, 0xE4, 0x60, 0xB0, 0x20, 0xE6, 0x20, 0x58, 0xCF];
-/// The tick count at 46Ch, the midnight flag at 470h, INT 1Ch and the EOI:
-/// push ax; push ds; xor ax, ax; mov ds, ax; inc dword [46Ch]; cmp dword [46Ch], 1800B0h; jb +14;
-/// mov dword [46Ch], 0; mov byte [470h], 1; int 1Ch; mov al, 20h; out 20h, al; pop ds; pop ax; iret
+// The tick count at 46Ch, the midnight flag at 470h, INT 1Ch and the EOI:
+// push ax; push ds; xor ax, ax; mov ds, ax; inc dword [46Ch]; cmp dword [46Ch], 1800B0h; jb +14;
+// mov dword [46Ch], 0; mov byte [470h], 1; int 1Ch; mov al, 20h; out 20h, al; pop ds; pop ax; iret
 const TIMER: &[u8] = &[
     0x50, 0x1E, 0x31, 0xC0, 0x8E, 0xD8, 0x66, 0xFF, 0x06, 0x6C, 0x04, 0x66, 0x81, 0x3E, 0x6C, 0x04, 0xB0,
     0x00, 0x18, 0x00, 0x72, 0x0E, 0x66, 0xC7, 0x06, 0x6C, 0x04, 0x00, 0x00, 0x00, 0x00, 0xC6, 0x06, 0x70,
     0x04, 0x01, 0xCD, 0x1C, 0xB0, 0x20, 0xE6, 0x20, 0x1F, 0x58, 0xCF,
 ];
-/// push ds; xor ax, ax; mov ds, ax; mov ax, [410h]; pop ds; iret
+// push ds; xor ax, ax; mov ds, ax; mov ax, [410h]; pop ds; iret
 const EQUIPMENT: &[u8] = &[0x1E, 0x31, 0xC0, 0x8E, 0xD8, 0xA1, 0x10, 0x04, 0x1F, 0xCF];
-/// The same for [413h], conventional memory.
+// The same for [413h], conventional memory.
 const MEMORY: &[u8] = &[0x1E, 0x31, 0xC0, 0x8E, 0xD8, 0xA1, 0x13, 0x04, 0x1F, 0xCF];
-/// AH = 86h (function not supported) and carry in the caller's flags:
-/// mov ah, 86h; push bp; mov bp, sp; or byte [bp+6], 1; pop bp; iret
+// AH = 86h (function not supported) and carry in the caller's flags:
+// mov ah, 86h; push bp; mov bp, sp; or byte [bp+6], 1; pop bp; iret
 const UNSUPPORTED: &[u8] = &[0xB4, 0x86, 0x55, 0x89, 0xE5, 0x80, 0x4E, 0x06, 0x01, 0x5D, 0xCF];
 
 /// Handlers and the vectors that get them; the first is for all vectors that no other names.

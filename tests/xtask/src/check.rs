@@ -20,13 +20,12 @@ pub fn check(args: &[String]) -> Result<ExitCode, Failure> {
     if args.iter().any(|a| a == "--bless") {
         sh::write(&sh::root().join(UNSAFE_LIST), unsafe_list()?.as_bytes())?;
     }
-    let checks: [(&str, Check); 8] = [
+    let checks: [(&str, Check); 7] = [
         ("sizes", sizes),
         ("unsafe", unsafe_modules),
         ("links", links),
         ("format", format),
         ("clippy", clippy),
-        ("loom", loom),
         ("rustdoc", rustdoc),
         ("deny", deny),
     ];
@@ -60,16 +59,6 @@ fn clippy() -> Result<(), Failure> {
         "-D",
         "warnings",
     ]))
-}
-
-/// What is compiled for the model checker only has to compile.
-fn loom() -> Result<(), Failure> {
-    let mut command = sh::cargo(&["check", "--quiet", "--package", "protocol", "--tests"]);
-    sh::run(
-        command
-            .env("RUSTFLAGS", "--cfg loom")
-            .env("CARGO_TARGET_DIR", sh::target().join("loom")),
-    )
 }
 
 fn rustdoc() -> Result<(), Failure> {

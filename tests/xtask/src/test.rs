@@ -8,7 +8,7 @@ use crate::{kernels, packages, run};
 /// Optimised as a release, checked as a debug build.
 const PROFILE: &str = "test-fast";
 
-/// Runs doc tests, then all others, so that the last line is the runner's.
+/// Runs doc tests and model checks, then all others, so that the last line is the runner's.
 ///
 /// # Errors
 /// A [`Failure`] when something is missing, does not build or does not pass.
@@ -34,6 +34,7 @@ pub fn test(args: &[String]) -> Result<ExitCode, Failure> {
     if filters.is_empty() {
         let mut command = sh::cargo(&["test", "--quiet", "--workspace", "--doc", "--profile", PROFILE]);
         sh::run(command.envs(variables.clone()))?;
+        models()?;
     }
     let nextest = sh::has("cargo-nextest");
     let mut command = if nextest {
@@ -65,4 +66,32 @@ pub fn test(args: &[String]) -> Result<ExitCode, Failure> {
     }
     sh::run(command.envs(variables))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The tests for the model checker, `protocol/tests/loom_*.rs`: they exist only under `cfg(loom)`, with which nothing
+/// else is to be built.
+fn models() -> Result<(), Failure> {
+    let directory = "--target-dir";
+    let to = sh::target().join("loom").to_string_lossy().into_owned();
+    let mut args = vec![
+        "test",
+        "--quiet",
+        "--package",
+        "protocol",
+        "--profile",
+        PROFILE,
+        directory,
+        &to,
+    ];
+    let tree = sh::tree()?;
+    let names: Vec<&str> = tree
+        .iter()
+        .filter(|path| path.starts_with("protocol/tests"))
+        .filter_map(|path| path.file_name()?.to_str()?.strip_suffix(".rs"))
+        .filter(|name| name.starts_with("loom_"))
+        .collect();
+    for name in names {
+        args.extend(["--test", name]);
+    }
+    sh::run(sh::cargo(&args).env("RUSTFLAGS", "--cfg loom"))
 }
