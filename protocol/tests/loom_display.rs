@@ -162,9 +162,9 @@ impl WriteWords for Sparse {
 
 /// Both parts of a playback ring of two mono frames.
 fn playback() -> (Sparse, Sparse) {
-    let header = (0..24).step_by(4).chain((128..140).step_by(4));
+    let header = (0..28).step_by(4).chain((128..140).step_by(4));
     let ours = Sparse::new(4096 + 8, header.chain([4096, 4100]));
-    (ours, Sparse::new(128, [0, 4, 8].into_iter()))
+    (ours, Sparse::new(128, [0, 4, 8, 12].into_iter()))
 }
 
 const TWO_FRAMES: Format = Format {
@@ -223,10 +223,25 @@ fn a_change_of_format_never_lets_old_samples_through() {
         let format = consumer.refresh();
         let mut out = [0.0];
         let fill = consumer.fill(&mut out);
-        // Sound of the new format is never played as that of the old one.
-        if format == Ok(Some(TWO_FRAMES)) {
-            assert!(fill.frames == 0 || out == [1.0], "{out:?}");
+        // Sound of the new format is never played as that of the old one, nor the other way round.
+        if fill.frames == 1 {
+            assert_eq!(
+                out,
+                if format == Ok(Some(TWO_FRAMES)) {
+                    [1.0]
+                } else {
+                    [2.0]
+                }
+            );
         }
         thread.join().unwrap();
+        consumer.refresh().unwrap();
+        let more = consumer.fill(&mut out);
+        if more.frames == 1 {
+            assert_eq!(out, [2.0]);
+        }
+        // The frame of the new format comes once, whenever the change was noticed.
+        let early = fill.frames == 1 && format != Ok(Some(TWO_FRAMES));
+        assert_eq!(more.frames, u32::from(!early));
     });
 }

@@ -1,7 +1,7 @@
 //! The playback ring (S3.70–S3.75, S3.77).
 
 use super::{AudioError, Format, PLAYBACK_MAGIC, SAMPLES, VERSION, available, free};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 use crate::words::{ReadWords, WriteWords};
 
 /// Byte offsets in the producer's part.
@@ -13,6 +13,8 @@ mod producer_word {
     pub const CAPACITY: usize = 16;
     /// Moves with every change of format; odd while one is being written.
     pub const EPOCH: usize = 20;
+    /// Write index at that change: where the consumer starts to read.
+    pub const START: usize = 24;
     pub const WRITE: usize = 128;
     pub const OVERRUN: usize = 132;
     pub const RUNNING: usize = 136;
@@ -24,6 +26,8 @@ mod consumer_word {
     pub const UNDERRUN: usize = 4;
     /// Rate of the host, at which the device model should run (S3.75); 0 unknown.
     pub const HOST_RATE: usize = 8;
+    /// The producer's epoch that the read index belongs to.
+    pub const EPOCH: usize = 12;
 }
 
 /// io-worker's end.
@@ -32,6 +36,8 @@ pub struct PlaybackProducer<W, R> {
     mine: W,
     peer: R,
     format: Format,
+    epoch: u32,
+    start: u32,
     write: u32,
     overruns: u32,
 }
@@ -43,42 +49,58 @@ impl<W: WriteWords, R: ReadWords> PlaybackProducer<W, R> {
         let format = format.clamped();
         let write = mine.load_u32(producer_word::WRITE, Ordering::Relaxed);
         let overruns = mine.load_u32(producer_word::OVERRUN, Ordering::Relaxed);
+        let epoch = mine.load_u32(producer_word::EPOCH, Ordering::Relaxed);
+        let start = mine.load_u32(producer_word::START, Ordering::Relaxed);
         let mut this = Self {
             mine,
             peer,
             format,
+            epoch,
+            start,
             write,
             overruns,
         };
         this.set_running(false);
-        if read_format(&this.mine) != Ok(Some(format)) {
-            this.set_format(format);
+        match read_header(&this.mine) {
+            Ok(Some(header)) if header.format == format => {}
+            _ => this.set_format(format),
         }
         this
     }
 
-    /// Changes the format. What is in the ring is lost: the write index moves to the consumer's read index, so that
-    /// it finds nothing of the old format.
+    /// Changes the format. What is in the ring is lost: the consumer starts to read where the producer stands now.
     pub fn set_format(&mut self, format: Format) {
         let format = format.clamped();
-        let epoch = self.mine.load_u32(producer_word::EPOCH, Ordering::Relaxed) | 1;
-        self.mine.store_u32(producer_word::EPOCH, epoch, Ordering::SeqCst);
-        self.write = self.peer.load_u32(consumer_word::READ, Ordering::Acquire);
+        let busy = self.mine.load_u32(producer_word::EPOCH, Ordering::Relaxed) | 1;
+        self.mine.store_u32(producer_word::EPOCH, busy, Ordering::Relaxed);
+        // SYNC POINT audio-format: the odd epoch before everything that follows, samples included; pairs with the
+        // acquire fences in `read_header` and `fill`.
+        fence(Ordering::Release);
+        let words = [
+            (producer_word::MAGIC, PLAYBACK_MAGIC),
+            (producer_word::VERSION, VERSION),
+            (producer_word::RATE, format.rate),
+            (producer_word::CHANNELS, format.channels),
+            (producer_word::CAPACITY, format.capacity),
+            (producer_word::START, self.write),
+        ];
+        for (at, value) in words {
+            self.mine.store_u32(at, value, Ordering::Relaxed);
+        }
+        self.start = self.write;
+        self.epoch = busy.wrapping_add(1);
         self.mine
-            .store_u32(producer_word::WRITE, self.write, Ordering::SeqCst);
-        self.mine
-            .store_u32(producer_word::VERSION, VERSION, Ordering::Relaxed);
-        self.mine
-            .store_u32(producer_word::RATE, format.rate, Ordering::Relaxed);
-        self.mine
-            .store_u32(producer_word::CHANNELS, format.channels, Ordering::Relaxed);
-        self.mine
-            .store_u32(producer_word::CAPACITY, format.capacity, Ordering::Relaxed);
-        self.mine
-            .store_u32(producer_word::MAGIC, PLAYBACK_MAGIC, Ordering::Relaxed);
-        self.mine
-            .store_u32(producer_word::EPOCH, epoch.wrapping_add(1), Ordering::Release);
+            .store_u32(producer_word::EPOCH, self.epoch, Ordering::Release);
         self.format = format;
+    }
+
+    /// The consumer's index; where it will start, as long as it has not noticed the last change of format.
+    fn read(&self) -> u32 {
+        if self.peer.load_u32(consumer_word::EPOCH, Ordering::Acquire) == self.epoch {
+            self.peer.load_u32(consumer_word::READ, Ordering::Acquire)
+        } else {
+            self.start
+        }
     }
 
     /// The format in force.
@@ -95,11 +117,7 @@ impl<W: WriteWords, R: ReadWords> PlaybackProducer<W, R> {
 
     /// Frames that fit now.
     pub fn free(&self) -> u32 {
-        free(
-            self.peer.load_u32(consumer_word::READ, Ordering::Acquire),
-            self.write,
-            self.format.capacity,
-        )
+        free(self.read(), self.write, self.format.capacity)
     }
 
     /// Frames in the ring now.
@@ -150,7 +168,7 @@ impl<W: WriteWords, R: ReadWords> PlaybackProducer<W, R> {
     /// What a snapshot keeps (S3.77).
     pub fn snapshot(&self) -> PlaybackSnapshot {
         PlaybackSnapshot {
-            read: self.peer.load_u32(consumer_word::READ, Ordering::Acquire),
+            read: self.read(),
             write: self.write,
             rate: self.format.rate,
             channels: self.format.channels,
@@ -209,20 +227,29 @@ fn slot(index: u32, format: Format) -> usize {
     SAMPLES + ((index & (format.capacity - 1)) * format.channels) as usize * 4
 }
 
-/// The format in a producer's part; `None` before there is one and while it changes.
-fn read_format(part: &impl ReadWords) -> Result<Option<Format>, AudioError> {
+/// What a producer's part says of its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header {
+    format: Format,
+    epoch: u32,
+    start: u32,
+}
+
+/// The header in a producer's part; `None` before there is one and while it changes.
+fn read_header(part: &impl ReadWords) -> Result<Option<Header>, AudioError> {
     let epoch = part.load_u32(producer_word::EPOCH, Ordering::Acquire);
     if epoch == 0 || !epoch.is_multiple_of(2) {
         return Ok(None);
     }
     let get = |at| part.load_u32(at, Ordering::Relaxed);
     let (magic, version) = (get(producer_word::MAGIC), get(producer_word::VERSION));
+    let start = get(producer_word::START);
     let format = Format {
         rate: get(producer_word::RATE),
         channels: get(producer_word::CHANNELS),
         capacity: get(producer_word::CAPACITY),
     };
-    crate::sync::fence(Ordering::Acquire);
+    fence(Ordering::Acquire);
     if part.load_u32(producer_word::EPOCH, Ordering::Relaxed) != epoch {
         return Ok(None);
     }
@@ -233,7 +260,7 @@ fn read_format(part: &impl ReadWords) -> Result<Option<Format>, AudioError> {
     if !format.is_valid() || end > part.size() as u64 {
         return Err(AudioError::Format(format));
     }
-    Ok(Some(format))
+    Ok(Some(Header { format, epoch, start }))
 }
 
 /// What [`PlaybackConsumer::fill`] found.
@@ -282,10 +309,25 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
         let epoch = self.peer.load_u32(producer_word::EPOCH, Ordering::Acquire);
         if self.format.is_none() || epoch != self.epoch {
             self.format = None;
-            self.format = read_format(&self.peer)?;
-            self.epoch = epoch;
+            if let Some(header) = read_header(&self.peer)? {
+                self.take_over(header);
+            }
         }
         Ok(self.format)
+    }
+
+    /// Reads on in a stream that this end or its predecessor knew, and at the start of one that is new.
+    fn take_over(&mut self, header: Header) {
+        self.format = Some(header.format);
+        self.epoch = header.epoch;
+        if self.mine.load_u32(consumer_word::EPOCH, Ordering::Relaxed) != header.epoch {
+            self.read = header.start;
+            self.mine
+                .store_u32(consumer_word::READ, self.read, Ordering::Relaxed);
+            // SYNC POINT audio-epoch: the index before its epoch; pairs with the acquire load in the producer's `read`.
+            self.mine
+                .store_u32(consumer_word::EPOCH, header.epoch, Ordering::Release);
+        }
     }
 
     /// Whether the producer has started the stream.
@@ -303,15 +345,13 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
     /// Fills `out` with interleaved frames from the ring, and with silence where it has none; missing frames are
     /// counted (S3.71). Samples that are no finite numbers become 0. Real-time safe.
     pub fn fill(&mut self, out: &mut [f32]) -> Fill {
-        let Some(format) = self.format.filter(|_| {
-            // A format that changes, or has changed, is not this one's any more.
-            self.peer.load_u32(producer_word::EPOCH, Ordering::Acquire) == self.epoch
-        }) else {
+        let silence = Fill {
+            frames: 0,
+            missing: 0,
+        };
+        let Some(format) = self.format else {
             out.fill(0.0);
-            return Fill {
-                frames: 0,
-                missing: 0,
-            };
+            return silence;
         };
         let channels = format.channels as usize;
         let wanted = u32::try_from(out.len() / channels).unwrap_or(u32::MAX);
@@ -326,6 +366,12 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
             }
         }
         rest.fill(0.0);
+        // Samples of another format are not this one's: whoever read one sees the epoch that came before it.
+        fence(Ordering::Acquire);
+        if self.peer.load_u32(producer_word::EPOCH, Ordering::Relaxed) != self.epoch {
+            out.fill(0.0);
+            return silence;
+        }
         self.read = self.read.wrapping_add(frames);
         self.mine
             .store_u32(consumer_word::READ, self.read, Ordering::Release);

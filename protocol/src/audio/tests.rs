@@ -25,7 +25,7 @@ fn format(capacity: u32, channels: u32) -> Format {
 
 fn ring_at(start: u32, format: Format) -> (Producer, Consumer, ViewMut, ViewMut) {
     let (ours, theirs) = (part(RING_BYTES), part(HEAD_BYTES));
-    theirs.store_u32(READ, start, Ordering::Relaxed);
+    ours.store_u32(WRITE, start, Ordering::Relaxed);
     let producer = PlaybackProducer::attach(ours.clone(), theirs.view().clone(), format);
     let mut consumer = PlaybackConsumer::attach(theirs.clone(), ours.view().clone(), 48_000);
     assert_eq!(consumer.refresh(), Ok(Some(format)));
@@ -246,6 +246,20 @@ fn a_change_of_format_empties_the_ring_and_is_noticed() {
     assert_eq!(consumer.level(), 0);
     producer.push(&[0.25; 3]);
     assert_eq!(consumer.fill(&mut out).frames, 3);
+}
+
+#[test]
+fn a_producer_has_the_whole_ring_before_its_consumer_notices_a_change_of_format() {
+    let (mut producer, mut consumer, _, theirs) = ring_at(0, format(4, 1));
+    producer.push(&[1.0; 4]);
+    producer.set_format(format(4, 1));
+    // An index that the consumer stored late, for the stream before.
+    theirs.store_u32(READ, 3, Ordering::Relaxed);
+    assert_eq!(producer.push(&[2.0, 3.0, 4.0, 5.0, 6.0]), 4);
+    consumer.refresh().expect("a good ring");
+    let mut out = [0.0; 4];
+    assert_eq!(consumer.fill(&mut out).frames, 4);
+    assert_eq!(out, [2.0, 3.0, 4.0, 5.0]);
 }
 
 #[test]
