@@ -30,6 +30,27 @@ pub struct Map {
     base: NonNull<u8>,
     len: usize,
     writable: bool,
+    owner: Owner,
+}
+
+/// Who gives the address range back.
+enum Owner {
+    /// This module, by `munmap`.
+    Mmap,
+    /// The portable back end.
+    Portable {
+        /// Unmaps itself on drop.
+        _memory: shared_memory::Shmem,
+    },
+}
+
+impl std::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Mmap => "Mmap",
+            Self::Portable { .. } => "Portable",
+        })
+    }
 }
 
 // SAFETY: a map is an address range, not data: every access goes through `View`/`ViewMut`, which use atomic
@@ -126,7 +147,28 @@ impl Map {
 
     fn from_raw(base: *mut u8, len: usize, writable: bool) -> Result<Self, MapError> {
         let base = NonNull::new(base).ok_or(MapError::Length(len as u64))?;
-        Ok(Self { base, len, writable })
+        Ok(Self {
+            base,
+            len,
+            writable,
+            owner: Owner::Mmap,
+        })
+    }
+
+    /// The map of a portable segment, at least `len` bytes of it.
+    pub(super) fn portable(memory: shared_memory::Shmem, len: usize) -> Self {
+        let base = NonNull::new(memory.as_ptr()).expect("an open segment has an address");
+        Self {
+            base,
+            len,
+            writable: true,
+            owner: Owner::Portable { _memory: memory },
+        }
+    }
+
+    /// Whether the map belongs to the portable back end.
+    pub fn is_portable(&self) -> bool {
+        matches!(self.owner, Owner::Portable { .. })
     }
 
     /// Length in bytes.
@@ -152,6 +194,9 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
+        if self.is_portable() {
+            return;
+        }
         // SAFETY: base and len are those of a map this value owns; views keep it alive through an `Arc`.
         let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
     }

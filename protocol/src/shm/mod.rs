@@ -5,6 +5,7 @@
 
 mod map;
 mod memfd;
+pub mod portable;
 mod view;
 
 pub use map::{Map, MapError};

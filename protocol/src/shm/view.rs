@@ -102,6 +102,16 @@ impl View {
         self.word64(offset).load(order)
     }
 
+    /// Host address of `len` bytes at `offset`, for what is placed into shared memory by another crate.
+    pub(super) fn address(&self, offset: usize, len: usize) -> *mut u8 {
+        self.at(offset, len)
+    }
+
+    /// Whether the map belongs to the portable back end.
+    pub fn is_portable(&self) -> bool {
+        self.map.is_portable()
+    }
+
     /// Host address of the word at `offset`, for a futex wait.
     pub fn futex_word(&self, offset: usize) -> &AtomicU32 {
         self.word32(offset)
