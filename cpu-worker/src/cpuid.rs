@@ -168,11 +168,16 @@ impl Model {
         let mut parts = text.split(',');
         let name = parts.next().unwrap_or_default();
         let max = Self::default();
-        let old = [Fpu, De, Pse, Tsc, Msr, Pae, Mce, Cx8, Apic, Sep, Mtrr, Pge, Mca, Cmov, Pat, Pse36, Mmx, Fxsr, Sse];
+        let old = [
+            Fpu, De, Pse, Tsc, Msr, Pae, Mce, Cx8, Apic, Sep, Mtrr, Pge, Mca, Cmov, Pat, Pse36, Mmx, Fxsr,
+            Sse,
+        ];
         let mut model = match name {
             "max" | "" => max,
             "qemu64" => {
-                let more = [Sse2, Clflush, Sse3, Cx16, X2apic, Hypervisor, Syscall, Nx, Lm, LahfLm];
+                let more = [
+                    Sse2, Clflush, Sse3, Cx16, X2apic, Hypervisor, Syscall, Nx, Lm, LahfLm,
+                ];
                 Self {
                     features: (all(&old) | all(&more)) & max.features,
                     brand: "Quintet virtual CPU (qemu64)",
@@ -180,10 +185,20 @@ impl Model {
                     ..max
                 }
             }
-            "pentium3" => {
-                Self { signature: 0x673, features: all(&old), brand: "", max_leaf: 2, ..max }
-            }
-            "486" => Self { signature: 0x480, features: all(&[Fpu]), brand: "", max_leaf: 1, ..max },
+            "pentium3" => Self {
+                signature: 0x673,
+                features: all(&old),
+                brand: "",
+                max_leaf: 2,
+                ..max
+            },
+            "486" => Self {
+                signature: 0x480,
+                features: all(&[Fpu]),
+                brand: "",
+                max_leaf: 1,
+                ..max
+            },
             other => return Err(ModelError::Unknown(other.to_owned())),
         };
         for part in parts {
@@ -195,7 +210,11 @@ impl Model {
             let Some((f, ..)) = FEATURES.iter().find(|(_, n, ..)| *n == feature) else {
                 return Err(ModelError::Feature(feature.to_owned()));
             };
-            if on { model.features |= bit(*f) & host_features() } else { model.features &= !bit(*f) }
+            if on {
+                model.features |= bit(*f) & host_features();
+            } else {
+                model.features &= !bit(*f);
+            }
         }
         Ok(model)
     }
@@ -225,7 +244,8 @@ impl Model {
     /// relatives guard against exists here, because nothing is executed speculatively.
     pub fn arch_capabilities(&self) -> Option<u64> {
         // RDCL_NO, SKIP_L1DFL, SSB_NO, MDS_NO, PSCHANGE_NO, TAA_NO, SBDR/FBSDP/PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO.
-        const NONE_OF_IT: u64 = 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 7 << 13 | 1 << 20 | 1 << 24 | 3 << 26;
+        const NONE_OF_IT: u64 =
+            1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 7 << 13 | 1 << 20 | 1 << 24 | 3 << 26;
         self.has(Feature::ArchCapabilities).then_some(NONE_OF_IT)
     }
 
@@ -255,13 +275,23 @@ impl Model {
     }
 
     fn register(&self, reg: Reg) -> u32 {
-        FEATURES.iter().filter(|(f, _, r, _)| *r == reg && self.has(*f)).map(|(_, _, _, n)| 1u32 << n).sum()
+        FEATURES
+            .iter()
+            .filter(|(f, _, r, _)| *r == reg && self.has(*f))
+            .map(|(_, _, _, n)| 1u32 << n)
+            .sum()
     }
 
     /// CPUID: EAX, EBX, ECX, EDX of a leaf (SDM vol. 2, CPUID).
     pub fn leaf(&self, leaf: u32, sub: u32, state: &CpuState) -> [u32; 4] {
         let word = |n: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| self.vendor[n * 4 + i]));
-        let extended = if self.has(Feature::Lm) { 0x8000_0008 } else if self.brand.is_empty() { 0 } else { 0x8000_0004 };
+        let extended = if self.has(Feature::Lm) {
+            0x8000_0008
+        } else if self.brand.is_empty() {
+            0
+        } else {
+            0x8000_0004
+        };
         // Beyond the last leaf, the last basic leaf is shown.
         let leaf = match leaf {
             0..=0x3FFF_FFFF if leaf > self.max_leaf => self.max_leaf,
@@ -274,13 +304,23 @@ impl Model {
             1 => {
                 let osxsave = u32::from(state.cr4.contains(Cr4::OSXSAVE)) << 27;
                 // CLFLUSH lines of 8 quadwords, one logical processor, APIC ID 0.
-                [self.signature, 0x0001_0800, self.register(Reg::C1) | osxsave, self.register(Reg::D1)]
+                [
+                    self.signature,
+                    0x0001_0800,
+                    self.register(Reg::C1) | osxsave,
+                    self.register(Reg::D1),
+                ]
             }
             // One descriptor: what there is to know is in leaf 4.
             2 => [0x0000_0001, 0, 0, 0x002C_307D],
             4 => cache(sub),
             5 => [0; 4],
-            7 if sub == 0 => [0, self.register(Reg::B7), self.register(Reg::C7), self.register(Reg::D7)],
+            7 if sub == 0 => [
+                0,
+                self.register(Reg::B7),
+                self.register(Reg::C7),
+                self.register(Reg::D7),
+            ],
             0xB => match sub {
                 0 => [0, 1, 0x100, 0],
                 1 => [0, 1, 0x201, 0],
@@ -335,9 +375,18 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_named() {
-        assert_eq!(Model::parse("pentium9").unwrap_err(), ModelError::Unknown("pentium9".into()));
-        assert_eq!(Model::parse("max,+warp").unwrap_err(), ModelError::Feature("warp".into()));
-        assert_eq!(Model::parse("max,sse").unwrap_err(), ModelError::Feature("sse".into()));
+        assert_eq!(
+            Model::parse("pentium9").unwrap_err(),
+            ModelError::Unknown("pentium9".into())
+        );
+        assert_eq!(
+            Model::parse("max,+warp").unwrap_err(),
+            ModelError::Feature("warp".into())
+        );
+        assert_eq!(
+            Model::parse("max,sse").unwrap_err(),
+            ModelError::Feature("sse".into())
+        );
     }
 
     #[test]
@@ -345,6 +394,9 @@ mod tests {
         let state = CpuState::reset(0);
         let m = Model::parse("max,-sse4.2").expect("a model");
         assert_eq!(m.leaf(1, 0, &state)[2] >> 20 & 1, 0);
-        assert_eq!(Model::default().leaf(0, 0, &state)[1], u32::from_le_bytes(*b"Genu"));
+        assert_eq!(
+            Model::default().leaf(0, 0, &state)[1],
+            u32::from_le_bytes(*b"Genu")
+        );
     }
 }

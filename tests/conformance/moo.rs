@@ -97,14 +97,18 @@ fn load(cpu: &mut Vcpu, s: &moo::Snapshot) {
 /// Where FLAGS were pushed by the case's exception. The capture names the address of the bus cycle, which is even:
 /// FLAGS on an odd stack lie one byte above.
 fn flags_address(case: &moo::Case) -> usize {
-    let Some((_, at)) = case.exception else { return usize::MAX };
+    let Some((_, at)) = case.exception else {
+        return usize::MAX;
+    };
     let odd = !case.init.wide && case.init.regs[8].is_some_and(|sp| sp & 1 != 0);
     at as usize | usize::from(odd)
 }
 
 /// Cases that contradict the 386 and its successors, with the reason. Nothing else is left out.
-const CONTRADICTIONS: &[(&str, &str)] =
-    &[("1b586a4689", "C7 /7 in 11 bytes: too long for the 80286 (#GP), an undefined opcode (#UD) since the 80386")];
+const CONTRADICTIONS: &[(&str, &str)] = &[(
+    "1b586a4689",
+    "C7 /7 in 11 bytes: too long for the 80286 (#GP), an undefined opcode (#UD) since the 80386",
+)];
 
 /// What differs, or nothing.
 fn compare(cpu: &Vcpu, case: &moo::Case, file_mask: Option<u32>, expected: &[u8], seen: &[u8]) -> String {

@@ -6,7 +6,7 @@
 use super::descriptor::{Descriptor, selector_code};
 use crate::exec::{Exit, Flow, Int, Vcpu, Vector};
 use crate::mmu::TlbIndex;
-use crate::state::{Activity, Attr, CodeSize, DescriptorTable, Flag, Flags, Segment, Shadow, gpr, seg};
+use crate::state::{Activity, Attr, DescriptorTable, Flag, Flags, Segment, Shadow, gpr, seg};
 
 /// Where an event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,11 @@ impl Vcpu {
 
     /// Delivers an external interrupt or NMI.
     pub(crate) fn deliver_interrupt(&mut self, vector: u8) {
-        self.deliver(Event { vector, code: None, source: Source::External });
+        self.deliver(Event {
+            vector,
+            code: None,
+            source: Source::External,
+        });
     }
 
     /// The exception in [`Vcpu::pending_fault`] as an event, its side effects on CR2 and DR6 done.
@@ -62,7 +66,11 @@ impl Vcpu {
             f.vector,
             Vector::Df | Vector::Ts | Vector::Np | Vector::Ss | Vector::Gp | Vector::Pf | Vector::Ac
         );
-        Event { vector: f.vector as u8, code: coded.then_some(f.code), source: Source::Exception }
+        Event {
+            vector: f.vector as u8,
+            code: coded.then_some(f.code),
+            source: Source::Exception,
+        }
     }
 
     /// Delivers `event`, and what its delivery raises, until one arrives or the processor shuts down.
@@ -114,7 +122,11 @@ impl Vcpu {
         }
         let target = self.load_system::<u32>(self.state.idtr.base.wrapping_add(at))?;
         let before = self.rsp();
-        let frame = [self.state.flags.bits() as u16, self.state.segs[seg::CS].selector, self.rip() as u16];
+        let frame = [
+            self.state.flags.bits() as u16,
+            self.state.segs[seg::CS].selector,
+            self.rip() as u16,
+        ];
         for word in frame {
             if let Err(e) = self.push(word) {
                 self.state.regs[gpr::RSP] = before;
@@ -153,7 +165,11 @@ impl Vcpu {
             return self.raise_code(Vector::Np, code);
         }
         self.set_accessed(&mut d)?;
-        let cpl = if attr.conforming() { self.state.cpl } else { attr.dpl() };
+        let cpl = if attr.conforming() {
+            self.state.cpl
+        } else {
+            attr.dpl()
+        };
         Ok((Self::segment_of(selector, &d), cpl))
     }
 
@@ -165,7 +181,11 @@ impl Vcpu {
         }
         let at = base.wrapping_add(at);
         let both = self.load_system::<u64>(at)?;
-        Ok(Descriptor { low: both as u32, high: (both >> 32) as u32, at })
+        Ok(Descriptor {
+            low: both as u32,
+            high: (both >> 32) as u32,
+            at,
+        })
     }
 
     fn check_gate(&mut self, event: &Event, gate: &Descriptor) -> Flow {
@@ -194,7 +214,11 @@ impl Vcpu {
         if v86 && cpl != 0 {
             return self.raise_code(Vector::Gp, selector_code(cs.selector));
         }
-        let offset = if wide { gate.gate_offset() } else { gate.gate_offset() & 0xFFFF };
+        let offset = if wide {
+            gate.gate_offset()
+        } else {
+            gate.gate_offset() & 0xFFFF
+        };
         if offset > u64::from(cs.limit) {
             return self.gp0();
         }
@@ -211,7 +235,11 @@ impl Vcpu {
             frame.push(u64::from(s.segs[seg::SS].selector));
             frame.push(s.regs[gpr::RSP]);
         }
-        frame.extend([flags, u64::from(s.segs[seg::CS].selector), s.regs[crate::state::RIP]]);
+        frame.extend([
+            flags,
+            u64::from(s.segs[seg::CS].selector),
+            s.regs[crate::state::RIP],
+        ]);
         frame.extend(event.code.map(u64::from));
 
         let (ss, sp) = if inner {
@@ -260,7 +288,11 @@ impl Vcpu {
     ) -> Result<u64, Exit> {
         let size: u64 = if wide { 4 } else { 2 };
         let mask = if ss.attr.big() { 0xFFFF_FFFF } else { 0xFFFF };
-        let index = if cpl == 3 { TlbIndex::User } else { TlbIndex::Supervisor };
+        let index = if cpl == 3 {
+            TlbIndex::User
+        } else {
+            TlbIndex::Supervisor
+        };
         let mut at = sp & mask;
         let mut places = [0; 16];
         for place in places.iter_mut().take(frame.len()) {
@@ -286,15 +318,25 @@ impl Vcpu {
     pub(crate) fn tss_stack(&mut self, cpl: u8) -> Result<(u16, u64), Exit> {
         let tr = self.state.segs[seg::TR];
         let wide = tr.attr.kind() & 8 != 0;
-        let (at, size) = if wide { (4 + 8 * u64::from(cpl), 8) } else { (2 + 4 * u64::from(cpl), 4) };
+        let (at, size) = if wide {
+            (4 + 8 * u64::from(cpl), 8)
+        } else {
+            (2 + 4 * u64::from(cpl), 4)
+        };
         if at + size - 1 > u64::from(tr.limit) {
             return self.raise_code(Vector::Ts, selector_code(tr.selector));
         }
         let at = tr.base + at;
         Ok(if wide {
-            (self.load_system::<u16>(at + 4)?, u64::from(self.load_system::<u32>(at)?))
+            (
+                self.load_system::<u16>(at + 4)?,
+                u64::from(self.load_system::<u32>(at)?),
+            )
         } else {
-            (self.load_system::<u16>(at + 2)?, u64::from(self.load_system::<u16>(at)?))
+            (
+                self.load_system::<u16>(at + 2)?,
+                u64::from(self.load_system::<u16>(at)?),
+            )
         })
     }
 
@@ -340,7 +382,11 @@ impl Vcpu {
             s.regs[crate::state::RIP],
         ];
         frame.extend(event.code.map(u64::from));
-        let index = if cpl == 3 { TlbIndex::User } else { TlbIndex::Supervisor };
+        let index = if cpl == 3 {
+            TlbIndex::User
+        } else {
+            TlbIndex::Supervisor
+        };
         let mut at = sp & !15;
         for value in frame {
             at = at.wrapping_sub(8);
@@ -357,20 +403,17 @@ impl Vcpu {
     }
 
     /// INT n and its relatives: rIP is already past the instruction.
-    pub(crate) fn software_interrupt(&mut self, vector: u8, source: Source, len: u8) -> Flow {
-        let event = Event { vector, code: None, source };
+    pub(crate) fn software_interrupt(&mut self, vector: u8, source: Source) -> Flow {
+        let event = Event {
+            vector,
+            code: None,
+            source,
+        };
         if self.state.v86() && vector != 3 && source == Source::Software && self.state.flags.iopl() < 3 {
             return self.gp0();
         }
-        match self.deliver_once(event) {
-            Ok(()) => Ok(()),
-            Err(Exit::Fault) => {
-                // The fault is reported at the instruction; a fault of a task switch where it happened.
-                let _ = len;
-                Err(Exit::Fault)
-            }
-            Err(e) => Err(e),
-        }
+        // A fault on the way is reported at the instruction, one of a task switch where it happened.
+        self.deliver_once(event)
     }
 
     /// Starts the processor at a start-up IPI.
@@ -383,15 +426,6 @@ impl Vcpu {
         self.state.segs[seg::CS] = Segment::new(selector, u64::from(selector) << 4, 0xFFFF, Attr::REAL_DATA);
         self.set_rip(0);
         self.refresh_mode();
-    }
-
-    /// The size in bytes that pushes and pops of the current code have by default.
-    pub(crate) fn default_operand(&self) -> u64 {
-        match self.code_size {
-            CodeSize::Bits16 => 2,
-            CodeSize::Bits32 => 4,
-            CodeSize::Bits64 => 8,
-        }
     }
 
     /// Replaces the flags under `mask` by those of `image`, and looks at interrupts if IF came on.
@@ -415,7 +449,11 @@ impl Descriptor {
 }
 
 fn double_fault() -> Event {
-    Event { vector: 8, code: Some(0), source: Source::Exception }
+    Event {
+        vector: 8,
+        code: Some(0),
+        source: Source::Exception,
+    }
 }
 
 /// A value popped from a stack in the width that an operand size names.

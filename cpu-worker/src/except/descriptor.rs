@@ -23,7 +23,11 @@ impl Descriptor {
     /// Limit in bytes.
     pub fn limit(&self) -> u32 {
         let limit = self.low & 0xFFFF | self.high & 0x000F_0000;
-        if self.attr().granular() { limit << 12 | 0xFFF } else { limit }
+        if self.attr().granular() {
+            limit << 12 | 0xFFF
+        } else {
+            limit
+        }
     }
 
     /// Access rights.
@@ -65,7 +69,11 @@ impl Vcpu {
         }
         let at = base.wrapping_add(u64::from(index));
         let both = self.load_system::<u64>(at)?;
-        Ok(Some(Descriptor { low: both as u32, high: (both >> 32) as u32, at }))
+        Ok(Some(Descriptor {
+            low: both as u32,
+            high: (both >> 32) as u32,
+            at,
+        }))
     }
 
     /// As [`Self::descriptor`], with `vector`(selector) beyond the table and for a null selector.
@@ -105,7 +113,11 @@ impl Vcpu {
         } else if !self.state.protected() {
             self.load_real_segment(index, selector);
         } else {
-            let loaded = if index == seg::SS { self.stack_segment(selector)? } else { self.data_segment(selector)? };
+            let loaded = if index == seg::SS {
+                self.stack_segment(selector)?
+            } else {
+                self.data_segment(selector)?
+            };
             self.state.segs[index] = loaded;
         }
         if index == seg::SS {
@@ -167,7 +179,12 @@ impl Vcpu {
 
     /// Checks and reads a stack segment for privilege level `cpl`; bad ones raise `vector`(selector), absent ones
     /// #SS(selector).
-    pub(crate) fn stack_segment_for(&mut self, selector: u16, cpl: u8, vector: Vector) -> Result<Segment, Exit> {
+    pub(crate) fn stack_segment_for(
+        &mut self,
+        selector: u16,
+        cpl: u8,
+        vector: Vector,
+    ) -> Result<Segment, Exit> {
         let code = selector_code(selector);
         let mut d = self.descriptor_or(selector, vector)?;
         let attr = d.attr();

@@ -17,8 +17,16 @@ pub(crate) enum Switch {
 }
 
 /// Registers in the order of the TSS: EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI.
-const GPRS: [usize; 8] =
-    [gpr::RAX, gpr::RCX, gpr::RDX, gpr::RBX, gpr::RSP, gpr::RBP, gpr::RSI, gpr::RDI];
+const GPRS: [usize; 8] = [
+    gpr::RAX,
+    gpr::RCX,
+    gpr::RDX,
+    gpr::RBX,
+    gpr::RSP,
+    gpr::RBP,
+    gpr::RSI,
+    gpr::RDI,
+];
 /// Segment registers in the order of the TSS.
 const SEGS: [usize; 6] = [seg::ES, seg::CS, seg::SS, seg::DS, seg::FS, seg::GS];
 
@@ -39,7 +47,11 @@ impl Vcpu {
         self.switch_task(selector, d, Switch::Nest)?;
         if let Some(error) = event.code {
             let wide = self.state.segs[seg::TR].attr.kind() & 8 != 0;
-            let pushed = if wide { self.push(error) } else { self.push(error as u16) };
+            let pushed = if wide {
+                self.push(error)
+            } else {
+                self.push(error as u16)
+            };
             pushed.map_err(|_| Exit::FaultHere)?;
         }
         Ok(())
@@ -82,13 +94,18 @@ impl Vcpu {
         tr.attr = Attr(tr.attr.0 | 2);
         self.state.segs[seg::TR] = tr;
         self.state.cr0 |= Cr0::TS;
-        self.load_task(&new, wide, why).map_err(|e| if e == Exit::Fault { Exit::FaultHere } else { e })
+        self.load_task(&new, wide, why)
+            .map_err(|e| if e == Exit::Fault { Exit::FaultHere } else { e })
     }
 
     fn probe_system(&mut self, base: u64, len: u64) -> Flow {
         for at in [base, base + len - 1] {
             let linear = self.wrap_linear(at);
-            self.translate(linear, crate::mmu::Access::Write, crate::mmu::TlbIndex::Supervisor)?;
+            self.translate(
+                linear,
+                crate::mmu::Access::Write,
+                crate::mmu::TlbIndex::Supervisor,
+            )?;
         }
         Ok(())
     }
@@ -221,7 +238,11 @@ impl Vcpu {
         let code = selector_code(selector);
         let mut d = self.descriptor_or(selector, Vector::Ts)?;
         let (attr, rpl) = (d.attr(), (selector & 3) as u8);
-        let level = if attr.conforming() { attr.dpl() <= rpl } else { attr.dpl() == rpl };
+        let level = if attr.conforming() {
+            attr.dpl() <= rpl
+        } else {
+            attr.dpl() == rpl
+        };
         if !attr.code() || !level {
             return self.raise_code(Vector::Ts, code);
         }
@@ -248,7 +269,11 @@ impl Vcpu {
             return self.raise_code(vector, code);
         }
         if !d.attr().present() {
-            let absent = if vector == Vector::Ts { Vector::Ts } else { Vector::Np };
+            let absent = if vector == Vector::Ts {
+                Vector::Ts
+            } else {
+                Vector::Np
+            };
             return self.raise_code(absent, code);
         }
         let mut ldtr = Self::segment_of(selector, &d);

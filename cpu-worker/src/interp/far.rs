@@ -37,7 +37,7 @@ impl Vcpu {
     }
 
     /// Far JMP (`call` false) or CALL to `selector`:`offset` with operand size `size`.
-    fn far_transfer(&mut self, selector: u16, offset: u64, size: u64, call: bool, len: u8) -> Flow {
+    fn far_transfer(&mut self, selector: u16, offset: u64, size: u64, call: bool) -> Flow {
         if self.state.real_segments() {
             return self.far_real(selector, offset, size, call);
         }
@@ -45,10 +45,14 @@ impl Vcpu {
         let mut d = self.descriptor_or(selector, Vector::Gp)?;
         let (attr, rpl, cpl) = (d.attr(), (selector & 3) as u8, self.state.cpl);
         if !attr.code_or_data() {
-            return self.far_system(selector, d, size, call, len);
+            return self.far_system(selector, d, call);
         }
-        let level = if attr.conforming() { attr.dpl() <= cpl } else { rpl <= cpl && attr.dpl() == cpl };
-        let size_good = !self.state.long_mode() || !(attr.long() && attr.big());
+        let level = if attr.conforming() {
+            attr.dpl() <= cpl
+        } else {
+            rpl <= cpl && attr.dpl() == cpl
+        };
+        let size_good = !(self.state.long_mode() && attr.long() && attr.big());
         if !attr.code() || !level || !size_good {
             return self.raise_code(Vector::Gp, code);
         }
@@ -101,11 +105,15 @@ impl Vcpu {
     }
 
     /// Through a call gate, a task gate or a TSS.
-    fn far_system(&mut self, selector: u16, d: Descriptor, size: u64, call: bool, len: u8) -> Flow {
+    fn far_system(&mut self, selector: u16, d: Descriptor, call: bool) -> Flow {
         let code = selector_code(selector);
         let (attr, rpl, cpl) = (d.attr(), (selector & 3) as u8, self.state.cpl);
         let long = self.state.long_mode();
-        let known = if long { attr.kind() == 12 } else { matches!(attr.kind(), 1 | 4 | 5 | 9 | 12) };
+        let known = if long {
+            attr.kind() == 12
+        } else {
+            matches!(attr.kind(), 1 | 4 | 5 | 9 | 12)
+        };
         if !known || attr.dpl() < cpl || attr.dpl() < rpl {
             return self.raise_code(Vector::Gp, code);
         }
@@ -135,22 +143,29 @@ impl Vcpu {
                 }
                 self.switch_task(target, t, why)
             }
-            _ => {
-                let _ = (size, len);
-                self.call_gate(d, call)
-            }
+            _ => self.call_gate(d, call),
         }
     }
 
     fn call_gate(&mut self, gate: Descriptor, call: bool) -> Flow {
         let long = self.state.long_mode();
         let wide = gate.attr().kind() == 12;
-        let size = if long { 8 } else if wide { 4 } else { 2 };
+        let size = if long {
+            8
+        } else if wide {
+            4
+        } else {
+            2
+        };
         let target = gate.gate_selector();
         let code = selector_code(target);
         let mut d = self.descriptor_or(target, Vector::Gp)?;
         let (attr, cpl) = (d.attr(), self.state.cpl);
-        let level = if call || attr.conforming() { attr.dpl() <= cpl } else { attr.dpl() == cpl };
+        let level = if call || attr.conforming() {
+            attr.dpl() <= cpl
+        } else {
+            attr.dpl() == cpl
+        };
         if !attr.code() || !level || long && (!attr.long() || attr.big()) {
             return self.raise_code(Vector::Gp, code);
         }
@@ -225,7 +240,14 @@ impl Vcpu {
     }
 
     /// A frame of up to 35 values, in the pieces that [`Vcpu::push_frame`] takes.
-    fn push_long_frame(&mut self, ss: &Segment, mut sp: u64, cpl: u8, wide: bool, frame: &[u64]) -> Result<u64, Exit> {
+    fn push_long_frame(
+        &mut self,
+        ss: &Segment,
+        mut sp: u64,
+        cpl: u8,
+        wide: bool,
+        frame: &[u64],
+    ) -> Result<u64, Exit> {
         for piece in frame.chunks(16) {
             sp = self.push_frame(ss, sp, cpl, wide, piece, true)?;
         }
@@ -284,8 +306,12 @@ impl Vcpu {
         let code = selector_code(selector);
         let mut d = self.descriptor_or(selector, Vector::Gp)?;
         let (attr, rpl) = (d.attr(), (selector & 3) as u8);
-        let level = if attr.conforming() { attr.dpl() <= rpl } else { attr.dpl() == rpl };
-        let size_good = !self.state.long_mode() || !(attr.long() && attr.big());
+        let level = if attr.conforming() {
+            attr.dpl() <= rpl
+        } else {
+            attr.dpl() == rpl
+        };
+        let size_good = !(self.state.long_mode() && attr.long() && attr.big());
         if !attr.code() || rpl < self.state.cpl || !level || !size_good {
             return self.raise_code(Vector::Gp, code);
         }
@@ -298,7 +324,11 @@ impl Vcpu {
 
     /// Checks the stack segment of the level that is returned to; null is good for 64-bit code below level 3.
     pub(crate) fn return_stack(&mut self, selector: u16, cpl: u8, cs: &Segment) -> Result<Segment, Exit> {
-        if selector & 0xFFFC == 0 && self.state.long_mode() && cs.attr.long() && cpl < 3 && (selector & 3) as u8 == cpl
+        if selector & 0xFFFC == 0
+            && self.state.long_mode()
+            && cs.attr.long()
+            && cpl < 3
+            && (selector & 3) as u8 == cpl
         {
             return Ok(Self::null_stack(selector));
         }
@@ -371,7 +401,16 @@ impl Vcpu {
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one stack frame")]
-    fn finish_outer_return(&mut self, cs: Segment, rpl: u8, ss: Segment, sp: u64, offset: u64, image: u64, size: u64) {
+    fn finish_outer_return(
+        &mut self,
+        cs: Segment,
+        rpl: u8,
+        ss: Segment,
+        sp: u64,
+        offset: u64,
+        image: u64,
+        size: u64,
+    ) {
         let mask = self.return_flags_mask(size);
         let outer = rpl != self.state.cpl;
         self.set_code_segment(cs, rpl);
@@ -412,7 +451,13 @@ impl Vcpu {
         let [sp, ss, es, ds, fs, gs] = values;
         self.set_flags(image, 0x003F_7FD5);
         self.state.cpl = 3;
-        let pairs = [(seg::ES, es), (seg::SS, ss), (seg::DS, ds), (seg::FS, fs), (seg::GS, gs)];
+        let pairs = [
+            (seg::ES, es),
+            (seg::SS, ss),
+            (seg::DS, ds),
+            (seg::FS, fs),
+            (seg::GS, gs),
+        ];
         for (index, s) in pairs.into_iter().chain([(seg::CS, u64::from(selector))]) {
             let s = s as u16;
             self.state.segs[index] = Segment::new(s, u64::from(s) << 4, 0xFFFF, crate::state::Attr::V86);
@@ -467,7 +512,12 @@ impl Vcpu {
 }
 
 fn direct(cpu: &mut Vcpu, op: &Op, call: bool) -> Flow {
-    cpu.far_transfer((op.imm >> 32) as u16, op.imm & 0xFFFF_FFFF, u64::from(op.size), call, op.len)
+    cpu.far_transfer(
+        (op.imm >> 32) as u16,
+        op.imm & 0xFFFF_FFFF,
+        u64::from(op.size),
+        call,
+    )
 }
 
 fn jmp_direct(cpu: &mut Vcpu, op: &Op) -> Flow {
@@ -493,7 +543,7 @@ pub(super) fn far_pointer(cpu: &mut Vcpu, op: &Op) -> Result<(u16, u64), Exit> {
 
 fn indirect(cpu: &mut Vcpu, op: &Op, call: bool) -> Flow {
     let (selector, offset) = far_pointer(cpu, op)?;
-    cpu.far_transfer(selector, offset, u64::from(op.size), call, op.len)
+    cpu.far_transfer(selector, offset, u64::from(op.size), call)
 }
 
 fn jmp_indirect(cpu: &mut Vcpu, op: &Op) -> Flow {

@@ -105,12 +105,19 @@ fn sysexit<T: Int>(cpu: &mut Vcpu, _: &Op) -> Flow {
 
 fn swapgs(cpu: &mut Vcpu, _: &Op) -> Flow {
     cpu.ring0()?;
-    core::mem::swap(&mut cpu.state.segs[seg::GS].base, &mut cpu.state.msrs.kernel_gs_base);
+    core::mem::swap(
+        &mut cpu.state.segs[seg::GS].base,
+        &mut cpu.state.msrs.kernel_gs_base,
+    );
     Ok(())
 }
 
 fn base_instruction(cpu: &mut Vcpu) -> Flow {
-    if cpu.state.cr4.contains(Cr4::FSGSBASE) { Ok(()) } else { cpu.ud() }
+    if cpu.state.cr4.contains(Cr4::FSGSBASE) {
+        Ok(())
+    } else {
+        cpu.ud()
+    }
 }
 
 fn read_base<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {

@@ -194,14 +194,22 @@ fn wrmsr(cpu: &mut Vcpu, _: &Op) -> Flow {
     let index = cpu.gpr(gpr::RCX) as u32;
     let v = cpu.gpr(gpr::RDX) << 32 | cpu.gpr(gpr::RAX) & 0xFFFF_FFFF;
     if cpu.set_msr(index, v).is_none() {
-        tracing::debug!(index = format_args!("{index:#x}"), value = format_args!("{v:#x}"), "WRMSR refused");
+        tracing::debug!(
+            index = format_args!("{index:#x}"),
+            value = format_args!("{v:#x}"),
+            "WRMSR refused"
+        );
         return cpu.gp0();
     }
     Ok(())
 }
 
 fn may_read_tsc(cpu: &mut Vcpu) -> Flow {
-    if cpu.state.cr4.contains(Cr4::TSD) && cpu.state.cpl > 0 && cpu.state.protected() { cpu.gp0() } else { Ok(()) }
+    if cpu.state.cr4.contains(Cr4::TSD) && cpu.state.cpl > 0 && cpu.state.protected() {
+        cpu.gp0()
+    } else {
+        Ok(())
+    }
 }
 
 fn rdtsc(cpu: &mut Vcpu, _: &Op) -> Flow {
@@ -264,8 +272,12 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         Mnemonic::Rdtscp if insn.model.has(Feature::Rdtscp) => rdtscp,
         Mnemonic::Rdpmc => rdpmc,
         Mnemonic::Cpuid => cpuid,
-        Mnemonic::Rdrand if insn.model.has(Feature::Rdrand) => by_width!(insn.i.op0_register().size(), rdrand),
-        Mnemonic::Rdseed if insn.model.has(Feature::Rdseed) => by_width!(insn.i.op0_register().size(), rdrand),
+        Mnemonic::Rdrand if insn.model.has(Feature::Rdrand) => {
+            by_width!(insn.i.op0_register().size(), rdrand)
+        }
+        Mnemonic::Rdseed if insn.model.has(Feature::Rdseed) => {
+            by_width!(insn.i.op0_register().size(), rdrand)
+        }
         Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 => ud,
         _ => return None,
     };

@@ -14,7 +14,11 @@ pub(super) fn hold_interrupts(cpu: &mut Vcpu, shadow: Shadow) {
 }
 
 fn may_change_if(cpu: &mut Vcpu) -> Flow {
-    if cpu.state.protected() && cpu.state.cpl > cpu.state.flags.iopl() { cpu.gp0() } else { Ok(()) }
+    if cpu.state.protected() && cpu.state.cpl > cpu.state.flags.iopl() {
+        cpu.gp0()
+    } else {
+        Ok(())
+    }
 }
 
 fn cli(cpu: &mut Vcpu, _: &Op) -> Flow {
@@ -74,19 +78,23 @@ fn hlt(cpu: &mut Vcpu, _: &Op) -> Flow {
 }
 
 fn int(cpu: &mut Vcpu, op: &Op) -> Flow {
-    cpu.software_interrupt(op.imm as u8, Source::Software, op.len)
+    cpu.software_interrupt(op.imm as u8, Source::Software)
 }
 
-fn int3(cpu: &mut Vcpu, op: &Op) -> Flow {
-    cpu.software_interrupt(3, Source::Software, op.len)
+fn int3(cpu: &mut Vcpu, _: &Op) -> Flow {
+    cpu.software_interrupt(3, Source::Software)
 }
 
-fn int1(cpu: &mut Vcpu, op: &Op) -> Flow {
-    cpu.software_interrupt(1, Source::Icebp, op.len)
+fn int1(cpu: &mut Vcpu, _: &Op) -> Flow {
+    cpu.software_interrupt(1, Source::Icebp)
 }
 
-fn into(cpu: &mut Vcpu, op: &Op) -> Flow {
-    if cpu.state.flags.of() { cpu.software_interrupt(4, Source::Software, op.len) } else { Ok(()) }
+fn into(cpu: &mut Vcpu, _: &Op) -> Flow {
+    if cpu.state.flags.of() {
+        cpu.software_interrupt(4, Source::Software)
+    } else {
+        Ok(())
+    }
 }
 
 pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
@@ -108,7 +116,10 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         _ => return None,
     };
     insn.op.size = size;
-    if !matches!(insn.i.mnemonic(), Mnemonic::Cli | Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq) {
+    if !matches!(
+        insn.i.mnemonic(),
+        Mnemonic::Cli | Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq
+    ) {
         insn.ends();
     }
     Some(handler)

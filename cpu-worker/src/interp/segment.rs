@@ -20,7 +20,11 @@ fn store_mem(cpu: &mut Vcpu, op: &Op) -> Flow {
 }
 
 fn load(cpu: &mut Vcpu, op: &Op) -> Flow {
-    let selector = if op.has(flag::MEM) { cpu.load::<u16>(op)? } else { cpu.reg::<u16>(op.src) };
+    let selector = if op.has(flag::MEM) {
+        cpu.load::<u16>(op)?
+    } else {
+        cpu.reg::<u16>(op.src)
+    };
     cpu.load_segment(op.dst as usize, selector)?;
     if op.dst as usize == seg::SS {
         hold_interrupts(cpu, Shadow::MovSs);
@@ -62,7 +66,9 @@ fn visible(cpu: &mut Vcpu, selector: u16, kinds: u32) -> Result<Option<(u32, u32
     if selector & 0xFFFC == 0 {
         return Ok(None);
     }
-    let Some(d) = cpu.descriptor(selector)? else { return Ok(None) };
+    let Some(d) = cpu.descriptor(selector)? else {
+        return Ok(None);
+    };
     let attr = d.attr();
     let known = attr.code_or_data() || kinds >> attr.kind() & 1 != 0;
     let level = attr.conforming() || cpu.state.cpl <= attr.dpl() && (selector & 3) as u8 <= attr.dpl();
@@ -70,11 +76,19 @@ fn visible(cpu: &mut Vcpu, selector: u16, kinds: u32) -> Result<Option<(u32, u32
 }
 
 fn operand(cpu: &mut Vcpu, op: &Op, register: u8) -> Result<u16, Exit> {
-    if op.has(flag::MEM) { cpu.load::<u16>(op) } else { Ok(cpu.reg::<u16>(register)) }
+    if op.has(flag::MEM) {
+        cpu.load::<u16>(op)
+    } else {
+        Ok(cpu.reg::<u16>(register))
+    }
 }
 
 fn in_protected(cpu: &mut Vcpu) -> Flow {
-    if cpu.state.real_segments() { cpu.ud() } else { Ok(()) }
+    if cpu.state.real_segments() {
+        cpu.ud()
+    } else {
+        Ok(())
+    }
 }
 
 fn lar<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
@@ -143,7 +157,11 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
     };
     let handler: Handler = match insn.i.mnemonic() {
         Mnemonic::Mov if is_segment(insn, 1) => {
-            if memory { store_mem } else { by_width!(insn.i.op0_register().size(), store_reg) }
+            if memory {
+                store_mem
+            } else {
+                by_width!(insn.i.op0_register().size(), store_reg)
+            }
         }
         Mnemonic::Mov if is_segment(insn, 0) => {
             if insn.op.dst as usize == seg::CS {
@@ -154,7 +172,9 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         Mnemonic::Push if is_segment(insn, 0) => {
             by_width!(insn.i.stack_pointer_increment().unsigned_abs(), push)
         }
-        Mnemonic::Pop if is_segment(insn, 0) => by_width!(insn.i.stack_pointer_increment().unsigned_abs(), pop),
+        Mnemonic::Pop if is_segment(insn, 0) => {
+            by_width!(insn.i.stack_pointer_increment().unsigned_abs(), pop)
+        }
         Mnemonic::Lds => pointer(insn, seg::DS),
         Mnemonic::Les => pointer(insn, seg::ES),
         Mnemonic::Lfs => pointer(insn, seg::FS),
@@ -168,7 +188,9 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         _ => return None,
     };
     // A new SS may change the width of the stack pointer, a new CS base nothing here; both are looked up per access.
-    if matches!(insn.i.mnemonic(), Mnemonic::Mov | Mnemonic::Pop) && is_segment(insn, 0) && insn.op.dst as usize == seg::SS
+    if matches!(insn.i.mnemonic(), Mnemonic::Mov | Mnemonic::Pop)
+        && is_segment(insn, 0)
+        && insn.op.dst as usize == seg::SS
     {
         insn.ends();
     }

@@ -241,7 +241,11 @@ pub(super) fn overrun<T: Int>(cpu: &mut Vcpu, op: &Op, order: Order) {
     let step = cpu.string_step::<T>();
     for &register in order {
         let offset = cpu.string_reg(register, op);
-        let segment = if register == gpr::RSI { op.seg } else { Vcpu::string_es(op) };
+        let segment = if register == gpr::RSI {
+            op.seg
+        } else {
+            Vcpu::string_es(op)
+        };
         let inside = cpu.state.segs[segment as usize].read.contain(offset, T::BYTES);
         cpu.string_advance(register, step, op);
         if !inside {

@@ -17,7 +17,11 @@ impl Vcpu {
 
     /// UMIP: SGDT, SIDT, SLDT, STR and SMSW are for level 0 only.
     fn user_mode_instruction(&mut self) -> Flow {
-        if self.state.cr4.contains(Cr4::UMIP) && self.state.cpl > 0 { self.gp0() } else { Ok(()) }
+        if self.state.cr4.contains(Cr4::UMIP) && self.state.cpl > 0 {
+            self.gp0()
+        } else {
+            Ok(())
+        }
     }
 
     /// Loads CR3: flushes what is not global, and loads the PDPTEs when PAE paging is on.
@@ -58,7 +62,8 @@ impl Vcpu {
         }
         let new = Cr0::from_bits_truncate(value) | Cr0::ET;
         let old = self.state.cr0;
-        if new.contains(Cr0::PG) && !new.contains(Cr0::PE) || new.contains(Cr0::NW) && !new.contains(Cr0::CD) {
+        if new.contains(Cr0::PG) && !new.contains(Cr0::PE) || new.contains(Cr0::NW) && !new.contains(Cr0::CD)
+        {
             return self.gp0();
         }
         let paging_on = new.contains(Cr0::PG) && !old.contains(Cr0::PG);
@@ -70,7 +75,8 @@ impl Vcpu {
         if paging_off && self.code_size == CodeSize::Bits64 {
             return self.gp0();
         }
-        if new.contains(Cr0::PG) && !lme && self.state.cr4.contains(Cr4::PAE) && paging_bits_changed(old, new) {
+        if new.contains(Cr0::PG) && !lme && self.state.cr4.contains(Cr4::PAE) && paging_bits_changed(old, new)
+        {
             let cr3 = self.state.cr3;
             self.load_pdptes(cr3)?;
         }
@@ -92,7 +98,9 @@ impl Vcpu {
     /// MOV to CR4: #GP for bits that this model does not have.
     fn write_cr4(&mut self, value: u64) -> Flow {
         let supported = self.model.cr4_mask();
-        let Some(new) = Cr4::from_bits(value).filter(|c| supported.contains(*c)) else { return self.gp0() };
+        let Some(new) = Cr4::from_bits(value).filter(|c| supported.contains(*c)) else {
+            return self.gp0();
+        };
         let old = self.state.cr4;
         if self.state.long_mode() && !new.contains(Cr4::PAE) {
             return self.gp0();
@@ -127,7 +135,11 @@ impl Vcpu {
     fn guard_debug(&mut self) -> Flow {
         if self.state.dr[7] & 1 << 13 != 0 {
             self.state.dr[7] &= !(1 << 13);
-            self.pending_fault = crate::exec::Fault { vector: Vector::Db, code: 0, info: 1 << 13 };
+            self.pending_fault = crate::exec::Fault {
+                vector: Vector::Db,
+                code: 0,
+                info: 1 << 13,
+            };
             return Err(Exit::Fault);
         }
         Ok(())
@@ -164,7 +176,11 @@ fn store_table(cpu: &mut Vcpu, op: &Op, table: DescriptorTable) -> Flow {
     cpu.probe_write(linear, len)?;
     cpu.store_linear(linear, table.limit)?;
     let at = cpu.wrap_linear(linear.wrapping_add(2));
-    if long { cpu.store_linear(at, table.base) } else { cpu.store_linear(at, table.base as u32) }
+    if long {
+        cpu.store_linear(at, table.base)
+    } else {
+        cpu.store_linear(at, table.base as u32)
+    }
 }
 
 fn lgdt(cpu: &mut Vcpu, op: &Op) -> Flow {
@@ -188,7 +204,11 @@ fn sidt(cpu: &mut Vcpu, op: &Op) -> Flow {
 }
 
 fn word_operand(cpu: &mut Vcpu, op: &Op) -> Result<u16, Exit> {
-    if op.has(flag::MEM) { cpu.load::<u16>(op) } else { Ok(cpu.reg::<u16>(op.dst)) }
+    if op.has(flag::MEM) {
+        cpu.load::<u16>(op)
+    } else {
+        Ok(cpu.reg::<u16>(op.dst))
+    }
 }
 
 /// Stores a system register's selector: memory gets a word, a register the operand size.
@@ -202,7 +222,11 @@ fn store_selector<T: Int>(cpu: &mut Vcpu, op: &Op, value: u64) -> Flow {
 }
 
 fn protected_only(cpu: &mut Vcpu) -> Flow {
-    if cpu.state.real_segments() { cpu.ud() } else { Ok(()) }
+    if cpu.state.real_segments() {
+        cpu.ud()
+    } else {
+        Ok(())
+    }
 }
 
 fn lldt(cpu: &mut Vcpu, op: &Op) -> Flow {
@@ -291,11 +315,19 @@ fn read_control(cpu: &mut Vcpu, op: &Op) -> Flow {
 }
 
 fn set_control_operand(cpu: &mut Vcpu, op: &Op, at: u8, v: u64) {
-    if op.has(flag::LONG) { cpu.set_reg(at, v) } else { cpu.set_reg(at, v as u32) }
+    if op.has(flag::LONG) {
+        cpu.set_reg(at, v);
+    } else {
+        cpu.set_reg(at, v as u32);
+    }
 }
 
 fn control_operand(cpu: &Vcpu, op: &Op) -> u64 {
-    if op.has(flag::LONG) { cpu.reg(op.src) } else { u64::from(cpu.reg::<u32>(op.src)) }
+    if op.has(flag::LONG) {
+        cpu.reg(op.src)
+    } else {
+        u64::from(cpu.reg::<u32>(op.src))
+    }
 }
 
 fn write_control(cpu: &mut Vcpu, op: &Op) -> Flow {
@@ -379,7 +411,10 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         Mnemonic::Mov if insn.i.op0_kind() == OpKind::Register && insn.i.op1_kind() == OpKind::Register => {
             let (a, b) = (insn.i.op0_register(), insn.i.op1_register());
             if control(a) || control(b) {
-                if !matches!(if control(a) { a.number() } else { b.number() }, 0 | 2 | 3 | 4 | 8) {
+                if !matches!(
+                    if control(a) { a.number() } else { b.number() },
+                    0 | 2 | 3 | 4 | 8
+                ) {
                     return None;
                 }
                 if control(a) { write_control } else { read_control }
@@ -394,8 +429,16 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         }
         Mnemonic::Lgdt | Mnemonic::Lidt => {
             use iced_x86::Code::*;
-            insn.op.size = if matches!(insn.i.code(), Lgdt_m1632_16 | Lidt_m1632_16) { 2 } else { 4 };
-            if insn.i.mnemonic() == Mnemonic::Lgdt { lgdt } else { lidt }
+            insn.op.size = if matches!(insn.i.code(), Lgdt_m1632_16 | Lidt_m1632_16) {
+                2
+            } else {
+                4
+            };
+            if insn.i.mnemonic() == Mnemonic::Lgdt {
+                lgdt
+            } else {
+                lidt
+            }
         }
         Mnemonic::Sgdt => sgdt,
         Mnemonic::Sidt => sidt,

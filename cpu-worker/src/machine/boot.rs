@@ -18,18 +18,32 @@ pub(super) fn enter(cpu: &mut Vcpu, boot: &BootState) {
     s.regs[gpr::RDI] = boot.rdi;
     s.regs[gpr::RBP] = boot.rbp;
     s.flags = Flags::from_bits(boot.rflags);
-    s.gdtr = DescriptorTable { base: boot.gdt_base, limit: boot.gdt_limit };
-    s.idtr = DescriptorTable { base: boot.idt_base, limit: boot.idt_limit };
+    s.gdtr = DescriptorTable {
+        base: boot.gdt_base,
+        limit: boot.gdt_limit,
+    };
+    s.idtr = DescriptorTable {
+        base: boot.idt_base,
+        limit: boot.idt_limit,
+    };
     let (code, data) = match boot.mode {
         EntryMode::Real16 => (Attr::REAL_DATA, Attr::REAL_DATA),
         EntryMode::Protected32 => (Attr(0xC09B), Attr(0xC093)),
         EntryMode::Long64 => (Attr(0xA09B), Attr(0xC093)),
     };
-    for (n, s_index) in [seg::CS, seg::DS, seg::ES, seg::FS, seg::GS, seg::SS].into_iter().enumerate() {
+    for (n, s_index) in [seg::CS, seg::DS, seg::ES, seg::FS, seg::GS, seg::SS]
+        .into_iter()
+        .enumerate()
+    {
         let selector = boot.selectors[n];
         s.segs[s_index] = match boot.mode {
             EntryMode::Real16 => Segment::real(selector),
-            _ => Segment::new(selector, 0, u32::MAX, if s_index == seg::CS { code } else { data }),
+            _ => Segment::new(
+                selector,
+                0,
+                u32::MAX,
+                if s_index == seg::CS { code } else { data },
+            ),
         };
     }
     // The mode decides the bits it stands for, whatever else the record says.

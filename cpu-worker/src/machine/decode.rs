@@ -33,7 +33,14 @@ pub struct Tables {
 
 impl Default for Tables {
     fn default() -> Self {
-        Self { map: DecodeMap { a20: true, ..DecodeMap::default() }, ports: Box::new([NONE; PORTS]), low: LowMap::default() }
+        Self {
+            map: DecodeMap {
+                a20: true,
+                ..DecodeMap::default()
+            },
+            ports: Box::new([NONE; PORTS]),
+            low: LowMap::default(),
+        }
     }
 }
 
@@ -59,7 +66,9 @@ impl Tables {
 
     /// The claim on any of `size` bytes from `addr`.
     pub(super) fn memory(&self, addr: GuestPhys, size: u8) -> Option<&Claim> {
-        self.map.address(addr.0).or_else(|| self.map.address(addr.0.saturating_add(u64::from(size) - 1)))
+        self.map
+            .address(addr.0)
+            .or_else(|| self.map.address(addr.0.saturating_add(u64::from(size) - 1)))
     }
 
     /// A20 as the keyboard controller drives it.
@@ -78,7 +87,10 @@ impl Tables {
             return Some(at as usize + addr.page_offset() as usize);
         }
         let claim = self.map.address(addr.0)?;
-        claim.attributes.contains(Attributes::ROM).then(|| claim.rom as usize + (addr.0 - claim.start) as usize)
+        claim
+            .attributes
+            .contains(Attributes::ROM)
+            .then(|| claim.rom as usize + (addr.0 - claim.start) as usize)
     }
 
     /// What of the VGA lies at an address above 1 MiB, and the offset in it.

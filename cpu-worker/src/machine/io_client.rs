@@ -45,7 +45,10 @@ pub struct IoClient {
 
 impl IoClient {
     /// The ends of vCPU `vcpu`.
-    #[allow(clippy::too_many_arguments, reason = "each is a different end of the shared memory, used once")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a different end of the shared memory, used once"
+    )]
     pub fn new(
         vcpu: usize,
         commands: Producer,
@@ -186,7 +189,9 @@ impl IoClient {
                 Err(error) => tracing::debug!(%error, "reply not taken"),
             }
             let replies = &self.replies;
-            let woken = self.sleeper.wait(HostTime::after(LOOK), || replies.is_ready(number));
+            let woken = self
+                .sleeper
+                .wait(HostTime::after(LOOK), || replies.is_ready(number));
             rung |= woken == Woken::Rung;
             if woken == Woken::Deadline && !parked {
                 parked = true;
@@ -213,14 +218,12 @@ impl IoClient {
     /// Waits until io-worker has carried out everything that was posted.
     pub fn drain(&mut self) {
         let mut rung = false;
-        loop {
-            match self.commands.is_drained() {
-                Ok(false) => {}
-                Ok(true) | Err(_) => break,
-            }
+        while let Ok(false) = self.commands.is_drained() {
             self.io_bell.nudge();
             let commands = &mut self.commands;
-            let woken = self.sleeper.wait(HostTime::after(LOOK), || !matches!(commands.is_drained(), Ok(false)));
+            let woken = self.sleeper.wait(HostTime::after(LOOK), || {
+                !matches!(commands.is_drained(), Ok(false))
+            });
             rung |= woken == Woken::Rung;
             if !self.after_wait(woken) {
                 break;
@@ -250,12 +253,16 @@ impl IoClient {
         }
         let offset = usize::from(claim.mirror_offset) + (at - claim.start) as usize;
         let posted = self.posted[usize::from(claim.device)];
-        self.mirrors.get(usize::from(claim.mirror))?.read(self.vcpu, posted, offset, usize::from(size))
+        self.mirrors
+            .get(usize::from(claim.mirror))?
+            .read(self.vcpu, posted, offset, usize::from(size))
     }
 
     /// Reads a port.
     pub fn port_read(&mut self, tables: &Tables, port: u16, size: u8) -> u32 {
-        let Some(claim) = tables.port(port, size) else { return mask(size) as u32 };
+        let Some(claim) = tables.port(port, size) else {
+            return mask(size) as u32;
+        };
         if claim.start <= u64::from(port)
             && let Some(v) = self.mirrored(claim, u64::from(port), size)
         {
@@ -266,10 +273,25 @@ impl IoClient {
 
     /// Writes a port; answers whether wires and map are to be looked at before the next instruction.
     pub fn port_write(&mut self, tables: &Tables, port: u16, size: u8, value: u32) -> bool {
-        let Some(claim) = tables.port(port, size) else { return false };
+        let Some(claim) = tables.port(port, size) else {
+            return false;
+        };
         let (posted, device) = (claim.attributes.contains(Attributes::POSTED), claim.device);
-        let flags = if posted { CommandFlags::POSTED } else { CommandFlags::REPLY };
-        self.write(Command::PortWrite { flags, port, size, value: value & mask(size) as u32 }, posted, device)
+        let flags = if posted {
+            CommandFlags::POSTED
+        } else {
+            CommandFlags::REPLY
+        };
+        self.write(
+            Command::PortWrite {
+                flags,
+                port,
+                size,
+                value: value & mask(size) as u32,
+            },
+            posted,
+            device,
+        )
     }
 
     fn write(&mut self, command: Command<'_>, posted: bool, device: u16) -> bool {
@@ -285,18 +307,36 @@ impl IoClient {
 
     /// Reads PCI configuration space through the latch at CF8h.
     pub fn pci_read(&mut self, address: u32, offset: u8, size: u8) -> u32 {
-        self.value(Command::PciRead { address, offset, size }, size) as u32
+        self.value(
+            Command::PciRead {
+                address,
+                offset,
+                size,
+            },
+            size,
+        ) as u32
     }
 
     /// Writes PCI configuration space through the latch at CF8h; wires and map are to be looked at afterwards.
     pub fn pci_write(&mut self, address: u32, offset: u8, size: u8, value: u32) {
         let value = value & mask(size) as u32;
-        self.ask(Command::PciWrite { flags: CommandFlags::REPLY, address, offset, size, value }, &mut []);
+        self.ask(
+            Command::PciWrite {
+                flags: CommandFlags::REPLY,
+                address,
+                offset,
+                size,
+                value,
+            },
+            &mut [],
+        );
     }
 
     /// Reads device memory.
     pub fn mmio_read(&mut self, tables: &Tables, addr: GuestPhys, size: u8) -> u64 {
-        let Some(claim) = tables.memory(addr, size) else { return mask(size) };
+        let Some(claim) = tables.memory(addr, size) else {
+            return mask(size);
+        };
         if claim.start <= addr.0
             && let Some(v) = self.mirrored(claim, addr.0, size)
         {
@@ -307,10 +347,25 @@ impl IoClient {
 
     /// Writes device memory; answers as [`Self::port_write`].
     pub fn mmio_write(&mut self, tables: &Tables, addr: GuestPhys, size: u8, value: u64) -> bool {
-        let Some(claim) = tables.memory(addr, size) else { return false };
+        let Some(claim) = tables.memory(addr, size) else {
+            return false;
+        };
         let (posted, device) = (claim.attributes.contains(Attributes::POSTED), claim.device);
-        let flags = if posted { CommandFlags::POSTED } else { CommandFlags::REPLY };
-        self.write(Command::MmioWrite { flags, addr, size, value: value & mask(size) }, posted, device)
+        let flags = if posted {
+            CommandFlags::POSTED
+        } else {
+            CommandFlags::REPLY
+        };
+        self.write(
+            Command::MmioWrite {
+                flags,
+                addr,
+                size,
+                value: value & mask(size),
+            },
+            posted,
+            device,
+        )
     }
 
     /// Reads a run of elements from a port in one message; `false` when it cannot be one.
@@ -323,19 +378,32 @@ impl IoClient {
             return false;
         }
         let count = (data.len() / usize::from(size)) as u16;
-        let got = self.ask(Command::StringIn { port, size, count }, data).unwrap_or(0);
+        let got = self
+            .ask(Command::StringIn { port, size, count }, data)
+            .unwrap_or(0);
         data[got..].fill(0xFF);
         true
     }
 
     /// Writes a run of elements to a port in one posted message; `false` when it cannot be one.
     pub fn string_out(&mut self, tables: &Tables, port: u16, size: u8, data: &[u8]) -> bool {
-        let Some(claim) = tables.port(port, size) else { return true };
+        let Some(claim) = tables.port(port, size) else {
+            return true;
+        };
         if !claim.attributes.contains(Attributes::POSTED) || data.len() > MAX_STRING {
             return false;
         }
         let device = claim.device;
-        self.write(Command::StringOut { flags: CommandFlags::POSTED, port, size, data }, true, device);
+        self.write(
+            Command::StringOut {
+                flags: CommandFlags::POSTED,
+                port,
+                size,
+                data,
+            },
+            true,
+            device,
+        );
         true
     }
 }

@@ -26,8 +26,8 @@ use crate::core_complex::{
 use crate::mmu::PageKind;
 use crate::vga::Vga;
 
-use decode::VgaWindow;
 pub use decode::Tables;
+use decode::VgaWindow;
 pub use io_client::IoClient;
 pub use timer::{TimerArm, TimerThread};
 
@@ -70,7 +70,10 @@ pub struct MachineBus {
 
 impl MachineBus {
     /// The bus over the ends that this process holds.
-    #[allow(clippy::too_many_arguments, reason = "each is a different end of the shared memory, used once")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a different end of the shared memory, used once"
+    )]
     pub fn new(
         core: CoreComplex,
         io: IoClient,
@@ -110,7 +113,11 @@ impl MachineBus {
 
     /// Takes what the machine wants, oldest first.
     pub fn take_request(&mut self) -> Option<Request> {
-        if self.requests.is_empty() { None } else { Some(self.requests.remove(0)) }
+        if self.requests.is_empty() {
+            None
+        } else {
+            Some(self.requests.remove(0))
+        }
     }
 
     /// The earliest moment at which a device of the core complex has something to do.
@@ -130,7 +137,9 @@ impl MachineBus {
         let mut effects = Effects::empty();
         let core = &mut self.core;
         self.wires.changes(|change| {
-            let Ok(line) = u8::try_from(change.line) else { return };
+            let Ok(line) = u8::try_from(change.line) else {
+                return;
+            };
             if line < 24 {
                 if change.edges != 0 {
                     core.set_gsi(now, line, WireSource::IoWorker, false);
@@ -330,7 +339,9 @@ impl Bus for MachineBus {
         }
         match self.tables.vga(addr) {
             Some(VgaWindow::Memory(offset)) => return self.frame_buffer_read(offset, size),
-            Some(VgaWindow::Registers(offset)) => return u64::from(self.vga.bar_read(now, offset, size.min(4))),
+            Some(VgaWindow::Registers(offset)) => {
+                return u64::from(self.vga.bar_read(now, offset, size.min(4)));
+            }
             None => {}
         }
         if let Some(at) = self.tables.rom_offset(addr) {

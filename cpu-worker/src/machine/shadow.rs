@@ -19,22 +19,32 @@ impl Default for LowMap {
     fn default() -> Self {
         let mut kinds = [None; LOW_PAGES];
         kinds[0xA0..0xC0].fill(Some(PageKind::Device));
-        Self { kinds, rom: [None; LOW_PAGES] }
+        Self {
+            kinds,
+            rom: [None; LOW_PAGES],
+        }
     }
 }
 
 impl LowMap {
     /// The map that `shadows` make.
     pub(super) fn new(shadows: &[Shadow]) -> Self {
-        let mut this = Self { kinds: [None; LOW_PAGES], rom: [None; LOW_PAGES] };
+        let mut this = Self {
+            kinds: [None; LOW_PAGES],
+            rom: [None; LOW_PAGES],
+        };
         for s in shadows {
             let (first, last) = (s.start / 4096, (s.start + s.len - 1) / 4096);
             for page in first..=last.min(LOW_PAGES as u32 - 1) {
                 let n = page as usize;
                 this.kinds[n] = match (s.read, s.write) {
                     (Backing::Ram, Backing::Ram) => None,
-                    (Backing::Ram, Backing::Nowhere | Backing::Rom(_)) => Some(PageKind::Rom(u64::from(page))),
-                    (Backing::Nowhere | Backing::Rom(_), Backing::Ram) => Some(PageKind::WriteOnly(u64::from(page))),
+                    (Backing::Ram, Backing::Nowhere | Backing::Rom(_)) => {
+                        Some(PageKind::Rom(u64::from(page)))
+                    }
+                    (Backing::Nowhere | Backing::Rom(_), Backing::Ram) => {
+                        Some(PageKind::WriteOnly(u64::from(page)))
+                    }
                     _ => Some(PageKind::Device),
                 };
                 if let Backing::Rom(at) = s.read {
@@ -62,7 +72,12 @@ mod tests {
 
     #[test]
     fn pam_registers_give_each_of_their_four_kinds() {
-        let shadow = |start, read, write| Shadow { start, len: 0x4000, read, write };
+        let shadow = |start, read, write| Shadow {
+            start,
+            len: 0x4000,
+            read,
+            write,
+        };
         let map = LowMap::new(&[
             shadow(0xC0000, Backing::Ram, Backing::Ram),
             shadow(0xC4000, Backing::Ram, Backing::Nowhere),

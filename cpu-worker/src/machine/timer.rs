@@ -60,19 +60,35 @@ impl TimerThread {
     ///
     /// # Errors
     /// The host's, when it has no thread left.
-    pub fn start(clock: VmClock, sleeper: Sleeper, bell: Doorbell, exit: Doorbell) -> std::io::Result<(Self, TimerArm)> {
+    pub fn start(
+        clock: VmClock,
+        sleeper: Sleeper,
+        bell: Doorbell,
+        exit: Doorbell,
+    ) -> std::io::Result<(Self, TimerArm)> {
         let shared = Arc::new(Shared {
             deadline: AtomicU64::new(NEVER),
             sleeping: AtomicU64::new(NEVER),
             stop: AtomicBool::new(false),
         });
-        let arm = TimerArm { shared: Arc::clone(&shared), bell: bell.clone(), last: NEVER };
+        let arm = TimerArm {
+            shared: Arc::clone(&shared),
+            bell: bell.clone(),
+            last: NEVER,
+        };
         let mine = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("timer".into())
             .stack_size(128 << 10)
             .spawn(move || run(&mine, &clock, &sleeper, &exit))?;
-        Ok((Self { shared, bell, thread: Some(thread) }, arm))
+        Ok((
+            Self {
+                shared,
+                bell,
+                thread: Some(thread),
+            },
+            arm,
+        ))
     }
 }
 
@@ -104,7 +120,9 @@ fn run(shared: &Shared, clock: &VmClock, sleeper: &Sleeper, exit: &Doorbell) {
         let longest = HostTime::after(LONGEST);
         let until = match waits_for {
             NEVER => longest,
-            t => clock.host_deadline(VmTime(t)).map_or(longest, |host| host.min(longest)),
+            t => clock
+                .host_deadline(VmTime(t))
+                .map_or(longest, |host| host.min(longest)),
         };
         sleeper.park(until, || false);
     }

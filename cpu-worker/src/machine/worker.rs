@@ -39,6 +39,10 @@ struct Runner {
 ///
 /// # Errors
 /// [`WorkerError::Config`] for an impossible configuration, others when the shared memory contradicts itself.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the signature is that of every worker's run"
+)]
 pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
     let config: CpuConfig = context.config()?;
     let model = Model::parse(&config.model).map_err(|e| WorkerError::Config(e.to_string()))?;
@@ -46,7 +50,11 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
     status.set_state(WorkerState::Starting);
     let ends = Ends::new(&context.maps);
     // Decided by the coordinator: a confined process cannot look at the host's cores and quotas.
-    let policy = if config.spin_nanos == 0 { SpinPolicy::NEVER } else { SpinPolicy::LONG };
+    let policy = if config.spin_nanos == 0 {
+        SpinPolicy::NEVER
+    } else {
+        SpinPolicy::LONG
+    };
     let broken = |what: String| WorkerError::Peer { peer: Role::Io, what };
 
     let clock = ends.clock();
@@ -109,7 +117,8 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
 impl Runner {
     fn bus(&mut self) -> &mut MachineBus {
         let bus: &mut dyn core::any::Any = &mut *self.cpu.bus;
-        bus.downcast_mut().expect("the bus of this process is a MachineBus")
+        bus.downcast_mut()
+            .expect("the bus of this process is a MachineBus")
     }
 
     fn run(mut self) {
@@ -135,6 +144,12 @@ impl Runner {
         if now.since(self.last_beat) >= BEAT {
             self.last_beat = now;
             self.status.beat();
+            let cpu = &self.cpu;
+            tracing::trace!(
+                rip = format_args!("{:#x}", cpu.rip()),
+                instructions = cpu.instructions,
+                "vCPU runs"
+            );
         }
     }
 
@@ -172,7 +187,8 @@ impl Runner {
         };
         let first = self.generation == 0;
         let now = self.bus().now();
-        self.bus().restart(now, if first { ResetKind::Cold } else { ResetKind::Warm });
+        self.bus()
+            .restart(now, if first { ResetKind::Cold } else { ResetKind::Warm });
         self.cpu.reset();
         self.cpu.discard_code();
         boot::enter(&mut self.cpu, &boot);

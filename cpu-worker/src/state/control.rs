@@ -1,9 +1,9 @@
 //! Control registers and EFER as bit sets (SDM vol. 3, 2.5 and 2.2.1).
+#![allow(missing_docs, reason = "the names of the bits are the SDM's")]
 
 bitflags::bitflags! {
     /// Control register 0.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    #[allow(missing_docs, reason = "the names are the SDM's")]
     pub struct Cr0: u64 {
         const PE = 1 << 0;
         const MP = 1 << 1;
@@ -20,7 +20,6 @@ bitflags::bitflags! {
 
     /// Control register 4.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    #[allow(missing_docs, reason = "the names are the SDM's")]
     pub struct Cr4: u64 {
         const VME = 1 << 0;
         const PVI = 1 << 1;
@@ -43,7 +42,6 @@ bitflags::bitflags! {
 
     /// Extended feature enable register, MSR C000_0080h.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    #[allow(missing_docs, reason = "the names are the SDM's")]
     pub struct Efer: u64 {
         const SCE = 1 << 0;
         const LME = 1 << 8;
