@@ -61,6 +61,7 @@ impl Machine {
         let name = format!("{test}-{}", std::process::id());
         let child = Command::new(quintet())
             .args(["run", "--headless", "--ram", "64M", "--serial", "none", "--name", &name])
+            .args(["--kernel", &echo_guest()])
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -173,6 +174,14 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The guest that echoes its serial line, as a file; it waits for ever without one.
+pub fn echo_guest() -> String {
+    static FILE: Once = Once::new();
+    let path = std::env::temp_dir().join(format!("quintet-echo-{}.elf", std::process::id()));
+    FILE.call_once(|| std::fs::write(&path, quintet_guests::ECHO).expect("the guest as a file"));
+    path.display().to_string()
 }
 
 /// A process id as the type of system calls.
