@@ -29,7 +29,9 @@ fn build_workers(quintet: &Path) {
         return;
     }
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.arg("build").current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    cargo
+        .arg("build")
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     for role in Role::WORKERS {
         cargo.args(["-p", role.binary()]);
     }
@@ -39,7 +41,10 @@ fn build_workers(quintet: &Path) {
             cargo.args(["--profile", profile]);
         }
     }
-    assert!(cargo.status().expect("cargo").success(), "the workers do not build");
+    assert!(
+        cargo.status().expect("cargo").success(),
+        "the workers do not build"
+    );
 }
 
 /// A machine that runs; killed when dropped.
@@ -60,7 +65,16 @@ impl Machine {
     pub fn spawn(test: &str, options: &[&str]) -> Self {
         let name = format!("{test}-{}", std::process::id());
         let child = Command::new(quintet())
-            .args(["run", "--headless", "--ram", "64M", "--serial", "none", "--name", &name])
+            .args([
+                "run",
+                "--headless",
+                "--ram",
+                "64M",
+                "--serial",
+                "none",
+                "--name",
+                &name,
+            ])
             .args(["--kernel", &echo_guest()])
             .args(options)
             .stdin(Stdio::null())
@@ -111,9 +125,9 @@ impl Machine {
     pub fn wait_for_generation(&self, role: Role, generation: u32) -> StatusReport {
         self.wait_for("a successor runs", |r| {
             r.state == MachineState::Running
-                && r.workers.iter().any(|w| {
-                    w.role == role && w.generation >= generation && w.state == PeerState::Running
-                })
+                && r.workers
+                    .iter()
+                    .any(|w| w.role == role && w.generation >= generation && w.state == PeerState::Running)
         })
     }
 
@@ -192,7 +206,9 @@ pub fn pid(raw: i32) -> Pid {
 /// Whether a process exists and is not only waiting to be reaped.
 pub fn alive(raw: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{raw}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next()).is_some_and(|s| s != "Z" && s != "X")
+    stat.rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().next())
+        .is_some_and(|s| s != "Z" && s != "X")
 }
 
 /// What a coordinator with this process id has left in the places where names are.
