@@ -151,7 +151,8 @@ fn unescape(text: &str) -> String {
 }
 
 fn screenshot(name: &str, file: &Path) -> Result<u8, UsageError> {
-    let cannot = |e: &std::io::Error| UsageError(format!("Cannot write \"{}\": {}", file.display(), reason(e)));
+    let cannot =
+        |e: &std::io::Error| UsageError(format!("Cannot write \"{}\": {}", file.display(), reason(e)));
     let (answer, picture) = client::ask_for_file(name, &Request::Screenshot)?;
     match (answer, picture) {
         (Answer::Screenshot(_), Some(picture)) => {

@@ -52,7 +52,16 @@ fn demo() -> Vec<u8> {
 }
 
 fn run(options: &[&str]) -> Output {
-    let mut arguments = vec!["run", "--headless", "--serial", "none", "--ram", "32M", "--time-limit", "30s"];
+    let mut arguments = vec![
+        "run",
+        "--headless",
+        "--serial",
+        "none",
+        "--ram",
+        "32M",
+        "--time-limit",
+        "30s",
+    ];
     arguments.extend(options);
     run_to_end(&arguments)
 }
@@ -110,14 +119,20 @@ fn a_truncated_kernel() {
 fn a_missing_initrd() {
     let f = Files::new("missing-initrd");
     let kernel = f.with("kernel", &demo());
-    assert_refused(&run(&["--kernel", &kernel, "--initrd", &f.missing()]), "no such file");
+    assert_refused(
+        &run(&["--kernel", &kernel, "--initrd", &f.missing()]),
+        "no such file",
+    );
 }
 
 #[test]
 fn an_empty_initrd() {
     let f = Files::new("empty-initrd");
     let kernel = f.with("kernel", &demo());
-    assert_refused(&run(&["--kernel", &kernel, "--initrd", &f.with("initrd", b"")]), "is empty");
+    assert_refused(
+        &run(&["--kernel", &kernel, "--initrd", &f.with("initrd", b"")]),
+        "is empty",
+    );
 }
 
 #[test]
@@ -125,7 +140,10 @@ fn an_initrd_larger_than_ram() {
     let f = Files::new("large-initrd");
     let kernel = f.with("kernel", &demo());
     let initrd = f.with("initrd", &vec![7; (32 << 20) + 1]);
-    assert_refused(&run(&["--kernel", &kernel, "--initrd", &initrd]), "does not fit into 32M of RAM");
+    assert_refused(
+        &run(&["--kernel", &kernel, "--initrd", &initrd]),
+        "does not fit into 32M of RAM",
+    );
 }
 
 #[test]
@@ -136,7 +154,10 @@ fn an_initrd_without_a_kernel() {
 
 #[test]
 fn two_kernels() {
-    assert_refused(&run(&["--kernel", "a", "--kernel", "b"]), "--kernel can be given once");
+    assert_refused(
+        &run(&["--kernel", "a", "--kernel", "b"]),
+        "--kernel can be given once",
+    );
 }
 
 #[test]
@@ -175,7 +196,10 @@ fn a_usage_mistake_has_status_1() {
 
 #[test]
 fn a_machine_that_does_not_run_is_named() {
-    assert_refused(&run_to_end(&["status", "nobody"]), "There is no machine \"nobody\"");
+    assert_refused(
+        &run_to_end(&["status", "nobody"]),
+        "There is no machine \"nobody\"",
+    );
 }
 
 #[test]

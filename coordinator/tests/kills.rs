@@ -18,7 +18,11 @@ fn s3_101_a_killed_gpu_worker_comes_back_alone() {
     machine.signal(Role::Gpu, Signal::KILL);
     let report = machine.wait_for_generation(Role::Gpu, 2);
     assert_eq!([Role::Cpu, Role::Io, Role::Audio].map(|r| machine.pid(r)), others);
-    let gpu = report.workers.iter().find(|w| w.role == Role::Gpu).expect("listed");
+    let gpu = report
+        .workers
+        .iter()
+        .find(|w| w.role == Role::Gpu)
+        .expect("listed");
     assert_eq!(gpu.last_death, "killed by signal 9");
     assert_eq!(machine.quit().0, Some(0));
 }
@@ -76,7 +80,10 @@ fn five_deaths_in_a_row_end_the_machine_with_status_2() {
     machine.signal(Role::Io, Signal::KILL);
     let (status, text) = machine.end();
     assert_eq!(status, Some(2), "{text}");
-    assert!(text.contains("the io-worker failed for good: killed by signal 9"), "{text}");
+    assert!(
+        text.contains("the io-worker failed for good: killed by signal 9"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -87,10 +94,17 @@ fn a_killed_coordinator_leaves_nothing_behind() {
     machine.child.kill().expect("kill");
     let start = std::time::Instant::now();
     wait_until("all workers are gone", || !workers.iter().any(|&p| alive(p)));
-    assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "it took {:?}",
+        start.elapsed()
+    );
     machine.child.wait().expect("reap");
     assert_eq!(leftovers(coordinator), Vec::<String>::new());
-    assert!(!client::names().contains(&machine.name), "its control socket is still there");
+    assert!(
+        !client::names().contains(&machine.name),
+        "its control socket is still there"
+    );
     // A segment is a memfd: it lives in the descriptors and maps of processes, and there are none left.
 }
 
@@ -120,7 +134,9 @@ fn a_stopped_worker_is_held_and_not_killed() {
     let io = machine.pid(Role::Io);
     machine.signal(Role::Io, Signal::STOP);
     let held = |r: &quintet_protocol::control::StatusReport| {
-        r.workers.iter().any(|w| w.role == Role::Io && w.state == PeerState::Held)
+        r.workers
+            .iter()
+            .any(|w| w.role == Role::Io && w.state == PeerState::Held)
     };
     let before = machine.wait_for("it is held", held).vm_time_ms;
     std::thread::sleep(Duration::from_secs(1));
@@ -135,11 +151,15 @@ fn a_stopped_worker_is_held_and_not_killed() {
 fn pause_stops_guest_time_and_resume_lets_it_go_on() {
     let machine = Machine::start("pause", &[]);
     client::ask(&machine.name, &Request::Pause).expect("paused");
-    let a = machine.wait_for("it is paused", |r| r.state == MachineState::Paused).vm_time_ms;
+    let a = machine
+        .wait_for("it is paused", |r| r.state == MachineState::Paused)
+        .vm_time_ms;
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(machine.report().expect("answers").vm_time_ms, a);
     client::ask(&machine.name, &Request::Resume).expect("resumed");
-    machine.wait_for("time goes on", |r| r.state == MachineState::Running && r.vm_time_ms > a);
+    machine.wait_for("time goes on", |r| {
+        r.state == MachineState::Running && r.vm_time_ms > a
+    });
 }
 
 #[test]
@@ -172,7 +192,12 @@ fn workers_have_no_privileges_and_no_files_of_ours() {
     for role in Role::WORKERS {
         let status = std::fs::read_to_string(format!("/proc/{}/status", machine.pid(role))).expect("status");
         let field = |name: &str| {
-            status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+            status
+                .lines()
+                .find_map(|l| l.strip_prefix(name))
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
         };
         assert_eq!(field("NoNewPrivs:"), "1", "{role}");
         assert_eq!(field("Seccomp:"), "2", "{role}");

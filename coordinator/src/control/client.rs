@@ -10,8 +10,8 @@ use quintet_protocol::control::{
 };
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    connect, recvmsg, send, socket_with, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, connect, recvmsg, send, socket_with, sockopt,
 };
 
 use crate::config::UsageError;
@@ -36,12 +36,17 @@ pub fn ask_for_file(name: &str, request: &Request) -> Result<(Answer, Option<Own
     let failed = |e: Errno| UsageError(format!("Cannot talk to the machine \"{name}\": {e}"));
     let uid = rustix::process::geteuid().as_raw();
     let at = SocketAddrUnix::new_abstract_name(&address(uid, name)).map_err(failed)?;
-    let socket =
-        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(failed)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(failed)?;
     connect(&socket, &at).map_err(|e| match e {
-        Errno::CONNREFUSED => {
-            UsageError(format!("There is no machine \"{name}\"; `quintet ps` lists those that run"))
-        }
+        Errno::CONNREFUSED => UsageError(format!(
+            "There is no machine \"{name}\"; `quintet ps` lists those that run"
+        )),
         e => failed(e),
     })?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE)).map_err(failed)?;
@@ -61,7 +66,9 @@ pub fn ask_for_file(name: &str, request: &Request) -> Result<(Answer, Option<Own
         }
     }
     if received.bytes == 0 {
-        return Err(UsageError(format!("The machine \"{name}\" ended before it answered")));
+        return Err(UsageError(format!(
+            "The machine \"{name}\" ended before it answered"
+        )));
     }
     let answer = decode_answer(&packet[..received.bytes])
         .map_err(|e| UsageError(format!("The machine \"{name}\" answers strangely: {e}")))?;

@@ -184,7 +184,9 @@ pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
         .start(sender, waker.clone())
         .map_err(|e| cannot("start a thread", &e))?;
 
-    let keys = ends.lifecycle_to_producer(Role::Gpu).map_err(|e| cannot("use the shared memory", &e))?;
+    let keys = ends
+        .lifecycle_to_producer(Role::Gpu)
+        .map_err(|e| cannot("use the shared memory", &e))?;
 
     let mut machine = Machine {
         life: Lifecycle::new(policy, set.instance()),

@@ -13,7 +13,9 @@ impl Machine {
     /// Takes note of what the workers have said since the last look.
     pub(super) fn observe(&mut self) {
         // A vCPU that has stopped for a reset is what the io-worker sleeps for, and it rings only here.
-        let obeyed = self.seen[Role::Cpu.index() - 1].status.load(StatusWord::EpochSeen);
+        let obeyed = self.seen[Role::Cpu.index() - 1]
+            .status
+            .load(StatusWord::EpochSeen);
         if obeyed != self.obeyed {
             self.obeyed = obeyed;
             self.wake_everybody();

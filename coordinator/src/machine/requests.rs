@@ -183,7 +183,10 @@ fn reply_with_file(socket: &OwnedFd, bytes: &[u8]) {
         send_fd(socket, &answer, fd.as_fd()).map_err(|e| e.to_string())
     });
     if let Err(e) = sent {
-        reply(socket, &Answer::Error(MachineError::new(ErrorCode::OutOfMemory, &e, "")));
+        reply(
+            socket,
+            &Answer::Error(MachineError::new(ErrorCode::OutOfMemory, &e, "")),
+        );
     }
 }
 
