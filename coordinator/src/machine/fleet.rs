@@ -304,7 +304,12 @@ fn death(status: ExitStatus, doom: Option<String>, last_word: Option<String>) ->
         return Death::Crashed(why);
     }
     if let Some(signal) = status.signal() {
-        return Death::Crashed(format!("killed by signal {signal}"));
+        let trapped = if signal == libc::SIGSYS {
+            ", for a system call that its sandbox does not allow"
+        } else {
+            ""
+        };
+        return Death::Crashed(format!("killed by signal {signal}{trapped}"));
     }
     match status.code() {
         Some(c) if c == i32::from(EXIT_STOPPED) => Death::Stopped,
