@@ -1,6 +1,6 @@
 //! Library of the audio-worker process of Quintet; `main.rs` is the thin process around it.
 //!
-//! [`run`] is the loop, [`player`] takes frames out of the playback ring at the pace of VM time, [`sink`] is where they
+//! [`mod@run`] is the loop, [`player`] takes frames out of the playback ring at the pace of VM time, [`sink`] is where they
 //! go. The host's own sound device comes later; until then `--audio auto` means the null sink.
 
 pub mod player;

@@ -96,7 +96,7 @@ fn identity_map(cpu: &mut Vcpu) {
         cpu.mem
             .ram()
             .write(GuestPhys(at), &v.to_le_bytes())
-            .expect("in RAM")
+            .expect("in RAM");
     };
     entry(cpu, TABLES, TABLES + 0x1007);
     entry(cpu, TABLES + 0x1000, TABLES + 0x2007);
