@@ -1,6 +1,6 @@
 //! Library of the gpu-worker process of Quintet; `main.rs` is the thin process around it.
 //!
-//! [`render`] makes pixels of registers and display memory, [`scanout`] makes presented frames of them, [`run`] is the
+//! [`render`] makes pixels of registers and display memory, [`scanout`] makes presented frames of them, [`mod@run`] is the
 //! loop around that, [`input`] passes host input on, [`png`] encodes screenshots.
 
 pub mod input;
