@@ -277,12 +277,13 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         Mnemonic::Bts => bit_test::<Bts>(insn),
         Mnemonic::Btr => bit_test::<Btr>(insn),
         Mnemonic::Btc => bit_test::<Btc>(insn),
-        Mnemonic::Bsf => match bytes {
+        // Without BMI1 and LZCNT, which no model has, TZCNT and LZCNT are BSF and BSR with a prefix that means nothing.
+        Mnemonic::Bsf | Mnemonic::Tzcnt => match bytes {
             2 => scan::<true, u16>,
             4 => scan::<true, u32>,
             _ => scan::<true, u64>,
         },
-        Mnemonic::Bsr => match bytes {
+        Mnemonic::Bsr | Mnemonic::Lzcnt => match bytes {
             2 => scan::<false, u16>,
             4 => scan::<false, u32>,
             _ => scan::<false, u64>,
