@@ -154,7 +154,6 @@ fn every_line_of_test386_passes() {
         };
         let lower = name.to_ascii_lowercase();
         let double = matches!(name, "SHLD" | "SHRD");
-        let one_operand = matches!(opcode, "F6" | "F7") && matches!(name, "MUL" | "IMUL" | "DIV" | "IDIV");
         // For SHLD and SHRD the line's EDX is filler and count in one: the program keeps the count in CL.
         // Before a shift by CL and a rotation through carry the program sets CF, which shows where the count is 0.
         let carry = matches!(opcode, "0FA5" | "0FAD" | "D2" | "D3") || name.starts_with("RC");

@@ -13,6 +13,9 @@ const RAM: usize = (1 << 20) + (64 << 10);
 /// Bits 12–15 of FLAGS are not compared, nor bit 1 and the other fixed ones.
 const COMPARED: u32 = 0x0FD5;
 
+/// Numbers in a snapshot with the register each stands for.
+type Numbered = &'static [(usize, usize)];
+
 /// Where register `n` of a 16-bit or 32-bit snapshot lies.
 enum Place {
     Gpr(usize),
@@ -24,7 +27,7 @@ enum Place {
 
 fn place(wide: bool, n: usize) -> Place {
     use gpr::*;
-    let (gprs, segs, rip, flags): (&[(usize, usize)], &[(usize, usize)], usize, usize) = if wide {
+    let (gprs, segs, rip, flags): (Numbered, Numbered, usize, usize) = if wide {
         (
             &[
                 (2, RAX),
@@ -212,7 +215,7 @@ fn run_file(cpu: &mut Vcpu, path: &Path, tally: &mut Tally) {
 }
 
 /// Runs files on as many threads as there are cores and prints the table of failures.
-fn run(files: Vec<PathBuf>) -> (usize, usize) {
+fn run(files: &[PathBuf]) -> (usize, usize) {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads)
@@ -262,7 +265,7 @@ fn every_real_mode_case_of_the_80286_passes() {
         })
         .collect();
     assert!(!files.is_empty(), "no MOO files in {}", folder.display());
-    let (passed, failed) = run(files);
+    let (passed, failed) = run(&files);
     println!("i286-real: {passed} passed, {failed} failed");
     assert_eq!(
         failed,
@@ -275,7 +278,7 @@ fn every_real_mode_case_of_the_80286_passes() {
 #[test]
 fn every_case_of_the_386ex_passes() {
     let Some(folder) = vectors::folder() else { return };
-    let (passed, failed) = run(vec![folder.join("i386/00.MOO.gz")]);
+    let (passed, failed) = run(&[folder.join("i386/00.MOO.gz")]);
     println!("i386/00: {passed} passed, {failed} failed");
     assert!(passed + failed > 0);
     assert_eq!(

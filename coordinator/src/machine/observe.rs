@@ -20,6 +20,7 @@ impl Machine {
             self.obeyed = obeyed;
             self.wake_everybody();
         }
+        let mut events = Vec::new();
         for role in Role::WORKERS {
             let generation = self.life.generation(role);
             let status = &self.seen[role.index() - 1].status;
@@ -33,13 +34,16 @@ impl Machine {
             if self.life.peer(role) == PeerState::Running && reset_done == self.life.reset_generation() {
                 self.step(Input::ResetDone(role, reset_done));
             }
-            if let Some((number, event)) = event {
-                let seen = &mut self.seen[role.index() - 1].events;
-                if *seen != number {
-                    *seen = number;
-                    tracing::debug!("{role}: {event:?}");
-                    self.step(Input::Guest(event));
-                }
+            events.extend(event.map(|(number, event)| (role, number, event)));
+        }
+        // The cpu-worker was looked at first and is listened to last: what io-worker said because of a write precedes
+        // whatever the vCPU did after that write (an exit port, then a power-off).
+        for (role, number, event) in events.into_iter().rev() {
+            let seen = &mut self.seen[role.index() - 1].events;
+            if *seen != number {
+                *seen = number;
+                tracing::debug!("{role}: {event:?}");
+                self.step(Input::Guest(event));
             }
         }
     }
@@ -51,6 +55,7 @@ impl Machine {
             return;
         }
         self.next_look = now + self.fleet.look_interval();
+        let mut events = Vec::new();
         for role in Role::WORKERS {
             let generation = self.life.generation(role);
             let state = self.life.peer(role);

@@ -72,7 +72,7 @@ impl Guest {
     pub fn with_model(model: Model) -> Self {
         let ram = GuestRam::anonymous(RamLayout::new(OPERAND + (1 << 20))).expect("guest RAM");
         // One PML4 entry, one 1 GiB page: present, writable, user.
-        ram.write(GuestPhys(TABLES), &(TABLES + 0x1000 | 7).to_le_bytes())
+        ram.write(GuestPhys(TABLES), &((TABLES + 0x1000) | 7).to_le_bytes())
             .expect("PML4");
         ram.write(GuestPhys(TABLES + 0x1000), &0x87u64.to_le_bytes())
             .expect("PDPT");
