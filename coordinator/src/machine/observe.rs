@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quintet_protocol::handshake::Role;
 use quintet_protocol::lifecycle::{HangVerdict, Input, Sample};
-use quintet_protocol::status::{PeerState, StatusWord, WorkerState};
+use quintet_protocol::status::{GuestEvent, PeerState, StatusWord, WorkerState};
 
 use super::Machine;
 use crate::supervise::process;
@@ -20,7 +20,7 @@ impl Machine {
             self.obeyed = obeyed;
             self.wake_everybody();
         }
-        let mut events = Vec::new();
+        let mut events: Vec<(Role, u32, GuestEvent)> = Vec::new();
         for role in Role::WORKERS {
             let generation = self.life.generation(role);
             let status = &self.seen[role.index() - 1].status;
@@ -55,7 +55,6 @@ impl Machine {
             return;
         }
         self.next_look = now + self.fleet.look_interval();
-        let mut events = Vec::new();
         for role in Role::WORKERS {
             let generation = self.life.generation(role);
             let state = self.life.peer(role);
