@@ -2,7 +2,7 @@
 //!
 //! [`MachineBus`] answers every access of the interpreter: from the core complex, from the decode map when nobody
 //! claims the address, from a mirror, or by a command to io-worker. What crosses to the other process and
-//! how long one waits for it is in [`io_client`]; the life of the process is in [`worker`].
+//! how long one waits for it is in `io_client`; the life of the process is in [`worker`].
 
 mod boot;
 mod decode;

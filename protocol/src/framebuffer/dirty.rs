@@ -87,7 +87,7 @@ impl TileSet {
 }
 
 /// The dirty rectangles of a frame: runs of tiles along a row are merged and cut at the frame's edges. A layout
-/// without tiles, a full set, and one of more than [`MAX_RECTS`] runs give the whole frame. Missing words count as
+/// without tiles, a full set, and one of more than `MAX_RECTS` runs give the whole frame. Missing words count as
 /// clean, bits behind the last tile are ignored.
 pub fn dirty_rects(layout: &FrameLayout, words: &[u32]) -> Vec<Rect> {
     let whole = Rect {

@@ -7,7 +7,7 @@
 //!
 //! Timed waits of `raw_sync` follow the host's calendar clock and were seen to fail at once. So each of its errors
 //! counts as a wake-up without reason, the clock is kept by the caller, and a wait that failed early is
-//! stretched by [`EARLY`], lest a broken event become a busy loop.
+//! stretched by `EARLY`, lest a broken event become a busy loop.
 #![allow(unsafe_code, reason = "events are placed into shared memory by raw pointer")]
 
 use std::time::Duration;
