@@ -213,3 +213,27 @@ fn single_process_machines_run_and_end() {
     assert!(report.single_process && report.workers.iter().all(|w| w.pid == Some(report.pid)));
     assert_eq!(machine.quit().0, Some(0));
 }
+
+#[test]
+fn five_processes_take_less_than_120_mib_beside_guest_ram() {
+    let machine = Machine::start("pss", &[]);
+    let pss: u64 = machine
+        .pids()
+        .iter()
+        .map(|&p| quintet_coordinator::supervise::process::pss(p as u32).unwrap_or(0))
+        .sum();
+    assert!(pss < 120 << 20, "{} KiB", pss >> 10);
+    println!("{} KiB", pss >> 10);
+}
+
+#[test]
+fn text_is_typed_and_what_cannot_be_is_refused() {
+    let machine = Machine::start("type", &[]);
+    let type_in = |text: &str| harness::run_to_end(&["type", &machine.name, text]);
+    assert!(type_in("ls -l\\n").status.success());
+    let refused = type_in("日");
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&refused.stderr).lines().count(), 1);
+    let chord = harness::run_to_end(&["key", &machine.name, "ctrl-alt-delete"]);
+    assert!(chord.status.success());
+}
