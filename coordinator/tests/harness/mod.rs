@@ -193,7 +193,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 /// The guest that echoes its serial line, as a file; it waits for ever without one.
 pub fn echo_guest() -> String {
     static FILE: Once = Once::new();
-    let path = std::env::temp_dir().join(format!("quintet-echo-{}.elf", std::process::id()));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("echo-{}.elf", std::process::id()));
     FILE.call_once(|| std::fs::write(&path, quintet_guests::ECHO).expect("the guest as a file"));
     path.display().to_string()
 }
