@@ -71,7 +71,6 @@ pub fn test(args: &[String]) -> Result<ExitCode, Failure> {
 /// The tests for the model checker, `protocol/tests/loom_*.rs`: they exist only under `cfg(loom)`, with which nothing
 /// else is to be built.
 fn models() -> Result<(), Failure> {
-    let directory = "--target-dir";
     let to = sh::target().join("loom").to_string_lossy().into_owned();
     let mut args = vec![
         "test",
@@ -80,7 +79,7 @@ fn models() -> Result<(), Failure> {
         "protocol",
         "--profile",
         PROFILE,
-        directory,
+        "--target-dir",
         &to,
     ];
     let tree = sh::tree()?;
