@@ -44,6 +44,8 @@ pub enum StreamTarget {
 pub enum Backend {
     /// memfd and futex.
     Memfd,
+    /// Named shared memory and process-shared events.
+    Portable,
 }
 
 /// A debug console.
@@ -193,7 +195,7 @@ impl MachineConfig {
             time_limit: args.time_limit,
             single_process: args.single_process,
             sandbox: !args.no_sandbox && !args.single_process,
-            backend: Backend::Memfd,
+            backend: backend(&args.backend)?,
             log: args.log.clone(),
             stable_after: args.stable_after,
             hang_timeout: args.hang_timeout,
@@ -296,7 +298,12 @@ fn ram(args: &RunArgs) -> Result<RamLayout, UsageError> {
         return refuse("--ram 0 leaves nothing to boot in; try --ram 512M");
     }
     let layout = RamLayout::new(args.ram);
-    let available = args.pretend_available.unwrap_or_else(limits::available_memory);
+    let available = args
+        .pretend_available
+        .unwrap_or_else(|| match args.backend.as_str() {
+            "portable" => limits::available_memory().min(limits::available_shared_memory()),
+            _ => limits::available_memory(),
+        });
     if layout.total() > available {
         return refuse(format!(
             "--ram {} is more than the {} MiB of memory that this host has available; try a smaller size",
@@ -390,18 +397,19 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
         (a.trace.is_some(), "--trace"),
         (a.profile.is_some(), "--profile"),
         (a.check_jit, "--check-jit"),
-        (a.backend == "portable", "--backend portable"),
     ];
     if let Some((_, what)) = unfinished.iter().find(|(given, _)| *given) {
         return refuse(format!("{what} does not work yet"));
     }
-    if a.backend != "memfd" {
-        return refuse(format!(
-            "--backend {} is not known; memfd and portable are",
-            a.backend
-        ));
-    }
     Ok(())
+}
+
+fn backend(text: &str) -> Result<Backend, UsageError> {
+    match text {
+        "memfd" => Ok(Backend::Memfd),
+        "portable" => Ok(Backend::Portable),
+        _ => refuse(format!("--backend {text} is not known; memfd and portable are")),
+    }
 }
 
 #[cfg(test)]

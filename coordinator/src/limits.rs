@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::supervise::names::SHARED_MEMORY;
+
 /// Bytes of memory that are available: the least of what the kernel estimates and what every control group above
 /// this process leaves. `u64::MAX` when nothing is known.
 pub fn available_memory() -> u64 {
@@ -12,6 +14,12 @@ pub fn available_memory() -> u64 {
     let host = meminfo.as_deref().and_then(mem_available).unwrap_or(u64::MAX);
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     host.min(cgroup_available(&cgroup, Path::new("/sys/fs/cgroup")).unwrap_or(u64::MAX))
+}
+
+/// Bytes that named shared memory can still take; `u64::MAX` when nothing is known. Where it is full, a write to a
+/// segment would end the process by SIGBUS.
+pub fn available_shared_memory() -> u64 {
+    rustix::fs::statvfs(SHARED_MEMORY).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
 }
 
 /// `MemAvailable` of `/proc/meminfo`, in bytes.

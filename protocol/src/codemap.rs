@@ -12,7 +12,7 @@
 
 use crate::addr::{GUEST_PAGE, RamOffset};
 use crate::shm::{View, ViewMut};
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 use crate::words::{ReadWords, WriteWords};
 
 /// Bytes of the bitmap: enough for 256 GiB of guest RAM. Pages that are never touched cost nothing.
@@ -42,7 +42,7 @@ impl<W: WriteWords> CodeMapWriter<W> {
         let (at, bit) = place(page);
         let fresh = self.0.load_u32(at, Ordering::Relaxed) & bit == 0
             && self.0.fetch_or_u32(at, bit, Ordering::AcqRel) & bit == 0;
-        fence(Ordering::SeqCst);
+        self.0.full_fence();
         fresh
     }
 
@@ -84,7 +84,7 @@ impl<R: ReadWords> CodeMapReader<R> {
         if len == 0 {
             return;
         }
-        fence(Ordering::SeqCst);
+        self.0.full_fence();
         let last = (start.0.saturating_add(len - 1) / GUEST_PAGE).min(CODE_MAP_PAGES - 1);
         let mut page = start.0 / GUEST_PAGE;
         while page <= last {

@@ -20,7 +20,7 @@
 mod futex;
 
 use crate::shm::{View, ViewMut};
-use crate::sync::{Ordering, fence, spin_hint};
+use crate::sync::{Ordering, spin_hint};
 use crate::time::HostTime;
 use crate::words::{ReadWords, WriteWords};
 
@@ -48,7 +48,7 @@ impl<W: WriteWords, R: ReadWords> Bell<W, R> {
     /// Whether the sleeper sleeps, as seen after everything this thread has written.
     #[inline]
     pub fn sleeping(&self) -> bool {
-        fence(Ordering::SeqCst);
+        self.asleep.full_fence();
         self.asleep.load_u32(0, Ordering::Relaxed) != 0
     }
 }
@@ -74,7 +74,7 @@ impl<W: WriteWords, A: WriteWords> Ear<W, A> {
     #[inline]
     pub fn announce(&self) {
         self.asleep.store_u32(0, 1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.asleep.full_fence();
     }
 
     /// Lowers the flag.

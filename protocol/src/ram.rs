@@ -127,11 +127,18 @@ impl GuestRam {
     /// [`MapError`] from the host.
     pub fn map(fd: BorrowedFd<'_>, layout: RamLayout) -> Result<Self, MapError> {
         let map = Map::read_write(fd, MAP_START, GUEST_BASE - MAP_START + layout.total())?;
-        Ok(Self {
-            map: Arc::new(map),
-            base: (GUEST_BASE - MAP_START) as usize,
-            layout,
-        })
+        Ok(Self::of_map(Arc::new(map), layout))
+    }
+
+    /// Guest RAM of `layout` in a map that starts at [`MAP_START`] of its segment. Panics when the map is shorter
+    /// than the layout or read-only.
+    pub fn of_map(map: Arc<Map>, layout: RamLayout) -> Self {
+        let base = (GUEST_BASE - MAP_START) as usize;
+        assert!(
+            map.is_writable() && map.len() as u64 - base as u64 >= layout.total(),
+            "a map of guest RAM"
+        );
+        Self { map, base, layout }
     }
 
     /// Private RAM for tests and for tools that run a vCPU by itself.
@@ -140,11 +147,7 @@ impl GuestRam {
     /// [`MapError`] from the host.
     pub fn anonymous(layout: RamLayout) -> Result<Self, MapError> {
         let map = Map::anonymous(GUEST_BASE - MAP_START + layout.total())?;
-        Ok(Self {
-            map: Arc::new(map),
-            base: (GUEST_BASE - MAP_START) as usize,
-            layout,
-        })
+        Ok(Self::of_map(Arc::new(map), layout))
     }
 
     /// Size and place of the RAM.

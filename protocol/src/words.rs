@@ -7,7 +7,7 @@
 //! [`Steps`] serves the other kind of test, the one that kills a process between any two stores.
 
 use crate::shm::{View, ViewMut};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 /// Memory that can be read by word and by byte. Offsets are in bytes; an offset outside, or misaligned for
 /// its width, is a fault of the caller and panics.
@@ -20,6 +20,12 @@ pub trait ReadWords {
     fn load_u64(&self, offset: usize, order: Ordering) -> u64;
     /// Copies bytes out. A racing writer may tear them.
     fn read_bytes(&self, offset: usize, into: &mut [u8]);
+    /// A sequentially consistent fence: between a store to one word and a load of another, on both sides, so that one of
+    /// two peers sees the other. A method, so that a model can leave one side's out and show that it is needed.
+    #[inline(always)]
+    fn full_fence(&self) {
+        fence(Ordering::SeqCst);
+    }
 }
 
 /// Memory that this process may also write.

@@ -6,13 +6,28 @@
 use std::sync::Arc;
 use std::thread;
 
+use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::doorbell::{Doorbell, Sleeper, SpinPolicy, Woken};
+use quintet_protocol::handshake::{FileId, Role};
+use quintet_protocol::layout::{Ends, SegmentSet, SleeperId};
+use quintet_protocol::probe;
+use quintet_protocol::ram::RamLayout;
 use quintet_protocol::ring::{self, Consumer, Position, Producer, PushError};
 use quintet_protocol::seqlock::{SeqReader, SeqWriter};
 use quintet_protocol::shm::portable::{self, PortableSegment};
 use quintet_protocol::shm::{Map, Segment, ViewMut};
-use quintet_protocol::sync::Ordering;
+use quintet_protocol::sync::{AtomicU32, Ordering};
 use quintet_protocol::time::HostTime;
+
+/// A name that nobody else has.
+fn name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!(
+        "/quintet-test-{}-{}-",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}
 
 const LEN: u64 = 64 << 10;
 const SECONDS: u64 = 1_000_000_000;
@@ -27,14 +42,14 @@ impl Backend {
     fn both() -> [Self; 2] {
         [
             Self::Linux(Segment::create("backends", LEN).unwrap()),
-            Self::Portable(PortableSegment::create(LEN).unwrap()),
+            Self::Portable(PortableSegment::create(&name(), LEN).unwrap()),
         ]
     }
 
     fn map(&self) -> ViewMut {
         ViewMut::new(Arc::new(match self {
             Self::Linux(s) => Map::read_write(s.writer(), 0, LEN).unwrap(),
-            Self::Portable(s) => portable::open(s.id(), LEN).unwrap(),
+            Self::Portable(s) => portable::open(s.id(), 0, LEN, true).unwrap(),
         }))
     }
 
@@ -144,10 +159,54 @@ fn a_seqlocked_record_is_whole() {
 
 #[test]
 fn a_portable_segment_of_another_length_is_refused() {
-    let segment = PortableSegment::create(4096).unwrap();
-    assert!(matches!(
-        portable::open(segment.id(), 1 << 20),
-        Err(portable::PortableError::Length { .. })
-    ));
-    assert!(portable::open("/quintet-no-such-segment", 4096).is_err());
+    let segment = PortableSegment::create(&name(), 8192).unwrap();
+    for (start, len) in [(0, 1 << 20), (4096, 8192), (u64::MAX, 4096)] {
+        assert!(matches!(
+            portable::open(segment.id(), start, len, false),
+            Err(portable::PortableError::Length { .. })
+        ));
+    }
+    assert!(portable::open("/quintet-no-such-segment", 0, 4096, false).is_err());
+    let id = segment.id().to_owned();
+    assert!(PortableSegment::create(&id, 8192).is_err(), "the name is taken");
+    drop(segment);
+    assert!(portable::open(&id, 0, 4096, false).is_err(), "the name is gone");
+}
+
+#[test]
+fn a_whole_machine_of_either_kind_has_the_same_files() {
+    let (ram, prefix) = (RamLayout::new(1 << 20), name());
+    for set in [
+        SegmentSet::create(ram, 5).unwrap(),
+        SegmentSet::create_portable(ram, 5, &prefix).unwrap(),
+    ] {
+        let (cpu, io) = (set.maps(Role::Cpu).unwrap(), set.maps(Role::Io).unwrap());
+        for file in FileId::ALL {
+            let grant = set.grant(file, Role::Cpu).unwrap();
+            assert_eq!(grant.1.is_some(), !set.is_portable());
+            assert_eq!(cpu.view(file).len(), io.view(file).len());
+            assert_eq!(
+                cpu.view_mut(file).is_some(),
+                file.writable_by(Role::Cpu),
+                "{file:?}"
+            );
+        }
+        set.guest_ram()
+            .unwrap()
+            .write(GuestPhys(0xFFFF0), b"here")
+            .unwrap();
+        let mut seen = [0; 4];
+        cpu.view(FileId::GuestRam).read_bytes(0xFFFF0, &mut seen);
+        assert_eq!(&seen, b"here");
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        assert_eq!(probe::judge_maps(&smaps, Role::Cpu, &cpu), Vec::<String>::new());
+        let (ring, sleep) = (Ends::new(&io), Ends::new(&cpu));
+        let sleeper = sleep.sleeper(SleeperId::Vcpu(0), SpinPolicy::NEVER);
+        let waiter = thread::spawn(move || sleeper.wait(HostTime::after(60 * SECONDS), || false));
+        ring.doorbell(SleeperId::Vcpu(0)).ring();
+        assert_eq!(waiter.join().unwrap(), Woken::Rung);
+    }
+    let left = std::fs::read_dir("/dev/shm").unwrap().flatten();
+    let left = left.filter(|e| e.file_name().to_string_lossy().contains(&prefix[1..]));
+    assert_eq!(left.count(), 0);
 }

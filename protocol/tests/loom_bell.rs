@@ -51,16 +51,39 @@ fn every_reason_is_seen_by_the_owner_that_took_its_ring() {
     });
 }
 
-#[test]
-fn an_owner_that_goes_to_sleep_is_woken_or_sees_the_word() {
-    model(|| {
-        let (bell, ear) = pair();
+/// A ringer and an owner that goes to sleep; either may forget its fence.
+fn go_to_sleep(ringer_fences: bool, owner_fences: bool) {
+    model(move || {
+        let (mut bell, mut ear) = pair();
+        if !ringer_fences {
+            bell.asleep = bell.asleep.without_fences();
+        }
+        if !owner_fences {
+            ear.asleep = ear.asleep.without_fences();
+        }
         let ringer = thread::spawn(move || bell.set());
         ear.announce();
         let sleeps = !ear.rung();
         let wakes = ringer.join().unwrap();
         assert!(!sleeps || wakes, "asleep and not woken");
     });
+}
+
+#[test]
+fn an_owner_that_goes_to_sleep_is_woken_or_sees_the_word() {
+    go_to_sleep(true, true);
+}
+
+#[test]
+#[should_panic(expected = "asleep and not woken")]
+fn the_ringers_fence_is_needed() {
+    go_to_sleep(false, true);
+}
+
+#[test]
+#[should_panic(expected = "asleep and not woken")]
+fn the_owners_fence_is_needed() {
+    go_to_sleep(true, false);
 }
 
 #[test]

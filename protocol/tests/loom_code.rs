@@ -14,22 +14,46 @@ use quintet_protocol::words::{ReadWords, WriteWords};
 
 const PAGE: u64 = 5;
 
-#[test]
-fn either_the_writer_sees_the_bit_or_the_decoder_sees_the_bytes() {
-    model(|| {
+/// A decoder and a device meet at one page; either may forget its fence.
+fn meet(decoder_fences: bool, device_fences: bool) {
+    model(move || {
         let (bits, ram) = (Words::new(8), Words::new(8));
-        let (code, data) = (CodeMapReader::new(bits.clone()), ram.clone());
+        let side = |fences| {
+            if fences {
+                bits.clone()
+            } else {
+                bits.without_fences()
+            }
+        };
+        let (code, data) = (CodeMapReader::new(side(device_fences)), ram.clone());
         let device = thread::spawn(move || {
             data.store_u32(0, 1, Relaxed);
             let mut hit = false;
             code.hits(RamOffset(PAGE * 4096), 4, |_| hit = true);
             hit
         });
-        CodeMapWriter::new(bits).mark(PAGE);
+        CodeMapWriter::new(side(decoder_fences)).mark(PAGE);
         let decoded = ram.load_u32(0, Relaxed);
         let hit = device.join().unwrap();
         assert!(hit || decoded == 1, "stale code and nobody told");
     });
+}
+
+#[test]
+fn either_the_writer_sees_the_bit_or_the_decoder_sees_the_bytes() {
+    meet(true, true);
+}
+
+#[test]
+#[should_panic(expected = "stale code and nobody told")]
+fn the_decoders_fence_is_needed() {
+    meet(false, true);
+}
+
+#[test]
+#[should_panic(expected = "stale code and nobody told")]
+fn the_devices_fence_is_needed() {
+    meet(true, false);
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod fleet;
 mod observe;
 mod requests;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -17,19 +17,20 @@ use std::time::{Duration, Instant};
 use quintet_protocol::clock::ClockMaster;
 use quintet_protocol::control::{ErrorCode, MachineError, Request};
 use quintet_protocol::doorbell::{Doorbell, SpinPolicy};
-use quintet_protocol::handshake::{FileId, MapSet, Mapped, Role};
+use quintet_protocol::handshake::{FileId, Mapped, Role};
 use quintet_protocol::layout::{Ends, SegmentSet, SleeperId};
 use quintet_protocol::lifecycle::{Death, Input, Lifecycle, Outcome, Policy};
 use quintet_protocol::ring::Producer;
-use quintet_protocol::shm::Map;
+use quintet_protocol::shm::portable;
 use quintet_protocol::status::{StatusReader, StatusWriter};
 use quintet_protocol::time::HostTime;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use crate::config::{FIRST_DEBUGCON_STREAM, MachineConfig, StreamTarget, UsageError};
+use crate::config::{Backend, FIRST_DEBUGCON_STREAM, MachineConfig, StreamTarget, UsageError};
 use crate::control::server::Server;
 use crate::signals::Signals;
 use crate::streams::{Intake, Outlet, Pump, Sink};
+use crate::supervise::names;
 use crate::supervise::start::{Heads, random_u64};
 use crate::terminal::{RawTerminal, Typed};
 use fleet::Fleet;
@@ -129,14 +130,10 @@ pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
     let waker = Waker::new().map_err(|e| cannot("make an eventfd", &e))?;
     let server = Server::bind(&config.name).map_err(|e| UsageError(e.to_string()))?;
 
-    let set = SegmentSet::create(config.ram, random_u64()).map_err(|e| {
-        UsageError(format!(
-            "{}; try a smaller --ram",
-            quintet_protocol::handshake::worker::with_sources(&e)
-        ))
-    })?;
-    let set = Arc::new(set);
-    let maps = own_maps(&set).map_err(|e| cannot("map the shared memory", &e))?;
+    let set = Arc::new(segments(&config)?);
+    let maps = set
+        .maps_of_coordinator()
+        .map_err(|e| cannot("map the shared memory", &e))?;
     let heads = Heads::map(&set).map_err(|e| cannot("map the shared memory", &e))?;
     let ends = Ends::new(&maps);
     let own = maps
@@ -218,20 +215,22 @@ pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
     Ok(outcome.exit_status())
 }
 
-/// The coordinator's maps: everything but guest RAM, which it never touches.
-fn own_maps(set: &SegmentSet) -> Result<MapSet, Box<dyn std::error::Error>> {
-    let mut maps = MapSet::default();
-    for file in FileId::ALL.into_iter().filter(|f| *f != FileId::GuestRam) {
-        let len = set.segment(file).len();
-        let fd = set.descriptor(file, Role::Coordinator)?;
-        let map = if file.writable_by(Role::Coordinator) {
-            Map::read_write(fd.as_fd(), 0, len)?
-        } else {
-            Map::read_only(fd.as_fd(), 0, len)?
-        };
-        maps.insert(file, map);
-    }
-    Ok(maps)
+/// Makes the shared memory.
+fn segments(config: &MachineConfig) -> Result<SegmentSet, UsageError> {
+    names::sweep_segments();
+    let set = match config.backend {
+        Backend::Memfd => SegmentSet::create(config.ram, random_u64()),
+        Backend::Portable => {
+            eprintln!("quintet: {}", portable::LIMITS);
+            SegmentSet::create_portable(config.ram, random_u64(), &names::own_prefix())
+        }
+    };
+    set.map_err(|e| {
+        UsageError(format!(
+            "{}; try a smaller --ram",
+            quintet_protocol::handshake::worker::with_sources(&e)
+        ))
+    })
 }
 
 fn start_pump(ends: &Ends, sinks: Vec<Sink>) -> Result<Pump, Box<dyn std::error::Error>> {

@@ -4,6 +4,7 @@
 
 pub mod binaries;
 pub mod log;
+pub mod names;
 pub mod process;
 pub mod spawner;
 pub mod start;

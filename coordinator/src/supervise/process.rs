@@ -57,7 +57,7 @@ fn pss_of(smaps: &str) -> u64 {
             let kib: u64 = kib.trim().trim_end_matches("kB").trim().parse().unwrap_or(0);
             total += if counted { kib << 10 } else { 0 };
         } else if line.split(' ').next().is_some_and(|range| range.contains('-')) {
-            counted = !line.contains("memfd:quintet-ram");
+            counted = !line.contains("quintet-ram");
         }
     }
     total
@@ -88,6 +88,7 @@ mod tests {
     #[test]
     fn guest_ram_does_not_count() {
         let smaps = "1000-2000 rw-s 0 0:1 5 /memfd:quintet-ram (deleted)\nPss:  100 kB\n\
+                     2000-3000 rw-s 0 0:1 5 /dev/shm/quintet-shm-0-9-9-quintet-ram\nPss:  50 kB\n\
                      2000-3000 rw-p 0 0:1 6 [heap]\nPss:   7 kB\nPss_Dirty: 3 kB\n";
         assert_eq!(pss_of(smaps), 7 << 10);
     }

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
-use quintet_protocol::handshake::files::{HEAD_LEN, layout_hash};
+use quintet_protocol::handshake::files::layout_hash;
 use quintet_protocol::handshake::worker::{Bootstrap, MESSAGE_DEADLINE};
 use quintet_protocol::handshake::{
-    Confinement, FileGrant, FileId, Hello, Mapped, ProbeResult, Proceed, Role, decode, encode,
+    Confinement, FileId, Hello, Mapped, ProbeResult, Proceed, Role, decode, encode,
 };
-use quintet_protocol::layout::SegmentSet;
+use quintet_protocol::layout::{SegmentSet, SetError};
 use quintet_protocol::payload::Outgoing;
 use quintet_protocol::probe::CoordinatorProbe;
-use quintet_protocol::shm::{Map, MapError, ViewMut};
+use quintet_protocol::shm::ViewMut;
 
 use super::spawner::{Order, Spawned, Spawner};
 use crate::machine::{Event, Waker};
@@ -30,15 +30,11 @@ impl Heads {
     /// Maps the heads of all files.
     ///
     /// # Errors
-    /// [`MapError`].
-    pub fn map(set: &SegmentSet) -> Result<Self, MapError> {
+    /// [`SetError`].
+    pub fn map(set: &SegmentSet) -> Result<Self, SetError> {
         FileId::ALL
             .into_iter()
-            .map(|file| {
-                let segment = set.segment(file);
-                let map = Map::read_write(segment.writer(), file.map_start(), HEAD_LEN as u64)?;
-                Ok((file, ViewMut::new(Arc::new(map)), segment.len()))
-            })
+            .map(|file| Ok((file, set.head(file)?, set.len(file))))
             .collect::<Result<_, _>>()
             .map(Self)
     }
@@ -104,6 +100,8 @@ pub fn begin(
 ) -> std::io::Result<Begun> {
     let role = plan.role;
     let (server, name) = IpcOneShotServer::<Bootstrap>::new()?;
+    // The process before this one has been reaped, and may have been killed in the middle of a wait.
+    common.set.place_events(role).map_err(std::io::Error::other)?;
     let mut inherit = Vec::new();
     let mut give = |fd: OwnedFd| {
         let number = fd.as_raw_fd();
@@ -112,12 +110,9 @@ pub fn begin(
     };
     let mut files = Vec::new();
     for id in FileId::ALL.into_iter().filter(|f| f.needed_by(role)) {
-        let fd = common.set.descriptor(id, role).map_err(std::io::Error::other)?;
-        files.push(FileGrant {
-            id,
-            fd: give(fd),
-            len: common.set.segment(id).len(),
-        });
+        let (grant, fd) = common.set.grant(id, role).map_err(std::io::Error::other)?;
+        fd.map(&mut give);
+        files.push(grant);
     }
     let mut payloads = Vec::new();
     for payload in common.payloads.iter().filter(|_| wants_payloads(role)) {

@@ -43,13 +43,22 @@ pub enum MessageError {
     Body(#[from] postcard::Error),
 }
 
+/// How a worker gets at a shared file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileSource {
+    /// Inherited descriptor number. Closed by the worker as soon as the file is mapped.
+    Descriptor(i32),
+    /// Name of a segment of the portable back end.
+    Name(String),
+}
+
 /// A shared file handed to a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileGrant {
     /// Which file.
     pub id: FileId,
-    /// Inherited descriptor number. Closed by the worker as soon as the file is mapped.
-    pub fd: i32,
+    /// Where it is.
+    pub source: FileSource,
     /// Length of the file, in bytes.
     pub len: u64,
 }

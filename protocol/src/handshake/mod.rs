@@ -20,10 +20,11 @@ pub mod worker;
 
 pub use context::{MapSet, ParentWatch, WorkerContext, WorkerError};
 pub use message::{
-    Confinement, FileGrant, Hello, Mapped, MessageError, ProbeGo, ProbeResult, Proceed, decode, encode,
+    Confinement, FileGrant, FileSource, Hello, Mapped, MessageError, ProbeGo, ProbeResult, Proceed, decode,
+    encode,
 };
 pub use role::{FileId, Role};
 
 /// Version of the messages and of the meaning of every segment. Raised with any change to either; a worker of
 /// another version is refused at the handshake.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

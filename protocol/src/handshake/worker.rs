@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{HeaderError, check_header, layout_hash};
 use super::{
-    FileId, Hello, MapSet, Mapped, MessageError, ParentWatch, ProbeGo, Proceed, Role, WorkerContext,
-    WorkerError, confine, decode, encode,
+    FileId, FileSource, Hello, MapSet, Mapped, MessageError, ParentWatch, ProbeGo, Proceed, Role,
+    WorkerContext, WorkerError, confine, decode, encode,
 };
 use crate::payload::{Payload, ReceiveError, Transport};
 use crate::probe;
-use crate::ram::GuestRam;
-use crate::shm::{Map, MapError};
+use crate::ram::{GUEST_BASE, GuestRam, MAP_START};
+use crate::shm::{Map, MapError, portable};
 
 /// First argument of a worker's command line; the name of the one-shot server follows.
 pub const CONNECT_ARGUMENT: &str = "--connect";
@@ -81,6 +81,14 @@ pub enum StartError {
         file: FileId,
         /// Why.
         source: MapError,
+    },
+    /// A file of the portable back end could not be mapped.
+    #[error("Cannot map {file:?}")]
+    Named {
+        /// Which.
+        file: FileId,
+        /// Why.
+        source: portable::PortableError,
     },
     /// A file's header is wrong.
     #[error(transparent)]
@@ -262,23 +270,35 @@ fn map_files(hello: &Hello) -> Result<(MapSet, GuestRam), StartError> {
     let mut ram = None;
     for grant in &hello.files {
         let file = grant.id;
-        // SAFETY: the coordinator lists each inherited number once, and nothing else in this process owns it.
-        let fd = unsafe { OwnedFd::from_raw_fd(grant.fd) };
-        let failed = |source| StartError::Map { file, source };
-        if file == FileId::GuestRam && file.writable_by(hello.role) {
-            let mapped = GuestRam::map(fd.as_fd(), hello.ram).map_err(failed)?;
-            maps.insert_shared(file, std::sync::Arc::clone(mapped.mapping()));
-            ram = Some(mapped);
-        } else {
-            let start = file.map_start();
-            let len = grant.len.saturating_sub(start);
-            let map = if file.writable_by(hello.role) {
-                Map::read_write(fd.as_fd(), start, len)
-            } else {
-                Map::read_only(fd.as_fd(), start, len)
-            };
-            maps.insert(file, map.map_err(failed)?);
+        let writable = file.writable_by(hello.role);
+        let start = file.map_start();
+        let len = grant.len.saturating_sub(start);
+        let map = match &grant.source {
+            FileSource::Descriptor(number) => {
+                // SAFETY: the coordinator lists each inherited number once, and nothing else in this process
+                // owns it.
+                let fd = unsafe { OwnedFd::from_raw_fd(*number) };
+                let map = if writable {
+                    Map::read_write(fd.as_fd(), start, len)
+                } else {
+                    Map::read_only(fd.as_fd(), start, len)
+                };
+                map.map_err(|source| StartError::Map { file, source })?
+            }
+            FileSource::Name(id) => portable::open(id, start, len, writable)
+                .map_err(|source| StartError::Named { file, source })?,
+        };
+        let map = std::sync::Arc::new(map);
+        if file == FileId::GuestRam && writable {
+            if len < GUEST_BASE - MAP_START + hello.ram.total() {
+                return Err(StartError::Map {
+                    file,
+                    source: MapError::Length(len),
+                });
+            }
+            ram = Some(GuestRam::of_map(std::sync::Arc::clone(&map), hello.ram));
         }
+        maps.insert_shared(file, map);
         check_header(&maps.head(file), file, hello.layout_hash, hello.instance)?;
     }
     let ram = match ram {

@@ -1,11 +1,14 @@
-//! All files of a machine, made at once.
+//! All files of a machine, made at once, on either back end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::Arc;
 
-use crate::handshake::files::{self, HeaderError};
-use crate::handshake::{FileId, MapSet, Role};
+use super::{Region, SleeperId};
+use crate::handshake::files::{self, HEAD_LEN, HeaderError};
+use crate::handshake::{FileGrant, FileId, FileSource, MapSet, Role};
 use crate::ram::{GuestRam, RamLayout};
-use crate::shm::{Map, MapError, Segment, SegmentError};
+use crate::shm::portable::{self, PortableError, PortableSegment};
+use crate::shm::{Map, MapError, Segment, SegmentError, ViewMut};
 
 /// Why a machine's files could not be made or mapped.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +16,14 @@ pub enum SetError {
     /// A file could not be made.
     #[error(transparent)]
     Segment(#[from] SegmentError),
+    /// A file of the portable back end could not be made or mapped.
+    #[error("Cannot use the file {file:?}")]
+    Portable {
+        /// The file.
+        file: FileId,
+        /// Why not.
+        source: PortableError,
+    },
     /// A file could not be mapped.
     #[error("Cannot map the file {file:?}")]
     Map {
@@ -26,10 +37,19 @@ pub enum SetError {
     Header(#[from] HeaderError),
 }
 
-/// The files of one machine, in the process that makes them.
+/// A file on its back end.
+#[derive(Debug)]
+enum Store {
+    /// Sealed memory without a name.
+    Memfd(Segment),
+    /// Memory with a name.
+    Portable(PortableSegment),
+}
+
+/// The files of one machine, in the process that makes them. Names of the portable back end go with this value.
 #[derive(Debug)]
 pub struct SegmentSet {
-    files: Vec<(FileId, Segment)>,
+    files: Vec<(FileId, Store)>,
     ram: RamLayout,
     instance: u64,
 }
@@ -40,21 +60,69 @@ impl SegmentSet {
     /// # Errors
     /// [`SetError`].
     pub fn create(ram: RamLayout, instance: u64) -> Result<Self, SetError> {
-        let layout = files::layout_hash();
-        let mut all = Vec::with_capacity(FileId::ALL.len());
-        for file in FileId::ALL {
-            let segment = Segment::create(&file.file_name(), files::file_len(file, ram))?;
-            let head = Map::read_write(segment.writer(), file.map_start(), files::HEAD_LEN as u64)
-                .map_err(|source| SetError::Map { file, source })?;
-            let head = crate::shm::ViewMut::new(std::sync::Arc::new(head));
-            files::write_header(&head, file, layout, instance);
-            all.push((file, segment));
+        Self::make(ram, instance, |file, len| {
+            Ok(Store::Memfd(Segment::create(&file.file_name(), len)?))
+        })
+    }
+
+    /// As [`Self::create`] on the portable back end. Every name is `prefix`, which starts with a slash, and the file's
+    /// own ([`FileId::file_name`]).
+    ///
+    /// # Errors
+    /// [`SetError`].
+    pub fn create_portable(ram: RamLayout, instance: u64, prefix: &str) -> Result<Self, SetError> {
+        let set = Self::make(ram, instance, |file, len| {
+            let segment = PortableSegment::create(&format!("{prefix}{}", file.file_name()), len);
+            segment
+                .map(Store::Portable)
+                .map_err(|source| SetError::Portable { file, source })
+        })?;
+        for role in Role::ALL {
+            set.place_events(role)?;
         }
-        Ok(Self {
-            files: all,
+        Ok(set)
+    }
+
+    fn make(
+        ram: RamLayout,
+        instance: u64,
+        mut store: impl FnMut(FileId, u64) -> Result<Store, SetError>,
+    ) -> Result<Self, SetError> {
+        let mut set = Self {
+            files: Vec::with_capacity(FileId::ALL.len()),
             ram,
             instance,
-        })
+        };
+        for file in FileId::ALL {
+            let store = store(file, files::file_len(file, ram))?;
+            set.files.push((file, store));
+            files::write_header(&set.head(file)?, file, files::layout_hash(), instance);
+        }
+        Ok(set)
+    }
+
+    /// Places the events of a role's doorbells anew: what a killed process left of one may hang whoever uses it. Does
+    /// nothing where doorbells are futexes. To be called while no process of the role lives.
+    ///
+    /// # Errors
+    /// [`SetError`].
+    pub fn place_events(&self, role: Role) -> Result<(), SetError> {
+        let file = FileId::Doorbells;
+        if !self.is_portable() {
+            return Ok(());
+        }
+        let whole = ViewMut::new(Arc::new(self.map(file, 0, self.len(file), true)?));
+        for who in SleeperId::all().filter(|who| who.owner() == role) {
+            let region = Region::doorbell(who);
+            portable::place_event(&whole.slice(HEAD_LEN + region.offset, region.len))
+                .map_err(|source| SetError::Portable { file, source })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the files belong to the portable back end.
+    pub fn is_portable(&self) -> bool {
+        matches!(self.files.first(), Some((_, Store::Portable(_))))
     }
 
     /// Size of guest RAM.
@@ -67,51 +135,90 @@ impl SegmentSet {
         self.instance
     }
 
-    /// A file.
-    pub fn segment(&self, file: FileId) -> &Segment {
+    fn store(&self, file: FileId) -> &Store {
         &self.files[file.number() as usize].1
     }
 
-    /// The descriptor of a file that a process of `role` is to have: read-write where it writes, else opened
-    /// read-only.
-    ///
-    /// # Errors
-    /// [`SegmentError`] when descriptors have run out.
-    pub fn descriptor(&self, file: FileId, role: Role) -> Result<OwnedFd, SetError> {
-        let segment = self.segment(file);
-        if file.writable_by(role) {
-            let fd = segment
-                .writer()
-                .try_clone_to_owned()
-                .map_err(|e| SegmentError::Prepare {
-                    what: "duplicate",
-                    name: segment.name().to_owned(),
-                    source: rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::MFILE),
-                })?;
-            return Ok(fd);
+    /// Length of a file, in bytes.
+    pub fn len(&self, file: FileId) -> u64 {
+        match self.store(file) {
+            Store::Memfd(segment) => segment.len(),
+            Store::Portable(segment) => segment.len(),
         }
-        Ok(segment.reader()?)
     }
 
-    /// Maps every file as a process of `role` does, in this process: for the coordinator itself, for
-    /// `--single-process`, and for tests. Headers are checked.
+    /// What a process of `role` is told about a file, with the descriptor that it has to inherit under the number
+    /// told: read-write where it writes, else opened read-only. The portable back end has names instead.
+    ///
+    /// # Errors
+    /// [`SetError::Segment`] when descriptors have run out.
+    pub fn grant(&self, file: FileId, role: Role) -> Result<(FileGrant, Option<OwnedFd>), SetError> {
+        let (source, fd) = match self.store(file) {
+            Store::Memfd(segment) => {
+                let fd = descriptor(segment, file.writable_by(role))?;
+                (FileSource::Descriptor(fd.as_raw_fd()), Some(fd))
+            }
+            Store::Portable(segment) => (FileSource::Name(segment.id().to_owned()), None),
+        };
+        let grant = FileGrant {
+            id: file,
+            source,
+            len: self.len(file),
+        };
+        Ok((grant, fd))
+    }
+
+    fn map(&self, file: FileId, start: u64, len: u64, writable: bool) -> Result<Map, SetError> {
+        match self.store(file) {
+            Store::Memfd(segment) => {
+                let fd = descriptor(segment, writable)?;
+                let map = if writable {
+                    Map::read_write(fd.as_fd(), start, len)
+                } else {
+                    Map::read_only(fd.as_fd(), start, len)
+                };
+                map.map_err(|source| SetError::Map { file, source })
+            }
+            Store::Portable(segment) => portable::open(segment.id(), start, len, writable)
+                .map_err(|source| SetError::Portable { file, source }),
+        }
+    }
+
+    /// The coordinator's writable map of a file's head, for the header and for probes.
+    ///
+    /// # Errors
+    /// [`SetError`].
+    pub fn head(&self, file: FileId) -> Result<ViewMut, SetError> {
+        let map = self.map(file, file.map_start(), HEAD_LEN as u64, true)?;
+        Ok(ViewMut::new(Arc::new(map)))
+    }
+
+    /// Maps every file as a process of `role` does, in this process: for `--single-process` and for tests. Headers are
+    /// checked.
     ///
     /// # Errors
     /// [`SetError`].
     pub fn maps(&self, role: Role) -> Result<MapSet, SetError> {
-        let layout = files::layout_hash();
+        self.some_maps(role, |_| true)
+    }
+
+    /// As [`Self::maps`] for the coordinator of worker processes: everything but guest RAM, which it never touches.
+    ///
+    /// # Errors
+    /// [`SetError`].
+    pub fn maps_of_coordinator(&self) -> Result<MapSet, SetError> {
+        self.some_maps(Role::Coordinator, |file| file != FileId::GuestRam)
+    }
+
+    fn some_maps(&self, role: Role, wanted: impl Fn(FileId) -> bool) -> Result<MapSet, SetError> {
         let mut maps = MapSet::default();
-        for (file, segment) in &self.files {
-            let file = *file;
-            let (start, fd) = (file.map_start(), self.descriptor(file, role)?);
-            let len = segment.len() - start;
-            let map = if file.writable_by(role) {
-                Map::read_write(fd.as_fd(), start, len)
-            } else {
-                Map::read_only(fd.as_fd(), start, len)
-            };
-            maps.insert(file, map.map_err(|source| SetError::Map { file, source })?);
-            files::check_header(&maps.head(file), file, layout, self.instance)?;
+        for file in FileId::ALL.into_iter().filter(|&file| wanted(file)) {
+            let start = file.map_start();
+            maps.insert(
+                file,
+                self.map(file, start, self.len(file) - start, file.writable_by(role))?,
+            );
+            files::check_header(&maps.head(file), file, files::layout_hash(), self.instance)?;
         }
         Ok(maps)
     }
@@ -119,12 +226,25 @@ impl SegmentSet {
     /// Maps guest RAM as cpu- and io-worker do.
     ///
     /// # Errors
-    /// [`SetError::Map`].
+    /// [`SetError`].
     pub fn guest_ram(&self) -> Result<GuestRam, SetError> {
-        let segment = self.segment(FileId::GuestRam);
-        GuestRam::map(segment.writer(), self.ram).map_err(|source| SetError::Map {
-            file: FileId::GuestRam,
-            source,
-        })
+        let file = FileId::GuestRam;
+        let start = file.map_start();
+        let map = self.map(file, start, self.len(file) - start, true)?;
+        Ok(GuestRam::of_map(Arc::new(map), self.ram))
     }
+}
+
+fn descriptor(segment: &Segment, writable: bool) -> Result<OwnedFd, SegmentError> {
+    if !writable {
+        return segment.reader();
+    }
+    segment
+        .writer()
+        .try_clone_to_owned()
+        .map_err(|e| SegmentError::Prepare {
+            what: "duplicate",
+            name: segment.name().to_owned(),
+            source: rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::MFILE),
+        })
 }

@@ -155,13 +155,20 @@ impl Map {
         })
     }
 
-    /// The map of a portable segment, at least `len` bytes of it.
-    pub(super) fn portable(memory: shared_memory::Shmem, len: usize) -> Self {
-        let base = NonNull::new(memory.as_ptr()).expect("an open segment has an address");
+    /// The part `[start, start + len)` of a portable segment, which the caller has checked to lie inside. The host
+    /// maps it writable; `writable` says whether this process may make use of that.
+    pub(super) fn portable(memory: shared_memory::Shmem, start: usize, len: usize, writable: bool) -> Self {
+        assert!(
+            start <= memory.len() && len <= memory.len() - start,
+            "part of a segment"
+        );
+        // SAFETY: `start` lies inside the segment by the check above.
+        let base =
+            NonNull::new(unsafe { memory.as_ptr().add(start) }).expect("an open segment has an address");
         Self {
             base,
             len,
-            writable: true,
+            writable,
             owner: Owner::Portable { _memory: memory },
         }
     }

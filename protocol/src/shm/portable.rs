@@ -21,8 +21,8 @@ use crate::sync::CACHE_LINE;
 use crate::time::HostTime;
 
 /// What this back end cannot do, to be shown at start-up.
-pub const LIMITS: &str = "Portable back end: files are named and stay behind after a crash, are not read-only to anybody \
-                          and not sealed, and a worker killed while it wakes another may leave that one to its deadline.";
+pub const LIMITS: &str = "Portable back end: shared memory has names, stays behind after a crash until the next start, and is \
+                          neither read-only nor sealed; a worker killed while it sleeps or wakes another may hang the machine";
 
 /// Offset of the event in a doorbell's line: behind the word.
 const EVENT_AT: usize = 8;
@@ -63,6 +63,12 @@ pub struct PortableSegment {
     len: u64,
 }
 
+// SAFETY: the value is a name, a length and an address that only its drop uses; what lies there is reached through
+// maps of their own.
+unsafe impl Send for PortableSegment {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for PortableSegment {}
+
 impl std::fmt::Debug for PortableSegment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PortableSegment")
@@ -73,12 +79,12 @@ impl std::fmt::Debug for PortableSegment {
 }
 
 impl PortableSegment {
-    /// Makes a zeroed segment of `len` bytes under a name of the host's choice.
+    /// Makes a zeroed segment of `len` bytes under the name `id`, which starts with a slash and is taken by nobody.
     ///
     /// # Errors
     /// [`PortableError::Host`].
-    pub fn create(len: u64) -> Result<Self, PortableError> {
-        let memory = ShmemConf::new().size(len as usize).create();
+    pub fn create(id: &str, len: u64) -> Result<Self, PortableError> {
+        let memory = ShmemConf::new().os_id(id).size(len as usize).create();
         let memory = memory.map_err(|source| PortableError::Host {
             what: "create",
             len,
@@ -92,34 +98,40 @@ impl PortableSegment {
         self.memory.get_os_id()
     }
 
-    /// Another map of the same memory.
-    ///
-    /// # Errors
-    /// [`PortableError`].
-    pub fn map(&self) -> Result<Map, PortableError> {
-        open(self.id(), self.len)
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the segment has no bytes; never true.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 }
 
-/// Maps the segment `id`, writable as every portable map is.
+/// Maps `[start, start + len)` of the segment `id`. The host would let everybody write it; `writable` says whether
+/// this process may, and nothing but the types keeps it from doing so.
 ///
 /// # Errors
 /// [`PortableError`].
-pub fn open(id: &str, len: u64) -> Result<Map, PortableError> {
+pub fn open(id: &str, start: u64, len: u64, writable: bool) -> Result<Map, PortableError> {
     let memory = ShmemConf::new().os_id(id).open();
     let memory = memory.map_err(|source| PortableError::Host {
         what: "open",
         len,
         source,
     })?;
-    if (memory.len() as u64) < len {
+    if start
+        .checked_add(len)
+        .is_none_or(|end| (memory.len() as u64) < end)
+    {
         return Err(PortableError::Length {
             id: id.to_owned(),
             found: memory.len(),
-            expected: len,
+            expected: start.saturating_add(len),
         });
     }
-    Ok(Map::portable(memory, len as usize))
+    Ok(Map::portable(memory, start as usize, len as usize, writable))
 }
 
 /// Places the event of a doorbell into its line, behind the word; once, by the process that makes the segment.

@@ -15,6 +15,7 @@ pub struct Words {
     wide: Arc<Vec<AtomicU64>>,
     start: usize,
     len: usize,
+    fences: bool,
 }
 
 impl Words {
@@ -28,6 +29,15 @@ impl Words {
             wide: Arc::new(wide),
             start: 0,
             len,
+            fences: true,
+        }
+    }
+
+    /// The same memory for an algorithm that forgets its fences.
+    pub fn without_fences(&self) -> Self {
+        Self {
+            fences: false,
+            ..self.clone()
         }
     }
 
@@ -64,6 +74,11 @@ impl ReadWords for Words {
         for (n, part) in into.chunks_mut(4).enumerate() {
             let word = self.load_u32(offset + n * 4, Ordering::Relaxed).to_le_bytes();
             part.copy_from_slice(&word[..part.len()]);
+        }
+    }
+    fn full_fence(&self) {
+        if self.fences {
+            loom::sync::atomic::fence(Ordering::SeqCst);
         }
     }
 }
