@@ -32,6 +32,8 @@ struct Runner {
     /// The reset generation that the vCPU runs in; 0 before the first start.
     generation: u32,
     last_beat: HostTime,
+    /// It has slept since the vCPU last executed, and may have taken rings that were meant for the vCPU.
+    slept: bool,
     _timer: TimerThread,
 }
 
@@ -106,6 +108,7 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
         ends,
         generation: 0,
         last_beat: HostTime::now(),
+        slept: false,
         _timer: timer,
     };
     status.set_ready();
@@ -125,6 +128,9 @@ impl Runner {
         while !self.status.stop_requested() {
             if !self.obey() {
                 continue;
+            }
+            if core::mem::take(&mut self.slept) {
+                self.cpu.exit_word.set();
             }
             match self.cpu.run(BUDGET) {
                 RunExit::Budget => {}
@@ -205,7 +211,7 @@ impl Runner {
         let until = self.bus().host_deadline().unwrap_or(HostTime::after(LONGEST));
         self.sleeper.park(until.min(HostTime::after(LONGEST)), || false);
         self.status.set_state(WorkerState::Running);
-        self.cpu.exit_word.set();
+        self.slept = true;
     }
 
     /// Sleeps, saying so, until rung or for the longest time.
@@ -214,7 +220,7 @@ impl Runner {
         let sleeper = self.sleeper.clone();
         sleeper.park(HostTime::after(LONGEST), || ready(self));
         self.status.set_state(WorkerState::Running);
-        self.cpu.exit_word.set();
+        self.slept = true;
     }
 
     fn report(&self, event: GuestEvent) {
