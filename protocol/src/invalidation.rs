@@ -15,6 +15,8 @@ use crate::words::{ReadWords, WriteWords};
 
 /// Capacity of the ring in bytes: 2730 pages.
 pub const INVALIDATION_RING: usize = 32 << 10;
+/// Most pages that an honest sender can have sent at a time: as many records as fit.
+pub const INVALIDATIONS_MAX: u32 = (INVALIDATION_RING / 12) as u32;
 /// Bytes of the writer's part.
 pub const INVALIDATION_SIZE: usize = CACHE_LINE + ring_size(INVALIDATION_RING);
 

@@ -210,8 +210,9 @@ impl IoClient {
         answer
     }
 
-    /// Sets the vCPU's own exit word: a ring was consumed by a wait inside an instruction.
-    fn look_again(&self) {
+    /// Sets the vCPU's own exit word: a ring was consumed by a wait inside an instruction, or not all reasons were
+    /// dealt with.
+    pub fn look_again(&self) {
         self.own_bell.ring();
     }
 

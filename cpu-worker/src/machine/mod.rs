@@ -14,7 +14,7 @@ pub mod worker;
 use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::clock::VmClock;
 use quintet_protocol::codemap::CodeMapWriter;
-use quintet_protocol::invalidation::{InvalidationReader, Stale};
+use quintet_protocol::invalidation::{INVALIDATIONS_MAX, InvalidationReader, Stale};
 use quintet_protocol::shm::View;
 use quintet_protocol::time::{HostTime, VmTime};
 use quintet_protocol::wires::WireReader;
@@ -65,6 +65,8 @@ pub struct MachineBus {
     keyboard_a20: bool,
     /// Everything decoded is to be dropped, one page after another.
     drop_all_from: Option<u64>,
+    /// How many invalidations are still taken before the vCPU goes on.
+    stale_left: u32,
     ram_pages: u64,
 }
 
@@ -102,6 +104,7 @@ impl MachineBus {
             requests: Vec::new(),
             keyboard_a20: true,
             drop_all_from: None,
+            stale_left: 0,
             ram_pages,
         }
     }
@@ -392,6 +395,7 @@ impl Bus for MachineBus {
     }
 
     fn poll(&mut self) -> Effects {
+        self.stale_left = INVALIDATIONS_MAX + 1;
         let now = self.clock.now();
         self.core.advance(now);
         let effects = self.resample();
@@ -408,9 +412,18 @@ impl Bus for MachineBus {
             self.drop_all_from = (page + 1 < self.ram_pages).then_some(page + 1);
             return Some(page);
         }
+        if self.stale_left == 0 {
+            // More than an honest peer can have sent before the vCPU looked. Whoever sends without end would keep it
+            // here for ever; the rest is taken before the next block.
+            self.io.look_again();
+            return None;
+        }
+        self.stale_left -= 1;
         match self.invalidations.take()? {
             Stale::Page(page) => Some(page),
             Stale::All => {
+                // It covers whatever was sent before this look; what comes later has rung the exit word again.
+                self.stale_left = 0;
                 self.drop_all_from = (self.ram_pages > 1).then_some(1);
                 Some(0)
             }

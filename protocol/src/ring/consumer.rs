@@ -30,6 +30,9 @@ pub struct Consumer<W = ViewMut, R = View, S = NoSteps> {
     head: u32,
     /// The producer's tail as last seen.
     tail: u32,
+    /// A misaligned tail word that has been passed over: as long as it stands there, nothing new has been published.
+    /// 0, which is aligned, for none.
+    passed: u64,
 }
 
 impl<W: WriteWords, R: ReadWords> Consumer<W, R> {
@@ -81,6 +84,7 @@ impl<W: WriteWords, R: ReadWords, S: Steps> Consumer<W, R, S> {
             read: at,
             head: at.cursor,
             tail: at.cursor,
+            passed: 0,
         };
         this.store_head(at);
         Ok(this)
@@ -121,7 +125,8 @@ impl<W: WriteWords, R: ReadWords, S: Steps> Consumer<W, R, S> {
     /// Whether a record waits, as one look at the producer's word tells; for a sleeper's condition.
     #[inline]
     pub fn has_pending(&self) -> bool {
-        cursor_of(self.peer.load_u64(0, Ordering::Acquire)) != self.read.cursor
+        let word = self.peer.load_u64(0, Ordering::Acquire);
+        cursor_of(word) != self.read.cursor && word != self.passed
     }
 
     /// How far has been read: what to commit, and then to [`Self::release`].
@@ -176,6 +181,7 @@ impl<W: WriteWords, R: ReadWords, S: Steps> Consumer<W, R, S> {
             number: self.read.number.wrapping_add(u64::from(ahead)),
         };
         self.tail = self.read.cursor;
+        self.passed = if cursor_of(word) == cursor { 0 } else { word };
         self.read
     }
 
@@ -194,7 +200,11 @@ impl<W: WriteWords, R: ReadWords, S: Steps> Consumer<W, R, S> {
     }
 
     fn refresh(&mut self) -> Result<(), PopError> {
-        let tail = cursor_of(self.peer.load_u64(0, Ordering::Acquire));
+        let word = self.peer.load_u64(0, Ordering::Acquire);
+        let tail = cursor_of(word);
+        if word == self.passed && word != 0 {
+            return Ok(());
+        }
         // Between what has been read and one capacity from the head, in whole words.
         let possible = self
             .capacity

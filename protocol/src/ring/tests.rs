@@ -357,3 +357,20 @@ fn many_records_cross_two_threads_in_order() {
 
 #[allow(dead_code, reason = "the default types are what other crates name")]
 fn default_types(_: Producer<ViewMut, View>, _: Consumer<ViewMut, View>) {}
+
+#[test]
+fn s3_63_a_misaligned_tail_that_was_passed_over_is_nothing_new() {
+    let ring = Ring::at(64, 0);
+    let (p, mut consumer) = (&ring.producer_part, ring.consumer());
+    p.store_u64(0, 7, Ordering::Release);
+    assert!(consumer.has_pending());
+    assert!(consumer.next(&mut [0; 8]).unwrap_err().is_corrupt());
+    let at = consumer.skip_to_tail();
+    consumer.release_skipped(at);
+    assert!(!consumer.has_pending());
+    assert_eq!(consumer.next(&mut [0; 8]), Ok(None));
+    // Any other word is looked at again.
+    p.store_u64(0, 5, Ordering::Release);
+    assert!(consumer.has_pending());
+    assert!(consumer.next(&mut [0; 8]).unwrap_err().is_corrupt());
+}
