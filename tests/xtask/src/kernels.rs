@@ -1,4 +1,4 @@
-//! Debian 12's stock kernels and an initramfs of busybox, for the tests that boot Linux.
+//! Debian 12's stock kernels and an initramfs of busybox, for the tests and benchmarks that boot Linux.
 //!
 //! Packages are downloaded with `apt-get download` into a cache outside the repository and only unpacked, never
 //! installed. apt works in a state directory of its own there, so that neither root nor a change of the host's
@@ -63,26 +63,7 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
     let mut apt = None;
     let mut variables = Vec::new();
     for guest in &GUESTS {
-        // A kernel of the user's own choice stays.
-        let kernel = cache.join(format!("vmlinuz-{}", guest.name));
-        if !kernel.is_file() {
-            let apt = Apt::once(&mut apt, &cache)?;
-            let package = apt.newest(guest)?;
-            let root = apt.unpacked(&package, guest.arch)?;
-            let found = find(&root.join("boot"), "vmlinuz-")?;
-            rename(&found, &kernel)?;
-            remove(&root);
-        }
-        let busybox = cache.join(format!("busybox-{}", guest.name));
-        if !busybox.is_file() {
-            let apt = Apt::once(&mut apt, &cache)?;
-            let root = apt.unpacked("busybox-static", guest.arch)?;
-            let program = [root.join("bin/busybox"), root.join("usr/bin/busybox")];
-            let found = program.iter().find(|p| p.is_file());
-            let found = found.ok_or_else(|| Failure::new("busybox-static has no busybox"))?;
-            rename(found, &busybox)?;
-            remove(&root);
-        }
+        let Software { kernel, busybox } = fetched(guest, &cache, &mut apt)?;
         // The archive is cheap and follows our own sources, so that it is made every time.
         let initrd = cache.join(format!("initrd-{}.cpio", guest.name));
         let program =
@@ -97,6 +78,62 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
         }
     }
     Ok(variables)
+}
+
+/// What Debian's packages give for one kind of guest.
+#[derive(Debug)]
+pub struct Software {
+    /// The stock kernel, a bzImage.
+    pub kernel: PathBuf,
+    /// busybox, statically linked.
+    pub busybox: PathBuf,
+}
+
+/// Kernel and busybox of 64 or 32 bits, fetched if they are not in the cache yet.
+///
+/// # Errors
+/// A [`Failure`] when packages cannot be had.
+pub fn software(bits: u32) -> Result<Software, Failure> {
+    let guest = &GUESTS[usize::from(bits == 32)];
+    fetched(guest, &cache()?, &mut None)
+}
+
+/// Files of Debian's architecture-independent package `name`, below `$QUINTET_CACHE/name`.
+///
+/// # Errors
+/// A [`Failure`] when the package cannot be had.
+pub fn package(name: &str) -> Result<PathBuf, Failure> {
+    let cache = cache()?;
+    let dir = cache.join(name);
+    if !dir.is_dir() {
+        let root = Apt::new(&cache)?.unpacked(name, "all")?;
+        rename(&root, &dir)?;
+    }
+    Ok(dir)
+}
+
+fn fetched(guest: &Guest, cache: &Path, slot: &mut Option<Apt>) -> Result<Software, Failure> {
+    // A kernel of the user's own choice stays.
+    let kernel = cache.join(format!("vmlinuz-{}", guest.name));
+    if !kernel.is_file() {
+        let apt = Apt::once(slot, cache)?;
+        let package = apt.newest(guest)?;
+        let root = apt.unpacked(&package, guest.arch)?;
+        let found = find(&root.join("boot"), "vmlinuz-")?;
+        rename(&found, &kernel)?;
+        remove(&root);
+    }
+    let busybox = cache.join(format!("busybox-{}", guest.name));
+    if !busybox.is_file() {
+        let apt = Apt::once(slot, cache)?;
+        let root = apt.unpacked("busybox-static", guest.arch)?;
+        let program = [root.join("bin/busybox"), root.join("usr/bin/busybox")];
+        let found = program.iter().find(|p| p.is_file());
+        let found = found.ok_or_else(|| Failure::new("busybox-static has no busybox"))?;
+        rename(found, &busybox)?;
+        remove(&root);
+    }
+    Ok(Software { kernel, busybox })
 }
 
 fn initramfs(busybox: &[u8]) -> Vec<u8> {

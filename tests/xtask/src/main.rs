@@ -21,7 +21,7 @@ Usage: cargo xtask CHORE
   run [ARGS…]      build in release and start quintet; without ARGS, the demo guest
   test [ARGS…]     build and run every test; --long adds what does not fit into CI, ARGS go to the runner
   check [--bless]  format, lints, file sizes, documentation, the list of unsafe modules; installs nothing
-  bench [ARGS…]    run the benchmarks
+  bench [ARGS…]    time a Linux guest under quintet and other emulators, side by side; --help tells more
   guest [NAME]     list the guests, or build one and print its path";
 
 fn main() -> ExitCode {

@@ -1,0 +1,137 @@
+//! `cargo xtask bench`: the same guest under several PC emulators, side by side in one run and timed from outside.
+//!
+//! Rounds interleave the engines, so that a host that becomes slower hits all of them. No guest clock is trusted: wall
+//! seconds are the host's between two marks on the serial line, CPU seconds those of all the engine's processes over the
+//! same stretch.
+
+mod engine;
+mod guest;
+mod measure;
+mod options;
+mod plot;
+mod procfs;
+mod report;
+mod stats;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::sh::{self, Failure};
+use crate::{packages, run};
+use engine::{Engine, Setup};
+use measure::Run;
+use options::{Given, Options};
+
+/// Measures what `args` ask for ([`options::HELP`]).
+///
+/// # Errors
+/// A [`Failure`] when nothing can be measured, an engine does not get to the end, or two compute different things.
+pub fn bench(args: &[String]) -> Result<ExitCode, Failure> {
+    let options = match Options::parse(args)? {
+        Given::Help => {
+            print!("{}", options::HELP);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Given::List => {
+            for piece in guest::PIECES {
+                println!("{:<10} {}", piece.name, piece.what);
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        Given::Run(options) => options,
+    };
+    let quintet = quintet(&options)?;
+    let engines = usable(&options, &quintet)?;
+    let files = guest::prepare(options.bits)?;
+    let setup = Setup {
+        bits: options.bits,
+        ram: options.ram,
+        append: guest::append(&options.only, options.scale),
+        quintet,
+        files,
+    };
+    let mut runs: Vec<Run> = Vec::new();
+    let total = engines.len() * options.rounds;
+    for round in 1..=options.rounds {
+        for engine in &engines {
+            let title = format!("[{}/{total}] {}", runs.len() + 1, engine.name());
+            let run = measure::run(*engine, &setup, round, &options, &title)?;
+            eprintln!("{title}: {}", run.outcome_line());
+            runs.push(run);
+        }
+    }
+    let report = report::Report::new(&engines, &options, &runs);
+    let table = report.markdown(&host(&engines));
+    print!("{table}");
+    let outputs = [
+        (&options.markdown, table),
+        (&options.json, report.json(&host(&engines))),
+        (&options.svg, plot::svg(&report)),
+    ];
+    for (path, text) in outputs {
+        if let Some(path) = path {
+            sh::write(path, text.as_bytes())?;
+        }
+    }
+    verdict(&report, &runs)
+}
+
+/// What was wrong, if anything.
+fn verdict(report: &report::Report<'_>, runs: &[Run]) -> Result<ExitCode, Failure> {
+    let differing = report.differing();
+    if !differing.is_empty() {
+        let names = differing.join(", ");
+        return Err(Failure::new(format!(
+            "the engines computed different things: {names}"
+        )));
+    }
+    if let Some(run) = runs.iter().find(|run| !run.done) {
+        let line = run.outcome_line();
+        return Err(Failure::new(format!(
+            "{} did not finish: {line}",
+            run.engine.name()
+        )));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The program to measure: the one named, or a release built now.
+fn quintet(options: &Options) -> Result<PathBuf, Failure> {
+    if let Some(path) = &options.quintet {
+        if path.is_file() {
+            return Ok(path.clone());
+        }
+        return Err(Failure::new(format!("{}: no such program", path.display())));
+    }
+    if options.engines.iter().any(|e| e.is_ours()) {
+        packages::for_build()?;
+        run::build("release")?;
+    }
+    Ok(sh::target().join("release/quintet"))
+}
+
+/// Those of the engines asked for that are there; of each other one it is said why not.
+fn usable(options: &Options, quintet: &Path) -> Result<Vec<Engine>, Failure> {
+    let mut engines = Vec::new();
+    for engine in &options.engines {
+        match engine.missing(options.bits, quintet) {
+            None => engines.push(*engine),
+            Some(why) => eprintln!("xtask: {} is skipped: {why}", engine.name()),
+        }
+    }
+    if engines.is_empty() {
+        return Err(Failure::new("no engine is left to measure"));
+    }
+    Ok(engines)
+}
+
+/// Versions and the host, for the head of the report.
+fn host(engines: &[Engine]) -> Vec<(String, String)> {
+    let mut facts = vec![("host".to_owned(), procfs::host())];
+    for engine in engines {
+        if let Some(version) = engine.version() {
+            facts.push((engine.name().to_owned(), version));
+        }
+    }
+    facts
+}
