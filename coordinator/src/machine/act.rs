@@ -25,7 +25,11 @@ impl Machine {
                     .store(StatusWord::StopRequested, bits | 1 << role.index());
                 self.wake_everybody();
             }
-            Action::Clock(true) => self.clock.resume(),
+            Action::Clock(true) => {
+                self.clock.resume();
+                // Who sleeps until a moment of VM time could not tell when that would be while it stood still.
+                self.wake_everybody();
+            }
             Action::Clock(false) => {
                 self.clock.pause();
             }

@@ -35,6 +35,8 @@ enum Until {
 
 /// How long a user waits for an answer at most (S3.104).
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many requests may wait at a time (S3.108).
+const MOST_WAITING: usize = 64;
 
 impl Machine {
     pub(super) fn request(&mut self, request: &Request, socket: OwnedFd) {
@@ -57,7 +59,12 @@ impl Machine {
                 Answer::Done
             }
             Request::Screenshot => {
-                let request = self.ends.ask_for_shot();
+                // One is open at a time, and whoever asks meanwhile gets the same picture.
+                let open = self.waiting.iter().find_map(|w| match w.until {
+                    Until::Shot(request) => Some(request),
+                    Until::Epoch(_) | Until::Reset(_) => None,
+                });
+                let request = open.unwrap_or_else(|| self.ends.ask_for_shot());
                 return self.wait(socket, Until::Shot(request));
             }
             Request::Type(text) => match strokes_of(text) {
@@ -73,6 +80,12 @@ impl Machine {
     }
 
     fn wait(&mut self, socket: OwnedFd, until: Until) {
+        if self.waiting.len() >= MOST_WAITING {
+            let text = format!("{MOST_WAITING} requests are waiting for an answer already");
+            let mut error = MachineError::new(ErrorCode::ResourceLimitExceeded, &text, "Ask again later");
+            error.limit = Some((MOST_WAITING as u64 + 1, MOST_WAITING as u64));
+            return reply(&socket, &Answer::Error(error));
+        }
         let deadline = self.now() + PATIENCE;
         self.waiting.push(Waiting {
             socket,

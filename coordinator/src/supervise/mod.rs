@@ -3,6 +3,7 @@
 //! What is to be done about them is decided by `protocol::lifecycle`; nothing here decides.
 
 pub mod binaries;
+mod janitor;
 pub mod log;
 pub mod names;
 pub mod process;

@@ -8,12 +8,16 @@ use std::path::PathBuf;
 
 use super::names;
 
+use super::janitor::Janitor;
+
 /// The directory of this process, there or not.
 #[derive(Debug)]
 pub struct StartDir {
     path: PathBuf,
     /// Starts under way.
     users: usize,
+    /// Stands by while there are any.
+    janitor: Option<Janitor>,
 }
 
 impl StartDir {
@@ -24,7 +28,11 @@ impl StartDir {
         let path = base.join(names::own("start"));
         // Refused when somebody in this process did it before: then that place is used, by its own rules.
         let _ = tempfile::env::override_temp_dir(&path);
-        Self { path, users: 0 }
+        Self {
+            path,
+            users: 0,
+            janitor: None,
+        }
     }
 
     /// A start begins: the directory exists until [`Self::leave`].
@@ -33,6 +41,12 @@ impl StartDir {
     /// The host's.
     pub fn enter(&mut self) -> std::io::Result<()> {
         self.users += 1;
+        if self.janitor.is_none() {
+            match Janitor::start(&self.path) {
+                Ok(janitor) => self.janitor = Some(janitor),
+                Err(e) => tracing::warn!("Nobody cleans up if the coordinator is killed now: {e}"),
+            }
+        }
         match std::fs::DirBuilder::new().mode(0o700).create(&self.path) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
             _ => Ok(()),
@@ -43,7 +57,14 @@ impl StartDir {
     pub fn leave(&mut self) {
         self.users = self.users.saturating_sub(1);
         if self.users == 0 {
-            let _ = std::fs::remove_dir_all(&self.path);
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+        if let Some(janitor) = self.janitor.take() {
+            drop(janitor.dismiss());
         }
     }
 }
@@ -56,7 +77,7 @@ impl Default for StartDir {
 
 impl Drop for StartDir {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
+        self.clear();
     }
 }
 

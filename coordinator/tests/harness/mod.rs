@@ -226,3 +226,21 @@ pub fn leftovers(coordinator: u32) -> Vec<String> {
     }
     found
 }
+
+/// Processes that live and belong to a coordinator with this process id and name: workers, and what it has just forked.
+pub fn processes_of(coordinator: u32, name: &str) -> Vec<i32> {
+    let mark = format!("-{coordinator}-");
+    let belongs = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains(name) || line.contains("quintet-start-") && line.contains(&mark)
+    };
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| alive(*pid))
+        .filter(belongs)
+        .collect()
+}

@@ -131,6 +131,7 @@ impl MachineBus {
     /// Tells the timer thread of that moment; with `idle`, the vCPU wakes itself and the thread may sleep.
     pub fn arm_timer(&mut self, idle: bool) {
         let deadline = if idle { None } else { self.core.next_deadline() };
+        self.timer.set_busy(!idle);
         self.timer.arm(deadline);
     }
 
@@ -400,11 +401,15 @@ impl Bus for MachineBus {
         self.core.advance(now);
         let effects = self.resample();
         self.arm_timer(false);
+        let mut wanted = Effects::INTERRUPT;
+        if self.timer.take_beat() {
+            wanted |= Effects::STOP;
+        }
         if self.io.coordinator_wants() {
             self.requests.push(Request::Coordinator);
-            return effects | Effects::STOP | Effects::INTERRUPT;
+            wanted |= Effects::STOP;
         }
-        effects | Effects::INTERRUPT
+        effects | wanted
     }
 
     fn next_invalidation(&mut self) -> Option<u64> {

@@ -16,10 +16,6 @@ use crate::exec::{ExitWord, RunExit, Vcpu};
 use crate::state::Activity;
 use crate::vga::Vga;
 
-/// Instructions between two looks at the heartbeat.
-const BUDGET: u64 = 2_000_000;
-/// Nanoseconds between two beats.
-const BEAT: u64 = NANOS_PER_SEC / 4;
 /// Longest sleep of an idle or paused vCPU, in nanoseconds; doorbells wake it earlier.
 const LONGEST: u64 = NANOS_PER_SEC;
 
@@ -31,7 +27,6 @@ struct Runner {
     ends: Ends,
     /// The reset generation that the vCPU runs in; 0 before the first start.
     generation: u32,
-    last_beat: HostTime,
     /// It has slept since the vCPU last executed, and may have taken rings that were meant for the vCPU.
     slept: bool,
     _timer: TimerThread,
@@ -107,7 +102,6 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
         sleeper,
         ends,
         generation: 0,
-        last_beat: HostTime::now(),
         slept: false,
         _timer: timer,
     };
@@ -132,31 +126,30 @@ impl Runner {
             if core::mem::take(&mut self.slept) {
                 self.cpu.exit_word.set();
             }
-            match self.cpu.run(BUDGET) {
+            // It comes back when a heartbeat is due, which the timer thread tells it by the exit word.
+            match self.cpu.run(u64::MAX) {
                 RunExit::Budget => {}
                 RunExit::Idle => self.idle(),
-                RunExit::Requested => self.requests(),
+                RunExit::Requested => {
+                    self.beat();
+                    self.requests();
+                }
                 RunExit::Shutdown => {
                     self.report(GuestEvent::Reset(ResetCause::TripleFault));
                     self.await_change();
                 }
             }
-            self.beat();
         }
     }
 
-    fn beat(&mut self) {
-        let now = HostTime::now();
-        if now.since(self.last_beat) >= BEAT {
-            self.last_beat = now;
-            self.status.beat();
-            let cpu = &self.cpu;
-            tracing::trace!(
-                rip = format_args!("{:#x}", cpu.rip()),
-                instructions = cpu.instructions,
-                "vCPU runs"
-            );
-        }
+    fn beat(&self) {
+        self.status.beat();
+        let cpu = &self.cpu;
+        tracing::trace!(
+            rip = format_args!("{:#x}", cpu.rip()),
+            instructions = cpu.instructions,
+            "vCPU runs"
+        );
     }
 
     /// Obeys the machine's state; whether the vCPU is to execute now.
@@ -216,6 +209,7 @@ impl Runner {
 
     /// Sleeps, saying so, until rung or for the longest time.
     fn park(&mut self, ready: impl Fn(&Self) -> bool) {
+        self.bus().arm_timer(true);
         self.status.set_state(WorkerState::Parked);
         let sleeper = self.sleeper.clone();
         sleeper.park(HostTime::after(LONGEST), || ready(self));
