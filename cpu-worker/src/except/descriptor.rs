@@ -120,7 +120,7 @@ impl Vcpu {
             };
             self.state.segs[index] = loaded;
         }
-        if index == seg::SS {
+        if index == seg::SS || self.code_size != CodeSize::Bits64 {
             self.refresh_mode();
         }
         Ok(())

@@ -18,7 +18,7 @@
 
 use std::collections::HashMap;
 
-use super::Op;
+use super::{Exit, Flow, Op, Vcpu};
 use crate::state::CodeSize;
 
 /// Most ops in a block: bounds how late an interrupt can be seen.
@@ -67,6 +67,8 @@ pub struct BlockCache {
     pages: HashMap<u64, CodePage>,
     /// Bit per RAM page: in `pages`.
     bitmap: Vec<u64>,
+    /// Blocks dropped since the last [`Self::bury`].
+    dropped: Vec<u32>,
 }
 
 impl BlockCache {
@@ -78,6 +80,7 @@ impl BlockCache {
             buckets: vec![NONE; BUCKETS].into_boxed_slice(),
             pages: HashMap::new(),
             bitmap: vec![0; ram_pages.div_ceil(64) as usize],
+            dropped: Vec::new(),
         }
     }
 
@@ -206,6 +209,7 @@ impl BlockCache {
             };
             if start < to && from < end {
                 b.valid = false;
+                self.dropped.push(n);
                 any = true;
                 return false;
             }
@@ -213,6 +217,15 @@ impl BlockCache {
             true
         });
         any
+    }
+
+    /// Makes the first op of every dropped block lead back to the run loop, for the jumps that still lead there. Not
+    /// while one of them executes.
+    pub fn bury(&mut self) {
+        for n in self.dropped.drain(..) {
+            let first = self.blocks[n as usize].first as usize;
+            self.arena[first].handler = stale;
+        }
     }
 
     /// Drops every block of RAM page `page` and forgets the page. Answers whether it was known.
@@ -226,6 +239,7 @@ impl BlockCache {
     pub fn reset(&mut self) -> Vec<u64> {
         self.arena.clear();
         self.blocks.clear();
+        self.dropped.clear();
         self.buckets.fill(NONE);
         self.bitmap.fill(0);
         let pages = (self.bitmap.len() * 64) as u64;
@@ -235,6 +249,14 @@ impl BlockCache {
             .filter(|&page| page < pages)
             .collect()
     }
+}
+
+/// Stands at the start of a block that is no more.
+fn stale(cpu: &mut Vcpu, op: &Op) -> Flow {
+    let rip = cpu.rip().wrapping_sub(u64::from(op.len));
+    cpu.set_rip(rip);
+    cpu.forget_jump_here();
+    Err(Exit::Stale)
 }
 
 /// Bits of the 64-byte lines that `len` bytes at `offset` of a page touch.

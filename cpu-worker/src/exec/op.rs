@@ -20,6 +20,8 @@ pub enum Exit {
     FaultHere,
     /// The instruction has completed and the block must not go on.
     EndBlock,
+    /// The op is what is left of a block that was dropped: nothing was executed, look again.
+    Stale,
     /// As `EndBlock`, and the vCPU stops executing: `state.activity`, or a request of the bus, says why.
     Stop,
 }

@@ -1,8 +1,7 @@
 //! The loop that executes blocks.
 #![allow(unsafe_code, reason = "ops are executed by raw pointer into the arena")]
 
-use super::vcpu::{JUMPS, Jump};
-use super::{Exit, Op, Reason, Vcpu};
+use super::{Exit, Jump, Op, Reason, Vcpu};
 use crate::bus::Effects;
 use crate::state::{Activity, Flag, RIP, Shadow};
 
@@ -47,17 +46,14 @@ impl Vcpu {
     #[inline(always)]
     fn next_block(&mut self) -> Result<(*const Op, *const Op), Exit> {
         let linear = self.fetch_linear()?;
-        let key = self.tlb.generation() << 8 | self.mode_key;
-        let slot = (linear ^ linear >> 12) as usize % JUMPS;
-        let j = &self.jumps[slot];
-        if j.linear == linear && j.key == key {
-            return Ok((j.first, j.end));
+        if let Some((jump, _)) = self.tlb.jump(self.mode, linear) {
+            return Ok((jump.first, jump.end));
         }
-        self.find_block(linear, slot)
+        self.find_block(linear)
     }
 
     #[inline(never)]
-    fn find_block(&mut self, linear: u64, slot: usize) -> Result<(*const Op, *const Op), Exit> {
+    fn find_block(&mut self, linear: u64) -> Result<(*const Op, *const Op), Exit> {
         let (start, page) = self.translate_code(linear)?;
         if page.is_some()
             && let Some(n) = self.blocks.find(start, self.code_size)
@@ -77,13 +73,9 @@ impl Vcpu {
             if fits && whole {
                 let (first, end) = self.blocks.ops(n);
                 if b.second_page.is_none() {
-                    let key = self.tlb.generation() << 8 | self.mode_key;
-                    self.jumps[slot] = Jump {
-                        linear,
-                        key,
-                        first,
-                        end,
-                    };
+                    let jump = Jump { first, end, block: n };
+                    let global = self.tlb.code_global(self.tlb_index, linear);
+                    self.tlb.fill_jump(self.mode, linear, jump, 0, global);
                 }
                 return Ok((first, end));
             }
@@ -149,6 +141,7 @@ impl Vcpu {
             }
             Exit::FaultHere => self.deliver_fault(),
             Exit::EndBlock | Exit::Stop => self.instructions += 1,
+            Exit::Stale => {}
         }
     }
 
@@ -164,6 +157,10 @@ impl Vcpu {
                 self.invalidate_ram_page(page);
             }
             self.reasons |= Reason::INTERRUPT;
+        }
+        if self.reasons.contains(Reason::CODE) {
+            self.reasons -= Reason::CODE;
+            self.blocks.bury();
         }
         if self.reasons.contains(Reason::VIEW) {
             self.reasons -= Reason::VIEW;
@@ -249,7 +246,9 @@ impl Vcpu {
     /// The first op at CS:rIP, alone; instruction breakpoints are checked here.
     fn single_block(&mut self) -> Result<(*const Op, *const Op), Exit> {
         self.check_instruction_breakpoint()?;
-        let (first, _) = self.next_block()?;
+        let linear = self.fetch_linear()?;
+        // Not by the jump cache, which may still lead to a block that was dropped.
+        let (first, _) = self.find_block(linear)?;
         // SAFETY: a block has at least one op.
         Ok((first, unsafe { first.add(1) }))
     }
@@ -257,8 +256,15 @@ impl Vcpu {
     /// Drops decoded code of a RAM page that an outside writer changed.
     pub fn invalidate_ram_page(&mut self, page: u64) {
         if page < self.mem.ram_pages() && self.blocks.invalidate_page(page) {
-            self.tlb.flush_all();
+            self.blocks.bury();
             self.bus.code_page(page, false);
+        }
+    }
+
+    /// Drops what the jump cache knows of CS:rIP.
+    pub(super) fn forget_jump_here(&mut self) {
+        if let Ok(linear) = self.fetch_linear() {
+            self.tlb.forget_jump(self.mode, linear);
         }
     }
 

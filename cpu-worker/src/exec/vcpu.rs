@@ -8,7 +8,7 @@ use quintet_protocol::ram::GuestRam;
 use quintet_protocol::shm::ViewMut;
 use quintet_protocol::sync::{AtomicU32, Ordering};
 
-use super::{BlockCache, Exit, Fault, Flow, Op, Vector};
+use super::{BlockCache, Exit, Fault, Flow, MODES, ModeKey, Op, Vector};
 use crate::bus::{Bus, Effects};
 use crate::cpuid::Model;
 use crate::mmu::{PhysMemory, Tlb, TlbIndex};
@@ -88,28 +88,10 @@ bitflags::bitflags! {
         const VIEW = 16;
         /// A debug exception is due after the instruction just executed; bits in `debug_hits`.
         const DEBUG_TRAP = 32;
+        /// Blocks have been dropped: what leads to them is to be led astray before it is followed again.
+        const CODE = 64;
     }
 }
-
-/// Entries of the jump cache, a power of two.
-pub(super) const JUMPS: usize = 4096;
-
-/// Where a linear address last led.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Jump {
-    pub linear: u64,
-    /// TLB generation << 8 | privilege and code size; changes with each.
-    pub key: u64,
-    pub first: *const Op,
-    pub end: *const Op,
-}
-
-const NO_JUMP: Jump = Jump {
-    linear: 0,
-    key: 0,
-    first: core::ptr::null(),
-    end: core::ptr::null(),
-};
 
 /// A virtual processor.
 #[allow(
@@ -151,9 +133,10 @@ pub struct Vcpu {
     pub instructions: u64,
     /// The end of the block in progress; moved to null to end it after the current instruction.
     pub(super) end: *const Op,
-    pub(super) jumps: Box<[Jump; JUMPS]>,
-    /// Low bits of the jump cache's key; derived by [`Self::refresh_mode`].
-    pub(super) mode_key: u64,
+    /// Which of the jump cache's modes is the current one; derived by [`Self::refresh_mode`].
+    pub(crate) mode: usize,
+    /// The modes that the jump cache tells apart now, by number.
+    modes: Vec<ModeKey>,
 }
 
 // SAFETY: the raw pointers point into `blocks`, which moves along with the vCPU on the heap.
@@ -188,8 +171,8 @@ impl Vcpu {
             exit_word,
             instructions: 0,
             end: core::ptr::null(),
-            jumps: Box::new([NO_JUMP; JUMPS]),
-            mode_key: 0,
+            mode: 0,
+            modes: Vec::with_capacity(MODES),
         };
         cpu.refresh_mode();
         cpu
@@ -223,7 +206,11 @@ impl Vcpu {
         } else {
             TlbIndex::Supervisor
         };
-        self.mode_key = (self.tlb_index as u64) << 2 | self.code_size as u64;
+        let key = ModeKey::of(s, self.code_size, self.tlb_index);
+        if self.modes.get(self.mode) != Some(&key) {
+            self.mode = self.mode_number(key);
+        }
+        let s = &self.state;
         let aligned = s.cpl == 3 && s.cr0.contains(Cr0::AM) && s.flags.get(Flag::Ac);
         let data_breakpoints =
             (0..4).any(|n| s.dr[7] >> (2 * n) & 3 != 0 && s.dr[7] >> (16 + 4 * n) & 1 != 0);
@@ -238,6 +225,24 @@ impl Vcpu {
             Reason::STEP,
             s.flags.get(Flag::Tf) || code_breakpoints || data_breakpoints,
         );
+    }
+
+    /// The jump cache's number for `key`; all are given anew when they run out.
+    fn mode_number(&mut self, key: ModeKey) -> usize {
+        if let Some(n) = self.modes.iter().position(|k| *k == key) {
+            return n;
+        }
+        if self.modes.len() == MODES {
+            self.modes.clear();
+            self.tlb.forget_jumps();
+        }
+        self.modes.push(key);
+        self.modes.len() - 1
+    }
+
+    /// What code is decoded and translated for now.
+    pub(crate) fn mode_key(&self) -> ModeKey {
+        self.modes[self.mode]
     }
 
     /// Takes over what an access to the machine did to the vCPU's view.
@@ -272,7 +277,7 @@ impl Vcpu {
     /// Notes that RAM with decoded code may have been written by this vCPU.
     pub(crate) fn code_written(&mut self, page: u64, offset: usize, len: usize) {
         if self.blocks.invalidate(page, offset, len) {
-            self.tlb.bump();
+            self.reasons |= Reason::CODE;
             self.end_block();
         }
     }

@@ -37,8 +37,8 @@ impl Vcpu {
     /// Loads at a linear address with the current privilege.
     #[inline(always)]
     pub fn load_linear<T: Int>(&mut self, linear: u64) -> Result<T, Exit> {
-        let e = self.tlb.entry(self.tlb_index, linear);
-        if e.read == linear.wrapping_add(T::BYTES - 1) & !0xFFF {
+        let e = self.tlb.read(self.tlb_index, linear);
+        if e.tag == linear.wrapping_add(T::BYTES - 1) & !0xFFF {
             // SAFETY: a matching read tag means that the page is mapped RAM at linear + addend, and that the
             // access lies within it.
             return Ok(unsafe { phys::load((linear.wrapping_add(e.addend)) as *const u8) });
@@ -50,8 +50,8 @@ impl Vcpu {
     /// Stores at a linear address with the current privilege.
     #[inline(always)]
     pub fn store_linear<T: Int>(&mut self, linear: u64, value: T) -> Flow {
-        let e = self.tlb.entry(self.tlb_index, linear);
-        if e.write == linear.wrapping_add(T::BYTES - 1) & !0xFFF {
+        let e = self.tlb.write(self.tlb_index, linear);
+        if e.tag == linear.wrapping_add(T::BYTES - 1) & !0xFFF {
             // SAFETY: as in `load_linear`, and a write tag means writable.
             unsafe { phys::store((linear.wrapping_add(e.addend)) as *mut u8, value) };
             return Ok(());
@@ -79,9 +79,12 @@ impl Vcpu {
     /// string instructions, which move whole runs. Checks nothing but the TLB.
     #[inline]
     pub fn ram_run(&self, linear: u64, len: u64, write: bool) -> Option<*mut u8> {
-        let e = self.tlb.entry(self.tlb_index, linear);
-        let tag = if write { e.write } else { e.read };
-        (len != 0 && tag == linear.wrapping_add(len - 1) & !0xFFF)
+        let e = if write {
+            self.tlb.write(self.tlb_index, linear)
+        } else {
+            self.tlb.read(self.tlb_index, linear)
+        };
+        (len != 0 && e.tag == linear.wrapping_add(len - 1) & !0xFFF)
             .then(|| linear.wrapping_add(e.addend) as *mut u8)
     }
 
@@ -124,31 +127,32 @@ impl Vcpu {
         let (user, ac) = (index == TlbIndex::User, index == TlbIndex::SupervisorAc);
         let t = self.walk(linear, access, user, ac)?;
         let page = linear & !0xFFF;
-        if t.large {
-            self.tlb.note_large();
+        if t.shift != 12 {
+            self.tlb.note_large(linear, t.shift);
         }
         let kind = self.page_kind(t.phys / 4096);
         if access == Access::Fetch {
             return Ok(t.phys);
         }
-        let (ram, readable, writable) = match kind {
-            PageKind::Ram(n) => (n, true, t.write_ok && !self.blocks.has_code(n)),
-            PageKind::Rom(n) => (n, true, false),
+        let (ram, writable) = match kind {
+            PageKind::Ram(n) => (n, t.write_ok && !self.blocks.has_code(n)),
+            PageKind::Rom(n) => (n, false),
             PageKind::WriteOnly(_) | PageKind::Device => return Ok(t.phys),
         };
         if self.watching {
             // Data breakpoints look at every access.
             return Ok(t.phys);
         }
-        let addend = (self.mem.page_ptr(ram) as u64).wrapping_sub(page);
-        // A walk for a write proves only the write; reads follow from it, since no page is write-only.
-        let none = u64::MAX;
-        *self.tlb.entry_mut(index, linear) = super::tlb::Entry {
-            read: if readable { page } else { none },
-            write: if writable { page } else { none },
-            addend,
-            page: ram << 1 | u64::from(t.global),
+        // A walk for a write proves only the write; reads follow from it, since no page table makes a page
+        // write-only.
+        let fill = super::tlb::Fill {
+            linear,
+            addend: (self.mem.page_ptr(ram) as u64).wrapping_sub(page),
+            page: ram,
+            global: t.global,
+            writable,
         };
+        self.tlb.fill(index, fill);
         Ok(t.phys)
     }
 
@@ -374,10 +378,10 @@ impl Vcpu {
     #[inline(always)]
     pub fn modify<T: Int>(&mut self, op: &Op, f: impl FnOnce(&mut Self, T) -> T) -> Flow {
         let linear = self.operand_linear(op, T::BYTES, true)?;
-        let e = self.tlb.entry(self.tlb_index, linear);
-        if e.write == linear.wrapping_add(T::BYTES - 1) & !0xFFF && e.read == e.write {
+        let e = self.tlb.write(self.tlb_index, linear);
+        if e.tag == linear.wrapping_add(T::BYTES - 1) & !0xFFF {
             let p = linear.wrapping_add(e.addend) as *mut u8;
-            // SAFETY: both tags match: mapped, writable RAM within one page.
+            // SAFETY: the tag matches: mapped RAM within one page that may be written, and so read.
             let old = unsafe { phys::load(p) };
             let new = f(self, old);
             // SAFETY: as above; `f` cannot unmap guest RAM.

@@ -51,16 +51,17 @@ impl Vcpu {
             return self.gp0();
         }
         let t = self.walk(linear, Access::Fetch, user, false)?;
-        if t.large {
-            self.tlb.note_large();
+        if t.shift != 12 {
+            self.tlb.note_large(linear, t.shift);
         }
         match self.page_kind(t.phys / 4096) {
             PageKind::Ram(page) | PageKind::Rom(page) => {
-                *self.tlb.code_entry(index, linear) = super::tlb::CodeEntry {
+                let entry = super::tlb::CodeEntry {
                     tag: linear & !0xFFF,
                     page,
                     global: t.global,
                 };
+                self.tlb.fill_code(index, entry);
                 Ok((page * 4096 + (linear & 0xFFF), Some(page)))
             }
             PageKind::WriteOnly(_) | PageKind::Device => Ok((t.phys, None)),

@@ -1,14 +1,19 @@
-//! Software TLBs.
+//! Software TLBs and the jump cache: everything that a change of the page tables makes stale.
 //!
-//! Three direct-mapped tables, so that a change of privilege costs an index and not a flush: supervisor with
-//! SMAP in force, supervisor with SMAP lifted (EFLAGS.AC), user. A tag says which page may be accessed that
-//! way by host pointer and nothing else to do: dirty bit set, no decoded code on it, plain RAM. Whatever
-//! else (devices, ROM, first write to a clean page, pages with code) has no tag and takes the slow path.
+//! Direct-mapped tables for reading and for writing, each three times, so that a change of privilege costs an
+//! index and not a flush: supervisor with SMAP in force, supervisor with SMAP lifted (EFLAGS.AC), user. A tag
+//! says that the page may be accessed that way by host pointer and nothing else to do: dirty bit set, no decoded
+//! code on it, plain RAM. Whatever else (devices, ROM, first write to a clean page, pages with code) has no
+//! tag and takes the slow path. One table for reading and writing was rejected: a copy between two buffers that
+//! share a slot would miss at every turn.
+//!
+//! Flushes cost what was filled since the last one, not the size of the tables: a guest that switches
+//! address spaces thousands of times a second fills some dozens of entries in between. Entries of global pages are kept
+//! on a list of their own and survive.
 
-/// Entries per table, a power of two.
-pub(super) const ENTRIES: usize = 1024;
-/// A tag no page has.
-const NONE: u64 = u64::MAX;
+use std::collections::HashSet;
+
+use crate::exec::{Frame, JUMPS, Jump, MODES, NO_TAG, TLB_ENTRIES, TlbEntry};
 
 /// Which table accesses go through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,26 +27,22 @@ pub enum TlbIndex {
     User = 2,
 }
 
-/// One translation.
+const INDICES: [TlbIndex; 3] = [TlbIndex::Supervisor, TlbIndex::SupervisorAc, TlbIndex::User];
+
+/// A translation to be remembered.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(super) struct Entry {
-    /// Linear page address when reads go straight to RAM.
-    pub read: u64,
-    /// Linear page address when writes do.
-    pub write: u64,
+pub(super) struct Fill {
+    /// Any linear address in the page.
+    pub linear: u64,
     /// Host address minus linear address.
     pub addend: u64,
-    /// RAM page number << 1 | global.
+    /// RAM page number.
     pub page: u64,
+    /// Whether it survives a change of CR3.
+    pub global: bool,
+    /// Whether writes may go there by host pointer, too.
+    pub writable: bool,
 }
-
-const EMPTY: Entry = Entry {
-    read: NONE,
-    write: NONE,
-    addend: 0,
-    page: 0,
-};
 
 /// One instruction-page translation.
 #[derive(Clone, Copy, Debug)]
@@ -54,116 +55,236 @@ pub(super) struct CodeEntry {
     pub global: bool,
 }
 
-/// Entries of the instruction TLB, a power of two.
-const CODE_ENTRIES: usize = 128;
+const NO_CODE: CodeEntry = CodeEntry {
+    tag: NO_TAG,
+    page: 0,
+    global: false,
+};
 
-/// The data and instruction TLBs of one vCPU.
+const NO_JUMP: Jump = Jump {
+    first: core::ptr::null(),
+    end: core::ptr::null(),
+    block: 0,
+};
+
+/// Entries of the instruction TLB, a power of two.
+const CODE_ENTRIES: usize = 256;
+/// Most entries on a list before everything is dropped instead.
+const LIST: usize = 64 << 10;
+
+/// Slots filled since the last flush.
+#[derive(Debug, Default)]
+struct Filled {
+    read: Vec<u16>,
+    write: Vec<u16>,
+    code: Vec<u16>,
+    jumps: Vec<u16>,
+}
+
+/// The TLBs and the jump cache of one vCPU.
 #[derive(Debug)]
 pub struct Tlb {
-    data: Box<[[Entry; ENTRIES]; 3]>,
+    /// The tables that translated code shares.
+    pub frame: Box<Frame>,
+    /// RAM page of each entry of `frame.write`.
+    write_pages: Box<[[u64; TLB_ENTRIES]; 3]>,
     code: Box<[[CodeEntry; CODE_ENTRIES]; 3]>,
-    /// Whether an entry came from a large page, so that INVLPG cannot name it by its 4 KiB page alone.
-    large: bool,
-    /// Raised by every flush: the tag of caches that hold translations of code.
-    generation: u64,
+    jumps: Box<[[Jump; JUMPS]; MODES]>,
+    /// Not global, then global.
+    filled: [Filled; 2],
+    /// 2 MiB regions (linear address >> 21) that large pages cover, at least in part.
+    large: HashSet<u64>,
+    /// Whether a large page of 1 GiB was seen.
+    huge: bool,
+    /// Linear pages (address >> 12) that jumps may lead into.
+    jump_pages: HashSet<u64>,
 }
 
 impl Default for Tlb {
     fn default() -> Self {
-        let none = CodeEntry {
-            tag: NONE,
-            page: 0,
-            global: false,
-        };
         Self {
-            data: Box::new([[EMPTY; ENTRIES]; 3]),
-            code: Box::new([[none; CODE_ENTRIES]; 3]),
-            large: false,
-            generation: 1,
+            frame: Frame::new(),
+            write_pages: Box::new([[0; TLB_ENTRIES]; 3]),
+            code: Box::new([[NO_CODE; CODE_ENTRIES]; 3]),
+            jumps: Box::new([[NO_JUMP; JUMPS]; MODES]),
+            filled: Default::default(),
+            large: HashSet::new(),
+            huge: false,
+            jump_pages: HashSet::new(),
         }
     }
 }
 
+/// A slot on a list: table and index in one number.
+fn number(table: usize, slot: usize, size: usize) -> u16 {
+    (table * size + slot) as u16
+}
+
+const _: () = assert!(3 * TLB_ENTRIES <= 1 << 16 && MODES * JUMPS <= 1 << 16);
+
 impl Tlb {
-    /// Counts flushes; whoever caches a code translation keeps the number beside it.
     #[inline(always)]
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// Makes caches of code translations stale without touching data entries.
-    pub fn bump(&mut self) {
-        self.generation += 1;
+    pub(super) fn read(&self, index: TlbIndex, linear: u64) -> &TlbEntry {
+        &self.frame.read[index as usize][Frame::tlb_slot(linear)]
     }
 
     #[inline(always)]
-    pub(super) fn entry(&self, index: TlbIndex, linear: u64) -> &Entry {
-        &self.data[index as usize][(linear >> 12) as usize % ENTRIES]
+    pub(super) fn write(&self, index: TlbIndex, linear: u64) -> &TlbEntry {
+        &self.frame.write[index as usize][Frame::tlb_slot(linear)]
     }
 
-    pub(super) fn entry_mut(&mut self, index: TlbIndex, linear: u64) -> &mut Entry {
-        &mut self.data[index as usize][(linear >> 12) as usize % ENTRIES]
+    pub(super) fn fill(&mut self, index: TlbIndex, fill: Fill) {
+        let table = index as usize;
+        let slot = Frame::tlb_slot(fill.linear);
+        let entry = TlbEntry {
+            tag: fill.linear & !0xFFF,
+            addend: fill.addend,
+        };
+        let n = number(table, slot, TLB_ENTRIES);
+        let list = &mut self.filled[usize::from(fill.global)];
+        self.frame.read[table][slot] = entry;
+        list.read.push(n);
+        if fill.writable {
+            self.frame.write[table][slot] = entry;
+            self.write_pages[table][slot] = fill.page;
+            list.write.push(n);
+        }
+        if list.read.len() > LIST {
+            self.flush_all();
+        }
     }
 
-    pub(super) fn code_entry(&mut self, index: TlbIndex, linear: u64) -> &mut CodeEntry {
-        &mut self.code[index as usize][(linear >> 12) as usize % CODE_ENTRIES]
+    #[inline]
+    pub(super) fn code_entry(&self, index: TlbIndex, linear: u64) -> &CodeEntry {
+        &self.code[index as usize][(linear >> 12) as usize % CODE_ENTRIES]
     }
 
-    pub(super) fn note_large(&mut self) {
-        self.large = true;
+    pub(super) fn fill_code(&mut self, index: TlbIndex, entry: CodeEntry) {
+        let slot = (entry.tag >> 12) as usize % CODE_ENTRIES;
+        let list = &mut self.filled[usize::from(entry.global)].code;
+        list.push(number(index as usize, slot, CODE_ENTRIES));
+        self.code[index as usize][slot] = entry;
+        if list.len() > LIST {
+            self.flush_all();
+        }
+    }
+
+    /// Whether the instruction TLB's entry for `linear` is of a global page.
+    pub(crate) fn code_global(&self, index: TlbIndex, linear: u64) -> bool {
+        let e = self.code_entry(index, linear);
+        e.tag == linear & !0xFFF && e.global
+    }
+
+    /// Where the jump cache leads from `linear` in `mode`.
+    #[inline(always)]
+    pub(crate) fn jump(&self, mode: usize, linear: u64) -> Option<(&Jump, u64)> {
+        let slot = Frame::jump_slot(linear);
+        let target = &self.frame.targets[mode][slot];
+        (target.tag == linear).then(|| (&self.jumps[mode][slot], target.native))
+    }
+
+    /// Remembers where `linear` leads in `mode`; `global` when its page survives a change of CR3.
+    pub(crate) fn fill_jump(&mut self, mode: usize, linear: u64, jump: Jump, native: u64, global: bool) {
+        let slot = Frame::jump_slot(linear);
+        self.frame.targets[mode][slot] = crate::exec::Target { tag: linear, native };
+        self.jumps[mode][slot] = jump;
+        let list = &mut self.filled[usize::from(global)].jumps;
+        list.push(number(mode, slot, JUMPS));
+        self.jump_pages.insert(linear >> 12);
+        if list.len() > LIST {
+            self.forget_jumps();
+        }
+    }
+
+    /// Drops what the jump cache knows of `linear` in `mode`.
+    pub(crate) fn forget_jump(&mut self, mode: usize, linear: u64) {
+        let target = &mut self.frame.targets[mode][Frame::jump_slot(linear)];
+        if target.tag == linear {
+            target.tag = NO_TAG;
+        }
+    }
+
+    /// Drops the jump cache, when blocks it leads to are no more.
+    pub(crate) fn forget_jumps(&mut self) {
+        for list in &mut self.filled {
+            for n in list.jumps.drain(..) {
+                self.frame.targets.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
+            }
+        }
+        self.jump_pages.clear();
+    }
+
+    /// Notes that the translation of `linear` came from a large page of `1 << shift` bytes: INVLPG drops all of it.
+    pub(super) fn note_large(&mut self, linear: u64, shift: u32) {
+        if shift > 22 {
+            self.huge = true;
+        } else {
+            self.large.insert(linear >> 22);
+        }
     }
 
     /// Drops everything.
     pub fn flush_all(&mut self) {
-        for e in self.data.as_flattened_mut() {
-            *e = EMPTY;
-        }
-        for e in self.code.as_flattened_mut() {
-            e.tag = NONE;
-        }
-        self.large = false;
-        self.generation += 1;
+        self.flush(1);
+        self.flush_non_global();
+        self.large.clear();
+        self.huge = false;
+        self.jump_pages.clear();
     }
 
     /// Drops everything but global pages.
     pub fn flush_non_global(&mut self) {
-        for e in self.data.as_flattened_mut() {
-            if e.page & 1 == 0 {
-                *e = EMPTY;
-            }
+        self.flush(0);
+    }
+
+    fn flush(&mut self, global: usize) {
+        let list = &mut self.filled[global];
+        for n in list.read.drain(..) {
+            self.frame.read.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
         }
-        for e in self.code.as_flattened_mut() {
-            if !e.global {
-                e.tag = NONE;
-            }
+        for n in list.write.drain(..) {
+            self.frame.write.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
         }
-        self.generation += 1;
+        for n in list.code.drain(..) {
+            self.code.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
+        }
+        for n in list.jumps.drain(..) {
+            self.frame.targets.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
+        }
     }
 
     /// Drops the page of `linear`: INVLPG.
     pub fn flush_page(&mut self, linear: u64) {
-        if self.large {
+        if self.huge || self.large.contains(&(linear >> 22)) {
             return self.flush_all();
         }
         let page = linear & !0xFFF;
-        for index in [TlbIndex::Supervisor, TlbIndex::SupervisorAc, TlbIndex::User] {
-            let e = self.entry_mut(index, linear);
-            if e.read == page || e.write == page {
-                *e = EMPTY;
+        let slot = Frame::tlb_slot(linear);
+        for index in INDICES {
+            for table in [&mut self.frame.read, &mut self.frame.write] {
+                let e = &mut table[index as usize][slot];
+                if e.tag == page {
+                    e.tag = NO_TAG;
+                }
             }
-            let c = self.code_entry(index, linear);
+            let c = &mut self.code[index as usize][(linear >> 12) as usize % CODE_ENTRIES];
             if c.tag == page {
-                c.tag = NONE;
+                c.tag = NO_TAG;
             }
         }
-        self.generation += 1;
+        if self.jump_pages.contains(&(linear >> 12)) {
+            self.forget_jumps();
+        }
     }
 
     /// Takes away the right to write RAM page `page` without looking: code has been decoded from it.
     pub fn write_protect(&mut self, page: u64) {
-        for e in self.data.as_flattened_mut() {
-            if e.page >> 1 == page {
-                e.write = NONE;
+        let pages = self.write_pages.as_flattened();
+        for list in &self.filled {
+            for &n in &list.write {
+                if pages[usize::from(n)] == page {
+                    self.frame.write.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
+                }
             }
         }
     }

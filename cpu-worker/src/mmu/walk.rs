@@ -46,8 +46,8 @@ pub struct Translation {
     pub user: bool,
     /// Whether the page survives a change of CR3.
     pub global: bool,
-    /// Whether it is part of a page larger than 4 KiB.
-    pub large: bool,
+    /// log2 of the size of the page that it is part of: 12, 21, 22 or 30.
+    pub shift: u32,
 }
 
 /// A level's entry, and where it lies, for the update of A and D.
@@ -74,7 +74,7 @@ impl Vcpu {
                 write_ok: true,
                 user: true,
                 global: false,
-                large: false,
+                shift: 12,
             });
         }
         loop {
@@ -216,7 +216,7 @@ impl Vcpu {
             write_ok: (dirty || access == Access::Write) && writable_for(user, writable, wp),
             user: user_page,
             global: leaf & G != 0 && self.state.cr4.contains(Cr4::PGE),
-            large: shift != 12,
+            shift,
         }))
     }
 

@@ -1,0 +1,105 @@
+//! What the vCPU touches on every access and every jump, in one allocation at a fixed address.
+//!
+//! Translated code reaches all of it by a displacement from the GS base, which costs no register; the
+//! interpreter reaches it by the box. Tables inside [`Vcpu`](super::Vcpu) itself were rejected: a vCPU of half
+//! a megabyte could not be moved. A base register instead of GS was rejected: every register that the host keeps is
+//! one that the guest loses.
+#![allow(unsafe_code, reason = "half a megabyte is initialised in place")]
+
+use super::Op;
+use crate::state::seg;
+
+/// Entries of each data TLB, a power of two.
+pub const TLB_ENTRIES: usize = 4096;
+/// Jump cache entries per mode, a power of two.
+pub const JUMPS: usize = 2048;
+/// Modes that the jump cache tells apart at a time.
+pub const MODES: usize = 8;
+/// A tag that no page and no instruction has: not canonical, and its low bits are set.
+pub const NO_TAG: u64 = 0x7FFF_FFFF_FFFF_FFFF;
+
+/// A translation of one page for reading, or for writing.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TlbEntry {
+    /// Linear page address, or [`NO_TAG`].
+    pub tag: u64,
+    /// Host address minus linear address.
+    pub addend: u64,
+}
+
+/// Where control goes from a linear address: the half that translated code looks at.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Target {
+    /// Linear address, or [`NO_TAG`].
+    pub tag: u64,
+    /// Translated code to continue at: never null once a translator is there.
+    pub native: u64,
+}
+
+/// The other half of a jump cache entry: what the interpreter executes.
+#[derive(Clone, Copy, Debug)]
+pub struct Jump {
+    /// First op of the block.
+    pub first: *const Op,
+    /// One past its last op.
+    pub end: *const Op,
+    /// The block's number.
+    pub block: u32,
+}
+
+/// Tables and words of one vCPU that translated code addresses directly.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Frame {
+    /// Where the arithmetic flags are while they are in no host register: `lahf` in bits 8–15, OF in bit 0.
+    pub flags: u64,
+    /// Guest registers that have no host register.
+    pub homes: [u64; 4],
+    /// Bases of the guest's segments.
+    pub bases: [u64; seg::COUNT],
+    /// The address of the exit word.
+    pub exit_word: u64,
+    /// The address of the vCPU while translated code executes.
+    pub vcpu: u64,
+    /// Host stack pointer at the entry to translated code.
+    pub host_sp: u64,
+    /// Host and guest MXCSR.
+    pub mxcsr: [u32; 2],
+    /// For reading, by [`TlbIndex`](crate::mmu::TlbIndex).
+    pub read: [[TlbEntry; TLB_ENTRIES]; 3],
+    /// For writing.
+    pub write: [[TlbEntry; TLB_ENTRIES]; 3],
+    /// The jump cache, by mode.
+    pub targets: [[Target; JUMPS]; MODES],
+}
+
+impl Frame {
+    /// A frame with empty tables.
+    pub fn new() -> Box<Self> {
+        // SAFETY: all fields are integers, for which zero is a value.
+        let mut frame = unsafe { Box::<Self>::new_zeroed().assume_init() };
+        for table in frame.read.iter_mut().chain(&mut frame.write) {
+            for e in table {
+                e.tag = NO_TAG;
+            }
+        }
+        for t in frame.targets.as_flattened_mut() {
+            t.tag = NO_TAG;
+        }
+        frame
+    }
+
+    /// The slot of a linear address in the jump cache.
+    #[inline(always)]
+    pub fn jump_slot(linear: u64) -> usize {
+        (linear ^ linear >> 11) as usize % JUMPS
+    }
+
+    /// The slot of a linear address in a data TLB.
+    #[inline(always)]
+    pub fn tlb_slot(linear: u64) -> usize {
+        (linear >> 12) as usize % TLB_ENTRIES
+    }
+}

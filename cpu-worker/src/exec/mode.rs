@@ -1,0 +1,55 @@
+//! What decoded and translated code depends on besides its bytes and its address.
+
+use crate::mmu::TlbIndex;
+use crate::state::{CodeSize, CpuState, Segment, seg};
+
+/// A mode of the processor as the jump cache and the translator see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ModeKey {
+    /// How code is decoded.
+    pub code: CodeSize,
+    /// Which TLB tables data accesses go through.
+    pub index: TlbIndex,
+    /// CS, SS, DS and ES start at 0 and end at 4 GiB, and the stack pointer has 32 bits; always in 64-bit
+    /// mode.
+    pub flat: bool,
+    /// The limit of CS, beyond which no block may reach; 0 in 64-bit mode, which has none.
+    pub limit: u32,
+    /// FS and GS end at 4 GiB, wherever they start; always in 64-bit mode.
+    pub unlimited: bool,
+}
+
+fn unlimited(s: &Segment) -> bool {
+    let (r, w) = (s.read, s.write);
+    r.low == 0 && r.high == u32::MAX && w.low == 0 && w.high == u32::MAX
+}
+
+impl ModeKey {
+    /// The mode that `s` is in.
+    pub(super) fn of(s: &CpuState, code: CodeSize, index: TlbIndex) -> Self {
+        let (flat, unlimited) = match code {
+            CodeSize::Bits64 => (true, true),
+            // Real mode, V86 and 16-bit code go through their segments whatever these say.
+            CodeSize::Bits16 => (false, false),
+            CodeSize::Bits32 => {
+                let cs = &s.segs[seg::CS];
+                let data = [seg::SS, seg::DS, seg::ES]
+                    .iter()
+                    .all(|&n| s.segs[n].base == 0 && unlimited(&s.segs[n]));
+                let flat = data && cs.base == 0 && cs.limit == u32::MAX && s.segs[seg::SS].attr.big();
+                (flat, unlimited(&s.segs[seg::FS]) && unlimited(&s.segs[seg::GS]))
+            }
+        };
+        let limit = match code {
+            CodeSize::Bits64 => 0,
+            _ => s.segs[seg::CS].limit,
+        };
+        Self {
+            limit,
+            code,
+            index,
+            flat,
+            unlimited,
+        }
+    }
+}
