@@ -9,6 +9,8 @@ pub mod except;
 pub mod exec;
 pub mod fp;
 pub mod interp;
+#[cfg(target_arch = "x86_64")]
+pub mod jit;
 pub mod machine;
 pub mod mmu;
 pub mod state;

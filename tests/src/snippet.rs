@@ -3,6 +3,7 @@
 use quintet_cpu_worker::bus::{Bus, Effects};
 use quintet_cpu_worker::cpuid::Model;
 use quintet_cpu_worker::exec::{ExitWord, Vcpu};
+use quintet_cpu_worker::jit::{CodeMemory, Jit};
 use quintet_cpu_worker::mmu::PageKind;
 use quintet_cpu_worker::state::{CodeSize, Cr0, Cr4, Efer, RIP, Segment, seg};
 use quintet_protocol::addr::GuestPhys;
@@ -49,12 +50,25 @@ impl Bus for RamOnly {
 /// When the host has no memory.
 pub fn vcpu(bytes: u64) -> Box<Vcpu> {
     let ram = GuestRam::anonymous(RamLayout::new(bytes)).expect("private RAM");
-    Box::new(Vcpu::new(
+    let mut cpu = Box::new(Vcpu::new(
         ram,
         Box::new(RamOnly::default()),
         Model::default(),
         ExitWord::local(),
-    ))
+    ));
+    if std::env::var("QUINTET_TEST_ACCEL").is_ok_and(|v| v == "jit") {
+        cpu.jit = Some(translator());
+    }
+    cpu
+}
+
+/// A translator that translates every block at its first execution.
+///
+/// # Panics
+/// When the host cannot execute translated code.
+pub fn translator() -> Box<Jit> {
+    let memory = CodeMemory::new(16 << 20).expect("memory for code");
+    Jit::new(memory, 1).expect("a host that can execute translated code")
 }
 
 /// Puts the vCPU into flat code of `size` at CPL 0 without paging (64-bit code: with an identity map made by

@@ -219,13 +219,15 @@ impl BlockCache {
         any
     }
 
-    /// Makes the first op of every dropped block lead back to the run loop, for the jumps that still lead there. Not
-    /// while one of them executes.
-    pub fn bury(&mut self) {
-        for n in self.dropped.drain(..) {
+    /// Makes the first op of every dropped block lead back to the run loop, for the jumps that still lead there, and tells
+    /// which they are. Not while one of them executes.
+    pub fn bury(&mut self) -> Vec<u32> {
+        let dropped = core::mem::take(&mut self.dropped);
+        for &n in &dropped {
             let first = self.blocks[n as usize].first as usize;
             self.arena[first].handler = stale;
         }
+        dropped
     }
 
     /// Drops every block of RAM page `page` and forgets the page. Answers whether it was known.

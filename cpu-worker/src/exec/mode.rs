@@ -1,7 +1,7 @@
 //! What decoded and translated code depends on besides its bytes and its address.
 
 use crate::mmu::TlbIndex;
-use crate::state::{CodeSize, CpuState, Segment, seg};
+use crate::state::{CodeSize, Cr0, Cr4, CpuState, Segment, seg};
 
 /// A mode of the processor as the jump cache and the translator see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,6 +10,8 @@ pub struct ModeKey {
     pub code: CodeSize,
     /// Which TLB tables data accesses go through.
     pub index: TlbIndex,
+    /// SSE instructions execute: CR4.OSFXSR set, CR0.EM and TS clear.
+    pub sse: bool,
     /// CS, SS, DS and ES start at 0 and end at 4 GiB, and the stack pointer has 32 bits; always in 64-bit
     /// mode.
     pub flat: bool,
@@ -44,7 +46,9 @@ impl ModeKey {
             CodeSize::Bits64 => 0,
             _ => s.segs[seg::CS].limit,
         };
+        let sse = s.cr4.contains(Cr4::OSFXSR) && !s.cr0.intersects(Cr0::EM | Cr0::TS);
         Self {
+            sse,
             limit,
             code,
             index,

@@ -3,6 +3,7 @@
 
 use super::{Exit, Jump, Op, Reason, Vcpu};
 use crate::bus::Effects;
+use crate::jit::Left;
 use crate::state::{Activity, Flag, RIP, Shadow};
 
 /// Why [`Vcpu::run`] came back.
@@ -33,27 +34,136 @@ impl Vcpu {
             if self.instructions >= until {
                 return RunExit::Budget;
             }
+            if self.jit.is_some() && self.sse_masked() {
+                self.turn();
+                continue;
+            }
             match self.next_block() {
-                Ok((first, end)) => {
-                    self.execute(first, end);
+                Ok(jump) => {
+                    self.execute(jump.first, jump.end);
                 }
                 Err(exit) => self.leave(exit, 0),
             }
         }
     }
 
+    /// One turn of the loop where there is a translator: translated code as far as it goes, or one block by the
+    /// interpreter.
+    fn turn(&mut self) {
+        let linear = match self.fetch_linear() {
+            Ok(linear) => linear,
+            Err(exit) => return self.leave(exit, 0),
+        };
+        let jump = match self.tlb.jump(self.mode, linear) {
+            Some((jump, native)) => {
+                let jump = *jump;
+                let cold = self.jit.as_ref().is_some_and(|j| j.cold() == native);
+                if !cold {
+                    return self.follow(native);
+                }
+                jump
+            }
+            None => match self.find_block(linear) {
+                Ok(jump) => jump,
+                Err(exit) => return self.leave(exit, 0),
+            },
+        };
+        if let Some(native) = self.warm(&jump, linear) {
+            return self.follow(native);
+        }
+        self.execute(jump.first, jump.end);
+    }
+
+    /// Executes translated code, and ties what it left by.
+    fn follow(&mut self, mut native: u64) {
+        // Following links at once keeps a chain of new translations from going round the whole loop each time.
+        loop {
+            match self.run_native(native) {
+                Left::Next => return,
+                Left::Exit(exit, len) => return self.leave(exit, len),
+                Left::Link(number) => {
+                    let Some(jit) = &self.jit else { return };
+                    let target = jit.link_target(number);
+                    self.set_rip(target);
+                    if self.exit_word.is_set() || !self.reasons.is_empty() {
+                        return;
+                    }
+                    let Some((n, to)) = self.native_here() else {
+                        return;
+                    };
+                    let mode = self.mode;
+                    if let Some(jit) = &mut self.jit {
+                        jit.link(number, n, mode);
+                    }
+                    native = to;
+                }
+            }
+        }
+    }
+
+    /// The block at CS:rIP and its translation, if there are both.
+    fn native_here(&mut self) -> Option<(u32, u64)> {
+        let linear = self.fetch_linear().ok()?;
+        let (start, page) = self.translate_code(linear).ok()?;
+        page?;
+        let n = self.blocks.find(start, self.code_size)?;
+        let (rip, mode) = (self.rip(), self.mode);
+        let native = self.jit.as_ref()?.find(n, rip, mode)?;
+        Some((n, native))
+    }
+
+    /// Counts an execution of the block behind `jump`, and translates it when it has become hot.
+    fn warm(&mut self, jump: &Jump, linear: u64) -> Option<u64> {
+        let n = jump.block;
+        let block = *self.blocks.block(n);
+        let jit = self.jit.as_mut()?;
+        if !block.valid || block.second_page.is_some() || block.start >= self.mem.ram_pages() * 4096 {
+            return None;
+        }
+        if !jit.heat(n) {
+            return None;
+        }
+        let key = self.mode_key();
+        if !key.flat {
+            return None;
+        }
+        let (rip, mode) = (self.rip(), self.mode);
+        let mut jit = self.jit.take()?;
+        if jit.full() {
+            jit.reset();
+            self.tlb.forget_jumps();
+        }
+        let native = match jit.find(n, rip, mode) {
+            Some(native) => native,
+            None => {
+                let bytes: Vec<u8> = (0..u64::from(block.len))
+                    .map(|i| self.mem.read::<u8>(block.start + i))
+                    .collect();
+                // SAFETY: first and end bound the ops of one block in the arena.
+                let ops = unsafe {
+                    core::slice::from_raw_parts(jump.first, jump.end.offset_from(jump.first) as usize)
+                };
+                jit.translate(n, rip, (mode, key), &bytes, ops)
+            }
+        };
+        self.jit = Some(jit);
+        let global = self.tlb.code_global(self.tlb_index, linear);
+        self.tlb.fill_jump(mode, linear, *jump, native, global);
+        Some(native)
+    }
+
     /// The ops to execute at CS:rIP.
     #[inline(always)]
-    fn next_block(&mut self) -> Result<(*const Op, *const Op), Exit> {
+    fn next_block(&mut self) -> Result<Jump, Exit> {
         let linear = self.fetch_linear()?;
         if let Some((jump, _)) = self.tlb.jump(self.mode, linear) {
-            return Ok((jump.first, jump.end));
+            return Ok(*jump);
         }
         self.find_block(linear)
     }
 
     #[inline(never)]
-    fn find_block(&mut self, linear: u64) -> Result<(*const Op, *const Op), Exit> {
+    fn find_block(&mut self, linear: u64) -> Result<Jump, Exit> {
         let (start, page) = self.translate_code(linear)?;
         if page.is_some()
             && let Some(n) = self.blocks.find(start, self.code_size)
@@ -72,19 +182,28 @@ impl Vcpu {
             };
             if fits && whole {
                 let (first, end) = self.blocks.ops(n);
+                let jump = Jump {
+                    first,
+                    end,
+                    block: n,
+                };
                 if b.second_page.is_none() {
-                    let jump = Jump { first, end, block: n };
+                    let (rip, mode) = (self.rip(), self.mode);
+                    let native = self
+                        .jit
+                        .as_ref()
+                        .map_or(0, |j| j.find(n, rip, mode).unwrap_or(j.cold()));
                     let global = self.tlb.code_global(self.tlb_index, linear);
-                    self.tlb.fill_jump(self.mode, linear, jump, 0, global);
+                    self.tlb.fill_jump(mode, linear, jump, native, global);
                 }
-                return Ok((first, end));
+                return Ok(jump);
             }
         }
         self.make_block(linear)
     }
 
     #[cold]
-    fn make_block(&mut self, linear: u64) -> Result<(*const Op, *const Op), Exit> {
+    fn make_block(&mut self, linear: u64) -> Result<Jump, Exit> {
         if self.blocks.full() {
             self.discard_code();
         }
@@ -94,7 +213,12 @@ impl Vcpu {
         // Blocks in device memory are not kept: they get an address no lookup finds.
         let start = start.unwrap_or(u64::MAX << 12);
         let n = self.blocks.insert(start, second, len, self.code_size, &ops);
-        Ok(self.blocks.ops(n))
+        let (first, end) = self.blocks.ops(n);
+        Ok(Jump {
+            first,
+            end,
+            block: n,
+        })
     }
 
     /// Code in device memory may change under us at any time: one instruction at a time there.
@@ -160,7 +284,7 @@ impl Vcpu {
         }
         if self.reasons.contains(Reason::CODE) {
             self.reasons -= Reason::CODE;
-            self.blocks.bury();
+            self.bury();
         }
         if self.reasons.contains(Reason::VIEW) {
             self.reasons -= Reason::VIEW;
@@ -248,7 +372,7 @@ impl Vcpu {
         self.check_instruction_breakpoint()?;
         let linear = self.fetch_linear()?;
         // Not by the jump cache, which may still lead to a block that was dropped.
-        let (first, _) = self.find_block(linear)?;
+        let first = self.find_block(linear)?.first;
         // SAFETY: a block has at least one op.
         Ok((first, unsafe { first.add(1) }))
     }
@@ -256,8 +380,17 @@ impl Vcpu {
     /// Drops decoded code of a RAM page that an outside writer changed.
     pub fn invalidate_ram_page(&mut self, page: u64) {
         if page < self.mem.ram_pages() && self.blocks.invalidate_page(page) {
-            self.blocks.bury();
+            self.bury();
             self.bus.code_page(page, false);
+        }
+    }
+
+    /// Leads all that leads to dropped blocks back to this loop.
+    fn bury(&mut self) {
+        for n in self.blocks.bury() {
+            if let Some(jit) = &mut self.jit {
+                jit.bury(n);
+            }
         }
     }
 
@@ -272,6 +405,9 @@ impl Vcpu {
     pub fn discard_code(&mut self) {
         for page in self.blocks.reset() {
             self.bus.code_page(page, false);
+        }
+        if let Some(jit) = &mut self.jit {
+            jit.reset();
         }
         self.tlb.flush_all();
     }

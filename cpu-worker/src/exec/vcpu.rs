@@ -11,6 +11,7 @@ use quintet_protocol::sync::{AtomicU32, Ordering};
 use super::{BlockCache, Exit, Fault, Flow, MODES, ModeKey, Op, Vector};
 use crate::bus::{Bus, Effects};
 use crate::cpuid::Model;
+use crate::jit::Jit;
 use crate::mmu::{PhysMemory, Tlb, TlbIndex};
 use crate::state::{Activity, CodeSize, CpuState, Cr0, Cr4, Flag, seg};
 
@@ -53,6 +54,11 @@ impl ExitWord {
     fn word(&self) -> &AtomicU32 {
         // SAFETY: alive and aligned as long as `_keep` lives; an atomic may be shared with other processes.
         unsafe { self.word.as_ref() }
+    }
+
+    /// Its address, for code that cannot call [`Self::is_set`].
+    pub(crate) fn address(&self) -> *const AtomicU32 {
+        self.word.as_ptr()
     }
 
     /// Whether somebody wants the vCPU to look.
@@ -133,6 +139,8 @@ pub struct Vcpu {
     pub instructions: u64,
     /// The end of the block in progress; moved to null to end it after the current instruction.
     pub(super) end: *const Op,
+    /// The translator, unless everything is interpreted.
+    pub jit: Option<Box<Jit>>,
     /// Which of the jump cache's modes is the current one; derived by [`Self::refresh_mode`].
     pub(crate) mode: usize,
     /// The modes that the jump cache tells apart now, by number.
@@ -171,6 +179,7 @@ impl Vcpu {
             exit_word,
             instructions: 0,
             end: core::ptr::null(),
+            jit: None,
             mode: 0,
             modes: Vec::with_capacity(MODES),
         };
@@ -235,6 +244,9 @@ impl Vcpu {
         if self.modes.len() == MODES {
             self.modes.clear();
             self.tlb.forget_jumps();
+            if let Some(jit) = &mut self.jit {
+                jit.reset();
+            }
         }
         self.modes.push(key);
         self.modes.len() - 1
@@ -266,6 +278,11 @@ impl Vcpu {
     #[inline]
     pub fn end_block(&mut self) {
         self.end = core::ptr::null();
+    }
+
+    /// Notes that a block is in progress whose end is not known by address: translated code.
+    pub(crate) fn begin_block(&mut self) {
+        self.end = core::ptr::dangling();
     }
 
     /// Whether the block in progress ends after the current instruction.

@@ -297,6 +297,7 @@ fn lmsw(cpu: &mut Vcpu, op: &Op) -> Flow {
 fn clts(cpu: &mut Vcpu, _: &Op) -> Flow {
     cpu.ring0()?;
     cpu.state.cr0 -= Cr0::TS;
+    cpu.refresh_mode();
     Ok(())
 }
 

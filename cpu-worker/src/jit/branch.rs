@@ -1,0 +1,284 @@
+//! The ends of a block: jumps, calls and returns.
+//!
+//! A direct jump within its page leads from translation to translation once both exist: the two share a linear and a
+//! physical page, so no change of the page tables can part them. Across pages, and for indirect jumps, the jump cache is
+//! asked in line. Every cycle of control flow passes one look at the exit word: on backward direct jumps, and on all that
+//! are not direct.
+
+use core::mem::offset_of;
+
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
+
+use super::abi::{self, G_RSP, RAX, RCX};
+use super::asm::{at, frame, frame_at};
+use super::memory::{Address, Want};
+use super::translate::{Block, Unsupported};
+use crate::exec::{Frame, JUMPS, Target};
+use crate::state::CodeSize;
+
+impl Block<'_> {
+    /// Translates `i`, which ends the block.
+    pub(super) fn branch(&mut self, i: &Instruction) -> Result<(), Unsupported> {
+        if !self.mode.flat {
+            return Err(Unsupported);
+        }
+        let wide = self.mode.code == CodeSize::Bits64;
+        let direct = match i.op0_kind() {
+            OpKind::NearBranch64 => wide,
+            OpKind::NearBranch32 => !wide,
+            _ => false,
+        };
+        match i.mnemonic() {
+            _ if i.is_jcc_short_or_near() && direct => {
+                self.jcc(i);
+                Ok(())
+            }
+            Mnemonic::Jmp if direct => {
+                self.go_to(i.near_branch_target());
+                Ok(())
+            }
+            Mnemonic::Call if direct => self.call(i),
+            Mnemonic::Jmp if i.is_jmp_near_indirect() => self.jump_indirect(i),
+            Mnemonic::Call if i.is_call_near_indirect() => self.call_indirect(i),
+            Mnemonic::Ret => self.ret(i),
+            _ => Err(Unsupported),
+        }
+    }
+
+    /// Leaves the block for `target`.
+    pub(super) fn go_to(&mut self, target: u64) {
+        self.use_flags();
+        if target <= self.start {
+            self.spoil_flags();
+            self.poll(target);
+        }
+        let save = self.asm.len();
+        self.flags.save(&mut self.asm);
+        if (target ^ self.start) & !0xFFF == 0 {
+            self.on_link(save, target);
+        } else {
+            self.asm.constant(RAX, target);
+            self.through_cache_at(Frame::jump_slot(target));
+        }
+    }
+
+    /// Looks at the exit word; the flags are spoiled.
+    fn poll(&mut self, target: u64) {
+        let out = self.asm.label();
+        self.asm
+            .rm(Code::Mov_r64_rm64, RCX, frame(offset_of!(Frame, exit_word)));
+        self.asm.mi(Code::Cmp_rm32_imm8, at(RCX, 0), 0);
+        self.asm.branch(Code::Jne_rel32_64, out);
+        self.on_poll(out, target);
+    }
+
+    fn targets(&self) -> usize {
+        offset_of!(Frame, targets) + self.mode_slot * JUMPS * size_of::<Target>()
+    }
+
+    /// Jumps to what the jump cache has in `slot` for the address in RAX.
+    fn through_cache_at(&mut self, slot: usize) {
+        let entry = self.targets() + slot * size_of::<Target>();
+        self.asm
+            .rm(Code::Cmp_r64_rm64, RAX, frame(entry + offset_of!(Target, tag)));
+        let next = self.thunks().next;
+        self.asm.branch_to(Code::Jne_rel32_64, next);
+        self.asm
+            .m(Code::Jmp_rm64, frame(entry + offset_of!(Target, native)));
+    }
+
+    /// RCX := displacement of the entry of the jump cache for the address in RAX, as [`Frame::jump_slot`] has it.
+    fn slot_of_rax(&mut self) {
+        const SHIFT: i32 = size_of::<Target>().trailing_zeros() as i32;
+        self.asm.rr(Code::Mov_r64_rm64, RCX, RAX);
+        self.asm.ri(Code::Shr_rm64_imm8, RCX, 11);
+        self.asm.rr(Code::Xor_r32_rm32, Register::ECX, Register::EAX);
+        self.asm.ri(Code::And_rm32_imm32, Register::ECX, JUMPS as i32 - 1);
+        self.asm.ri(Code::Shl_rm32_imm8, Register::ECX, SHIFT);
+    }
+
+    /// Compares the address in RAX with the jump cache; what is not there goes to `miss`.
+    fn look_up(&mut self, miss: super::asm::Label) {
+        self.slot_of_rax();
+        let tag = self.targets() + offset_of!(Target, tag);
+        self.asm.rm(Code::Cmp_r64_rm64, RAX, frame_at(RCX, tag));
+        self.asm.branch(Code::Jne_rel32_64, miss);
+    }
+
+    /// Jumps to where RCX points in the jump cache.
+    fn follow(&mut self) {
+        let native = self.targets() + offset_of!(Target, native);
+        self.asm.m(Code::Jmp_rm64, frame_at(RCX, native));
+    }
+
+    fn jcc(&mut self, i: &Instruction) {
+        self.host_flags();
+        let taken = self.asm.label();
+        let code = i.condition_code();
+        self.asm.branch(jcc_code(code), taken);
+        let flags = self.flags;
+        let next = self.next;
+        self.go_to(next);
+        self.asm.bind(taken);
+        self.flags = flags;
+        self.go_to(i.near_branch_target());
+    }
+
+    /// Puts the return address where the stack pointer will be; the flags are saved already.
+    fn push_return(&mut self, miss: super::asm::Label) -> Result<(), Unsupported> {
+        let bytes = self.stack_bytes();
+        let next = self.next;
+        let place = self.stack(-(bytes as i64), true, miss)?;
+        if bytes == 4 {
+            self.asm.mi(Code::Mov_rm32_imm32, place, next as i32);
+        } else if next as i64 == i64::from(next as i32) {
+            self.asm.mi(Code::Mov_rm64_imm32, place, next as i32);
+        } else {
+            self.asm.constant(RAX, next);
+            self.asm.mr(Code::Mov_rm64_r64, place, RAX);
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, i: &Instruction) -> Result<(), Unsupported> {
+        let miss = self.asm.label();
+        self.use_flags();
+        self.flags.save(&mut self.asm);
+        self.flags.host = false;
+        self.push_return(miss)?;
+        self.on_miss_leave(miss);
+        self.move_stack(-(self.stack_bytes() as i64));
+        self.go_to(i.near_branch_target());
+        Ok(())
+    }
+
+    /// RAX := the target of an indirect jump or call.
+    fn indirect_target(&mut self, i: &Instruction, miss: super::asm::Label) -> Result<(), Unsupported> {
+        let bytes = self.stack_bytes();
+        match i.op0_kind() {
+            OpKind::Register => {
+                let r = i.op0_register();
+                if r.size() != bytes {
+                    return Err(Unsupported);
+                }
+                let n = r.full_register().number();
+                match abi::host(n) {
+                    Some(src) if bytes == 8 => self.asm.rr(Code::Mov_r64_rm64, RAX, src),
+                    Some(src) => self
+                        .asm
+                        .rr(Code::Mov_r32_rm32, Register::EAX, src.full_register32()),
+                    None => self.asm.rm(Code::Mov_r64_rm64, RAX, frame(abi::home(n))),
+                }
+            }
+            OpKind::Memory if i.memory_size().size() == bytes => {
+                let address = Address::of(i, self.mode.code)?;
+                let place = self.probe(&address, Want::read(bytes), miss)?;
+                let code = if bytes == 8 {
+                    Code::Mov_r64_rm64
+                } else {
+                    Code::Mov_r32_rm32
+                };
+                self.asm.rm(code, abi::sized(RAX, bytes), place);
+            }
+            _ => return Err(Unsupported),
+        }
+        Ok(())
+    }
+
+    fn jump_indirect(&mut self, i: &Instruction) -> Result<(), Unsupported> {
+        let miss = self.asm.label();
+        self.use_flags();
+        self.flags.save(&mut self.asm);
+        self.flags.host = false;
+        self.indirect_target(i, miss)?;
+        self.poll_before_indirect(miss);
+        self.look_up(miss);
+        self.follow();
+        self.on_miss_leave(miss);
+        Ok(())
+    }
+
+    /// Looks at the exit word before an indirect jump commits anything: the handler then executes it, and the run
+    /// loop looks.
+    fn poll_before_indirect(&mut self, miss: super::asm::Label) {
+        self.asm
+            .rm(Code::Mov_r64_rm64, RCX, frame(offset_of!(Frame, exit_word)));
+        self.asm.mi(Code::Cmp_rm32_imm8, at(RCX, 0), 0);
+        self.asm.branch(Code::Jne_rel32_64, miss);
+    }
+
+    fn call_indirect(&mut self, i: &Instruction) -> Result<(), Unsupported> {
+        let miss = self.asm.label();
+        self.use_flags();
+        self.flags.save(&mut self.asm);
+        self.flags.host = false;
+        // The target, found once to see that it is there, waits on the host's stack while the return address is stored.
+        self.indirect_target(i, miss)?;
+        self.poll_before_indirect(miss);
+        self.look_up(miss);
+        let spilled = self.asm.label();
+        self.asm.r(Code::Push_r64, RAX);
+        self.push_return(spilled)?;
+        self.move_stack(-(self.stack_bytes() as i64));
+        self.asm.r(Code::Pop_r64, RAX);
+        self.slot_of_rax();
+        self.follow();
+        self.asm.bind(spilled);
+        self.asm.r(Code::Pop_r64, RAX);
+        self.asm.branch(Code::Jmp_rel32_64, miss);
+        self.on_miss_leave(miss);
+        Ok(())
+    }
+
+    fn ret(&mut self, i: &Instruction) -> Result<(), Unsupported> {
+        let bytes = self.stack_bytes();
+        let extra = match (i.code(), bytes) {
+            (Code::Retnq, 8) | (Code::Retnd, 4) => 0,
+            (Code::Retnq_imm16, 8) | (Code::Retnd_imm16, 4) => i64::from(i.immediate16()),
+            _ => return Err(Unsupported),
+        };
+        let miss = self.asm.label();
+        self.use_flags();
+        self.flags.save(&mut self.asm);
+        self.flags.host = false;
+        let place = self.stack(0, false, miss)?;
+        let code = if bytes == 8 {
+            Code::Mov_r64_rm64
+        } else {
+            Code::Mov_r32_rm32
+        };
+        self.asm.rm(code, abi::sized(RAX, bytes), place);
+        self.poll_before_indirect(miss);
+        self.look_up(miss);
+        let by = bytes as i64 + extra;
+        debug_assert!(G_RSP == Register::R15);
+        self.move_stack(by);
+        self.follow();
+        self.on_miss_leave(miss);
+        Ok(())
+    }
+}
+
+/// The near form of Jcc with condition `cc`.
+fn jcc_code(cc: iced_x86::ConditionCode) -> Code {
+    use iced_x86::ConditionCode as C;
+    match cc {
+        C::None => unreachable!("a conditional jump has a condition"),
+        C::o => Code::Jo_rel32_64,
+        C::no => Code::Jno_rel32_64,
+        C::b => Code::Jb_rel32_64,
+        C::ae => Code::Jae_rel32_64,
+        C::e => Code::Je_rel32_64,
+        C::ne => Code::Jne_rel32_64,
+        C::be => Code::Jbe_rel32_64,
+        C::a => Code::Ja_rel32_64,
+        C::s => Code::Js_rel32_64,
+        C::ns => Code::Jns_rel32_64,
+        C::p => Code::Jp_rel32_64,
+        C::np => Code::Jnp_rel32_64,
+        C::l => Code::Jl_rel32_64,
+        C::ge => Code::Jge_rel32_64,
+        C::le => Code::Jle_rel32_64,
+        C::g => Code::Jg_rel32_64,
+    }
+}

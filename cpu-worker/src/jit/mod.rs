@@ -1,0 +1,366 @@
+//! The translator: hot blocks become host code.
+//!
+//! Guest and host speak the same language, so a translation is mostly the guest's own instructions with other
+//! register numbers; what is added is the look into the TLB before each access, and the way from block to block. The
+//! interpreter stays the reference and the way out: whatever the translator does not know it hands to the
+//! interpreter's handler, one op at a time ([`translate::Block::by_handler`]), and so does every access that misses the TLB.
+//!
+//! - [`abi`]: which register is where. [`thunks`]: in and out.
+//! - [`translate`], [`plain`], [`special`], [`branch`], [`memory`], [`flags`]: a block's translation.
+//! - [`cache`]: executable memory. This module: the book of translations, their links, and the run loop's side.
+//!
+//! The seam for another host architecture is [`Jit`]: `new`, `find`, `translate`, `run`, `bury` and `reset` know nothing of x86
+//! but by the modules above.
+#![allow(unsafe_code, reason = "machine code is called, and calls back")]
+
+mod abi;
+mod asm;
+mod branch;
+mod cache;
+mod flags;
+mod memory;
+mod plain;
+mod special;
+mod thunks;
+mod translate;
+
+use core::mem::offset_of;
+use std::collections::HashMap;
+
+use iced_x86::InstructionInfoFactory;
+
+pub use cache::{CODE_BYTES, CodeMemory};
+use thunks::Thunks;
+use translate::{Block, Request, Site};
+
+use crate::exec::{Exit, ModeKey, Op, Vcpu};
+use crate::state::RIP;
+
+/// Executions of a block before it is translated.
+pub const HOT: u32 = 24;
+/// Room a translation may need at most, in bytes.
+const LARGEST: usize = 64 << 10;
+
+/// A translation of one block for one address and mode.
+#[derive(Clone, Copy, Debug)]
+struct Native {
+    rip: u64,
+    mode: usize,
+    /// Where it executes.
+    entry: u64,
+    /// Its offset in the code memory.
+    offset: usize,
+    flags_dead: bool,
+    /// The next translation of the same block.
+    next: Option<u32>,
+}
+
+/// A direct jump out of a translation.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    /// Offset in the code memory of the jump's displacement.
+    jump: usize,
+    /// Offset of the code that saves the flags for it.
+    save: usize,
+    target: u64,
+}
+
+/// What came of a run of translated code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Left {
+    /// Look up CS:rIP.
+    Next,
+    /// A handler answered so, for an instruction of that many bytes.
+    Exit(Exit, u8),
+    /// By a direct jump that leads nowhere yet.
+    Link(u32),
+}
+
+/// The translator of one vCPU.
+#[allow(missing_debug_implementations, reason = "a book of machine code")]
+pub struct Jit {
+    memory: CodeMemory,
+    used: usize,
+    thunks: Thunks,
+    info: InstructionInfoFactory,
+    natives: Vec<Native>,
+    sites: Vec<Site>,
+    links: Vec<Link>,
+    /// By number of the block: its executions, then its first translation.
+    heat: Vec<u32>,
+    first: Vec<Option<u32>>,
+    /// Jumps that were laid over the saving of flags, by the translation they lead to: where, and what was there.
+    short: HashMap<u32, Vec<(usize, [u8; 5])>>,
+    hot: u32,
+    left: Option<(Exit, u8)>,
+}
+
+impl Jit {
+    /// A translator that writes into `memory`; `hot` executions make a block worth translating.
+    ///
+    /// Answers `None` on a host that cannot execute its code: one without the instructions that let a program set its
+    /// GS base, or without SSE4.2, POPCNT, AES and PCLMULQDQ.
+    pub fn new(memory: CodeMemory, hot: u32) -> Option<Box<Self>> {
+        let gs = rustix::param::linux_hwcap().1 & 2 != 0;
+        let able = is_x86_feature_detected!("sse4.2")
+            && is_x86_feature_detected!("popcnt")
+            && is_x86_feature_detected!("aes")
+            && is_x86_feature_detected!("pclmulqdq");
+        if !gs || !able {
+            return None;
+        }
+        let mut jit = Box::new(Self {
+            memory,
+            used: 0,
+            thunks: Thunks::default(),
+            info: InstructionInfoFactory::new(),
+            natives: Vec::new(),
+            sites: Vec::new(),
+            links: Vec::new(),
+            heat: Vec::new(),
+            first: Vec::new(),
+            short: HashMap::new(),
+            hot,
+            left: None,
+        });
+        let (thunks, code) = thunks::make(jit.memory.address(0), slow);
+        jit.memory.write(0, &code);
+        jit.thunks = thunks;
+        jit.used = code.len();
+        Some(jit)
+    }
+
+    /// Where the jump cache leads for what has no translation: back to the run loop.
+    pub(crate) fn cold(&self) -> u64 {
+        self.thunks.next
+    }
+
+    /// Counts an execution of block `n` by the interpreter; whether it is to be translated now.
+    pub(crate) fn heat(&mut self, n: u32) -> bool {
+        let n = n as usize;
+        if n >= self.heat.len() {
+            self.heat.resize(n + 1, 0);
+        }
+        self.heat[n] += 1;
+        self.heat[n] >= self.hot
+    }
+
+    /// The translation of block `n` for `rip` and `mode`.
+    pub(crate) fn find(&self, n: u32, rip: u64, mode: usize) -> Option<u64> {
+        let t = self.native(n, rip, mode)?;
+        Some(self.natives[t as usize].entry)
+    }
+
+    fn native(&self, n: u32, rip: u64, mode: usize) -> Option<u32> {
+        let mut at = *self.first.get(n as usize)?;
+        while let Some(number) = at {
+            let t = &self.natives[number as usize];
+            if t.rip == rip && t.mode == mode {
+                return Some(number);
+            }
+            at = t.next;
+        }
+        None
+    }
+
+    /// Whether the code memory is full, so that [`Self::reset`] is due.
+    pub(crate) fn full(&self) -> bool {
+        self.used + LARGEST > self.memory.len()
+    }
+
+    /// Translates block `n` and gives the address of its code.
+    pub(crate) fn translate(
+        &mut self,
+        n: u32,
+        rip: u64,
+        mode: (usize, ModeKey),
+        bytes: &[u8],
+        ops: &[Op],
+    ) -> u64 {
+        let request = Request {
+            base: self.memory.address(self.used),
+            rip,
+            mode: mode.1,
+            mode_slot: mode.0,
+            bytes,
+            ops,
+            first_link: self.links.len(),
+        };
+        let t = Block::translate(&request, &self.thunks, &mut self.info, &mut self.sites);
+        assert!(t.code.len() <= LARGEST, "a translation has outgrown its bound");
+        self.memory.write(self.used, &t.code);
+        let at = self.used;
+        self.links.extend(t.exits.iter().map(|e| Link {
+            jump: at + e.jump,
+            save: at + e.save,
+            target: e.target,
+        }));
+        let n = n as usize;
+        if n >= self.first.len() {
+            self.first.resize(n + 1, None);
+        }
+        self.natives.push(Native {
+            rip,
+            mode: mode.0,
+            entry: request.base,
+            offset: at,
+            flags_dead: t.flags_dead,
+            next: self.first[n],
+        });
+        self.first[n] = Some(self.natives.len() as u32 - 1);
+        self.used = (at + t.code.len()).next_multiple_of(16);
+        request.base
+    }
+
+    /// Where link `number` goes.
+    pub(crate) fn link_target(&self, number: u32) -> u64 {
+        self.links[number as usize].target
+    }
+
+    /// Makes link `number` lead to the translation of block `n` for its target.
+    pub(crate) fn link(&mut self, number: u32, n: u32, mode: usize) {
+        let link = self.links[number as usize];
+        let Some(number) = self.native(n, link.target, mode) else {
+            return;
+        };
+        let t = self.natives[number as usize];
+        if t.flags_dead && link.save + 4 < link.jump {
+            // The flags need not even be saved: a jump takes the place of that code.
+            let from = self.memory.address(link.save + 5);
+            let mut code = [0xE9, 0, 0, 0, 0];
+            code[1..].copy_from_slice(&displacement(from, t.entry));
+            let old = self.memory.read(link.save);
+            self.short.entry(number).or_default().push((link.save, old));
+            self.memory.write(link.save, &code);
+        } else {
+            let from = self.memory.address(link.jump + 4);
+            self.memory.write(link.jump, &displacement(from, t.entry));
+        }
+    }
+
+    /// Leads all that leads to block `n` back to the run loop. Not while its code executes.
+    pub(crate) fn bury(&mut self, n: u32) {
+        let Some(first) = self.first.get_mut(n as usize) else {
+            return;
+        };
+        let mut at = first.take();
+        if let Some(heat) = self.heat.get_mut(n as usize) {
+            *heat = 0;
+        }
+        while let Some(number) = at {
+            let t = self.natives[number as usize];
+            // What comes in its place may look at flags that this translation did not.
+            for (at, old) in self.short.remove(&number).unwrap_or_default() {
+                self.memory.write(at, &old);
+            }
+            let mut a = asm::Asm::new(t.entry);
+            a.constant(abi::RAX, t.rip);
+            a.branch_to(iced_x86::Code::Jmp_rel32_64, self.thunks.next);
+            let code = a.finish();
+            self.memory.write(t.offset, &code);
+            at = t.next;
+        }
+    }
+
+    /// Forgets all translations.
+    pub(crate) fn reset(&mut self) {
+        self.used = self.thunks.len;
+        self.natives.clear();
+        self.sites.clear();
+        self.links.clear();
+        self.heat.clear();
+        self.first.clear();
+        self.short.clear();
+    }
+}
+
+fn displacement(from: u64, to: u64) -> [u8; 4] {
+    (to.wrapping_sub(from) as i32).to_le_bytes()
+}
+
+impl Vcpu {
+    /// Executes translated code at `entry` until it comes back.
+    pub(crate) fn run_native(&mut self, entry: u64) -> Left {
+        let jit = self.jit.as_mut().expect("only a translator gives addresses");
+        let enter = jit.thunks.enter;
+        self.tlb.frame.flags = flags::image(self.state.flags.arithmetic());
+        for (base, s) in self.tlb.frame.bases.iter_mut().zip(&self.state.segs) {
+            *base = s.base;
+        }
+        let frame = &raw const *self.tlb.frame;
+        self.tlb.frame.exit_word = self.exit_word.address() as u64;
+        self.begin_block();
+        // In 32-bit code, R8 is a scratch register.
+        let r8 = self.state.regs[8];
+        let long = self.code_size == crate::state::CodeSize::Bits64;
+        // SAFETY: `enter` is a routine of this type at the start of the code memory, and `entry` a translation that
+        // belongs to this vCPU; the frame that GS names outlives the call. The vCPU is reached by this pointer alone
+        // until the call returns. FSGSBASE was found in `Jit::new`, and nothing else uses GS.
+        let why = unsafe {
+            core::arch::asm!("wrgsbase {}", in(reg) frame, options(nostack, preserves_flags));
+            let enter: extern "sysv64" fn(u64, *mut Self) -> u64 = core::mem::transmute(enter);
+            enter(entry, self)
+        };
+        if !long {
+            self.state.regs[8] = r8;
+        }
+        self.state
+            .flags
+            .set_arithmetic(flags::bits(self.tlb.frame.flags));
+        match why & 0xFF {
+            abi::leave::LINK => Left::Link((why >> 8) as u32),
+            abi::leave::EXIT => {
+                let jit = self.jit.as_mut().expect("it was there before");
+                let (exit, len) = jit.left.take().expect("a handler has left it");
+                Left::Exit(exit, len)
+            }
+            _ => Left::Next,
+        }
+    }
+
+    /// Executes one op by its handler, for translated code.
+    fn native_op(&mut self, site: u32) -> u64 {
+        let jit = self.jit.as_ref().expect("translated code is executing");
+        let site = jit.sites[site as usize];
+        self.state
+            .flags
+            .set_arithmetic(flags::bits(self.tlb.frame.flags));
+        self.state.regs[RIP] = site.next;
+        let mode = self.mode_key();
+        // SAFETY: the op lies in the arena of the block cache, which is only reset between runs of translated code
+        // and takes all translations with it.
+        let op = unsafe { &*site.op };
+        let flow = (op.handler)(self, op);
+        self.tlb.frame.flags = flags::image(self.state.flags.arithmetic());
+        match flow {
+            Ok(()) => {
+                self.instructions += 1;
+                let stays = !op.has(crate::exec::flag::ENDS)
+                    && !self.block_ended()
+                    && self.reasons.is_empty()
+                    && self.mode_key() == mode
+                    && self.sse_masked();
+                if stays { 0 } else { abi::leave::NEXT }
+            }
+            Err(exit) => {
+                let jit = self.jit.as_mut().expect("translated code is executing");
+                jit.left = Some((exit, op.len));
+                abi::leave::EXIT
+            }
+        }
+    }
+
+    /// Whether SSE exceptions are all masked: translated code executes SSE instructions as themselves, and an
+    /// unmasked exception would be the host's.
+    pub(crate) fn sse_masked(&self) -> bool {
+        self.state.mxcsr & 0x1F80 == 0x1F80
+    }
+}
+
+/// What [`Thunks::slow`] calls.
+extern "sysv64" fn slow(cpu: *mut Vcpu, site: u32) -> u64 {
+    // SAFETY: `run_native` gave the pointer to the code that calls, and waits for it.
+    unsafe { (*cpu).native_op(site) }
+}
+
+const _: () = assert!(offset_of!(Vcpu, state) < 1 << 20);

@@ -1,0 +1,151 @@
+//! The ways into and out of translated code.
+//!
+//! All state is in host registers while translated code executes, and in [`CpuState`](crate::state::CpuState) while
+//! Rust does; these few routines carry it over. They are made once, at the start of the code cache.
+
+use core::mem::offset_of;
+
+use iced_x86::{Code, Register};
+
+use super::abi::{self, RAX, RCX, leave};
+use super::asm::{Asm, at, frame};
+use crate::exec::{Frame, Vcpu};
+use crate::state::RIP;
+
+/// Executes one op by its handler; called from translated code with all state in the vCPU.
+pub(super) type Slow = extern "sysv64" fn(*mut Vcpu, u32) -> u64;
+
+/// Addresses of the routines.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Thunks {
+    /// `extern "sysv64" fn(code: u64, vcpu: *mut Vcpu) -> u64`: executes translated code.
+    pub enter: u64,
+    /// Called with a site's number in EAX and the flags in the frame: executes its op by the handler, and returns if
+    /// execution goes on behind it.
+    pub slow: u64,
+    /// Jumped to with the address of the next instruction in RAX and the flags in the frame.
+    pub next: u64,
+    /// Jumped to with a link's number in EAX and the flags in the frame.
+    pub link: u64,
+    /// Bytes that all of them take.
+    pub len: usize,
+}
+
+const SAVED: [Register; 6] = [
+    Register::RBX,
+    Register::RBP,
+    Register::R12,
+    Register::R13,
+    Register::R14,
+    Register::R15,
+];
+
+/// Loads the guest's registers from the vCPU in RCX.
+fn load_guest(a: &mut Asm) {
+    for n in 0..16 {
+        let from = at(RCX, abi::state_register(n));
+        match abi::host(n) {
+            Some(r) => a.rm(Code::Mov_r64_rm64, r, from),
+            None => {
+                a.rm(Code::Mov_r64_rm64, RAX, from);
+                a.mr(Code::Mov_rm64_r64, frame(abi::home(n)), RAX);
+            }
+        }
+        a.rm(
+            Code::Movups_xmm_xmmm128,
+            Register::XMM0 + n as u32,
+            at(RCX, abi::state_xmm(n)),
+        );
+    }
+    a.m(Code::Ldmxcsr_m32, at(RCX, abi::state_mxcsr()));
+}
+
+/// Stores the guest's registers to the vCPU, whose address is left in RCX. Clobbers RAX.
+fn store_guest(a: &mut Asm) {
+    a.rm(Code::Mov_r64_rm64, RCX, frame(offset_of!(Frame, vcpu)));
+    for n in 0..16 {
+        let to = at(RCX, abi::state_register(n));
+        match abi::host(n) {
+            Some(r) => a.mr(Code::Mov_rm64_r64, to, r),
+            None => {
+                a.rm(Code::Mov_r64_rm64, RAX, frame(abi::home(n)));
+                a.mr(Code::Mov_rm64_r64, to, RAX);
+            }
+        }
+        a.mr(
+            Code::Movups_xmmm128_xmm,
+            at(RCX, abi::state_xmm(n)),
+            Register::XMM0 + n as u32,
+        );
+    }
+    a.m(Code::Stmxcsr_m32, at(RCX, abi::state_mxcsr()));
+    a.m(Code::Ldmxcsr_m32, frame(offset_of!(Frame, mxcsr)));
+}
+
+/// Makes the routines for code at `base`.
+pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
+    let mut a = Asm::new(base);
+    let mut t = Thunks::default();
+
+    t.enter = base + a.len() as u64;
+    for r in SAVED {
+        a.r(Code::Push_r64, r);
+    }
+    // Keeps the stack at a multiple of 16 where translated code calls.
+    a.r(Code::Push_r64, RAX);
+    a.mr(Code::Mov_rm64_r64, frame(offset_of!(Frame, vcpu)), Register::RSI);
+    a.m(Code::Stmxcsr_m32, frame(offset_of!(Frame, mxcsr)));
+    a.r(Code::Push_r64, Register::RDI);
+    a.rr(Code::Mov_r64_rm64, RCX, Register::RSI);
+    load_guest(&mut a);
+    a.r(Code::Pop_r64, RAX);
+    a.r(Code::Jmp_rm64, RAX);
+
+    // Leaves with RAX as the answer, all state in the vCPU.
+    let done = a.label();
+    a.bind(done);
+    a.r(Code::Pop_r64, RCX);
+    for r in SAVED.iter().rev() {
+        a.r(Code::Pop_r64, *r);
+    }
+    a.op(Code::Retnq);
+
+    t.next = base + a.len() as u64;
+    a.r(Code::Push_r64, RAX);
+    store_guest(&mut a);
+    a.r(Code::Pop_r64, RAX);
+    a.mr(Code::Mov_rm64_r64, at(RCX, abi::state_register(RIP)), RAX);
+    a.constant(RAX, leave::NEXT);
+    a.branch(Code::Jmp_rel32_64, done);
+
+    t.link = base + a.len() as u64;
+    a.r(Code::Push_r64, RAX);
+    store_guest(&mut a);
+    a.r(Code::Pop_r64, RAX);
+    a.ri(Code::Shl_rm64_imm8, RAX, 8);
+    a.ri(Code::Or_rm64_imm8, RAX, leave::LINK as i32);
+    a.branch(Code::Jmp_rel32_64, done);
+
+    t.slow = base + a.len() as u64;
+    a.r(Code::Push_r64, RAX);
+    store_guest(&mut a);
+    a.rm(Code::Mov_r64_rm64, Register::RSI, at(Register::RSP, 0));
+    a.rr(Code::Mov_r64_rm64, Register::RDI, RCX);
+    a.constant(RAX, slow as usize as u64);
+    a.r(Code::Call_rm64, RAX);
+    let leaves = a.label();
+    a.rr(Code::Test_rm64_r64, RAX, RAX);
+    a.branch(Code::Jne_rel32_64, leaves);
+    a.rm(Code::Mov_r64_rm64, RCX, frame(offset_of!(Frame, vcpu)));
+    load_guest(&mut a);
+    a.r(Code::Pop_r64, RAX);
+    a.op(Code::Retnq);
+    a.bind(leaves);
+    // The site's number and the return address.
+    a.r(Code::Pop_r64, RCX);
+    a.r(Code::Pop_r64, RCX);
+    a.branch(Code::Jmp_rel32_64, done);
+
+    t.len = a.len();
+    (t, a.finish())
+}

@@ -1,0 +1,334 @@
+//! One guest block becomes host code.
+//!
+//! Each instruction is either re-encoded with the host's registers in place of the guest's ([`super::plain`]), or made from
+//! a few host instructions ([`super::special`], [`super::branch`]), or executed by the interpreter's handler
+//! through [`Block::by_handler`]. The last is always possible, so there is nothing that cannot be translated; and
+//! what looks into the TLB and misses ends there too, so faults are the interpreter's own.
+
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Register};
+
+use super::abi::RAX;
+use super::asm::{Asm, Label};
+use super::flags::{self, Flags, Recipe};
+use super::thunks::Thunks;
+use crate::exec::{ModeKey, Op, flag};
+
+/// The instruction is left to its handler.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unsupported;
+
+/// An op that translated code hands to its handler.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site {
+    /// The op; in the arena of the block cache, which outlives the translation.
+    pub op: *const Op,
+    /// RIP behind it.
+    pub next: u64,
+}
+
+/// A direct jump that can be made to lead to another translation in the same page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exit {
+    /// Offset in this translation of the jump's displacement.
+    pub jump: usize,
+    /// Offset of the code that saves the flags before it; the same when there is none.
+    pub save: usize,
+    /// RIP it goes to.
+    pub target: u64,
+}
+
+/// What is to be emitted behind the block.
+enum Cold {
+    /// Executes a site by its handler and goes on at `back`.
+    Miss {
+        from: Label,
+        back: Label,
+        site: u32,
+        /// Computes the flags, when they are not in the frame.
+        recipe: Option<Recipe>,
+        /// The flags are expected in the host's at `back`.
+        host: bool,
+    },
+    /// As `Miss`, but a control transfer: it does not come back.
+    Leave {
+        from: Label,
+        site: u32,
+        recipe: Option<Recipe>,
+    },
+    /// The exit word was set: back to the run loop at `target`.
+    Poll {
+        from: Label,
+        recipe: Option<Recipe>,
+        target: u64,
+    },
+    /// A direct jump that leads nowhere yet.
+    Link { from: Label, exit: usize },
+}
+
+/// A translation in the making.
+pub(super) struct Block<'a> {
+    pub asm: Asm,
+    pub flags: Flags,
+    pub mode: ModeKey,
+    /// Number of the mode in the jump cache.
+    pub mode_slot: usize,
+    thunks: &'a Thunks,
+    info: &'a mut InstructionInfoFactory,
+    sites: &'a mut Vec<Site>,
+    /// Number of the first link of this translation.
+    first_link: usize,
+    pub exits: Vec<Exit>,
+    cold: Vec<Cold>,
+    /// RIP of the block's first instruction.
+    pub start: u64,
+    /// The op in hand, and RIP behind it.
+    pub op: *const Op,
+    pub next: u64,
+    /// Something in the block depends on the flags that it was entered with.
+    pub entry_flags_used: bool,
+}
+
+/// A finished translation.
+pub(super) struct Translation {
+    pub code: Vec<u8>,
+    pub exits: Vec<Exit>,
+    /// Whether it may be entered with the flags neither in the frame nor anywhere.
+    pub flags_dead: bool,
+}
+
+/// What a translation needs to know of its surroundings.
+pub(super) struct Request<'a> {
+    /// Address it will run at.
+    pub base: u64,
+    /// RIP of its first instruction.
+    pub rip: u64,
+    pub mode: ModeKey,
+    pub mode_slot: usize,
+    /// The instructions' bytes, whole.
+    pub bytes: &'a [u8],
+    /// The ops they were decoded to.
+    pub ops: &'a [Op],
+    pub first_link: usize,
+}
+
+impl<'a> Block<'a> {
+    /// Translates a block.
+    pub fn translate(
+        request: &Request<'_>,
+        thunks: &'a Thunks,
+        info: &'a mut InstructionInfoFactory,
+        sites: &'a mut Vec<Site>,
+    ) -> Translation {
+        let mut block = Block {
+            asm: Asm::new(request.base),
+            flags: Flags::ENTRY,
+            mode: request.mode,
+            mode_slot: request.mode_slot,
+            thunks,
+            info,
+            sites,
+            first_link: request.first_link,
+            exits: Vec::new(),
+            cold: Vec::new(),
+            start: request.rip,
+            op: core::ptr::null(),
+            next: request.rip,
+            entry_flags_used: false,
+        };
+        let bits = request.mode.code.bits();
+        let mut decoder = Decoder::with_ip(bits, request.bytes, request.rip, DecoderOptions::NONE);
+        let mut open = true;
+        for op in request.ops {
+            let i = decoder.decode();
+            debug_assert!(i.len() == usize::from(op.len) || op.len == 0);
+            block.op = op;
+            block.next = block.next.wrapping_add(u64::from(op.len));
+            open = block.instruction(&i, op);
+            if !open {
+                break;
+            }
+        }
+        if open {
+            let next = block.next;
+            block.go_to(next);
+        }
+        block.finish_cold();
+        Translation {
+            exits: block.exits,
+            flags_dead: !block.entry_flags_used,
+            code: block.asm.finish(),
+        }
+    }
+
+    /// Translates one instruction; answers whether the block goes on behind it.
+    fn instruction(&mut self, i: &Instruction, op: &Op) -> bool {
+        if op.has(flag::ENDS) {
+            if self.branch(i).is_err() {
+                self.by_handler();
+            }
+            return false;
+        }
+        if self.special(i).or_else(|_| self.plain(i)).is_err() {
+            self.by_handler();
+        }
+        true
+    }
+
+    /// What the iced database knows of `i`.
+    pub fn info(&mut self, i: &Instruction) -> &iced_x86::InstructionInfo {
+        self.info.info(i)
+    }
+
+    /// A number for the op in hand.
+    pub fn site(&mut self) -> u32 {
+        self.sites.push(Site {
+            op: self.op,
+            next: self.next,
+        });
+        self.sites.len() as u32 - 1
+    }
+
+    /// Has the op in hand executed by its handler.
+    pub fn by_handler(&mut self) {
+        self.use_flags();
+        self.flags.save(&mut self.asm);
+        let site = self.site();
+        self.asm.constant(RAX, u64::from(site));
+        self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
+        self.flags = Flags::SAVED;
+    }
+
+    /// Notes that what follows may look at the flags.
+    pub fn use_flags(&mut self) {
+        self.entry_flags_used |= self.flags.entry;
+    }
+
+    /// To be called before the host's flags are spoiled by our own code, where the flags may be asked for later.
+    pub fn spoil_flags(&mut self) {
+        self.use_flags();
+        self.flags.spoil(&mut self.asm);
+    }
+
+    /// Puts the flags into the host's.
+    pub fn host_flags(&mut self) {
+        self.use_flags();
+        self.flags.into_host(&mut self.asm);
+    }
+
+    /// The recipe that a cold path needs, `None` when the flags are in the frame.
+    fn cold_recipe(&self) -> Option<Recipe> {
+        if self.flags.saved {
+            None
+        } else {
+            self.flags.recipe
+        }
+    }
+
+    /// From `from`, the op in hand is executed by its handler, and execution goes on at `back`, where the flags are
+    /// where `after` says.
+    pub fn on_miss(&mut self, from: Label, back: Label, before: &Flags) {
+        let site = self.site();
+        self.cold.push(Cold::Miss {
+            from,
+            back,
+            site,
+            recipe: if before.saved { None } else { before.recipe },
+            host: self.flags.host,
+        });
+    }
+
+    /// From `from`, the op in hand is executed by its handler, and the block is left.
+    pub fn on_miss_leave(&mut self, from: Label) {
+        let site = self.site();
+        let recipe = self.cold_recipe();
+        self.cold.push(Cold::Leave { from, site, recipe });
+    }
+
+    /// From `from`, the run loop goes on at `target`.
+    pub fn on_poll(&mut self, from: Label, target: u64) {
+        let recipe = self.cold_recipe();
+        self.cold.push(Cold::Poll {
+            from,
+            recipe,
+            target,
+        });
+    }
+
+    /// A jump at the end of the code so far, linked later; `save` is where the flags were saved for it.
+    pub fn on_link(&mut self, save: usize, target: u64) {
+        let from = self.asm.label();
+        self.asm.branch(Code::Jmp_rel32_64, from);
+        self.exits.push(Exit {
+            jump: self.asm.len() - 4,
+            save,
+            target,
+        });
+        let exit = self.exits.len() - 1;
+        self.cold.push(Cold::Link { from, exit });
+    }
+
+    /// The thunks, for jumps out of the block.
+    pub fn thunks(&self) -> Thunks {
+        *self.thunks
+    }
+
+    fn recover(&mut self, recipe: Option<Recipe>) {
+        if let Some(recipe) = recipe {
+            let mut f = Flags {
+                host: false,
+                saved: false,
+                recipe: Some(recipe),
+                entry: false,
+            };
+            f.save(&mut self.asm);
+        }
+    }
+
+    fn finish_cold(&mut self) {
+        for cold in core::mem::take(&mut self.cold) {
+            match cold {
+                Cold::Miss {
+                    from,
+                    back,
+                    site,
+                    recipe,
+                    host,
+                } => {
+                    self.asm.bind(from);
+                    self.recover(recipe);
+                    self.asm.constant(RAX, u64::from(site));
+                    self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
+                    if host {
+                        flags::load(&mut self.asm);
+                    }
+                    self.asm.branch(Code::Jmp_rel32_64, back);
+                }
+                Cold::Leave { from, site, recipe } => {
+                    self.asm.bind(from);
+                    self.recover(recipe);
+                    self.asm.constant(RAX, u64::from(site));
+                    self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
+                    // The handlers of control transfers are told to leave; this is never reached.
+                    self.asm.op(Code::Ud2);
+                }
+                Cold::Poll {
+                    from,
+                    recipe,
+                    target,
+                } => {
+                    self.asm.bind(from);
+                    self.recover(recipe);
+                    self.asm.constant(RAX, target);
+                    self.asm.branch_to(Code::Jmp_rel32_64, self.thunks.next);
+                }
+                Cold::Link { from, exit } => {
+                    self.asm.bind(from);
+                    let number = self.first_link + exit;
+                    self.asm
+                        .put(&Instruction::with2(Code::Mov_r32_imm32, Register::EAX, number as u32).expect("encodable"));
+                    self.asm.branch_to(Code::Jmp_rel32_64, self.thunks.link);
+                }
+            }
+        }
+    }
+}
