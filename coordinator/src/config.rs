@@ -151,7 +151,12 @@ impl MachineConfig {
             cpu: CpuConfig {
                 vcpus: args.cpus,
                 model: args.cpu.clone(),
-                accel: Accel::Interp,
+                accel: match args.accel {
+                    Some(AccelArg::Jit) => Accel::Jit,
+                    None if args.check_jit => Accel::Jit,
+                    Some(AccelArg::Interp) | None => Accel::Interp,
+                },
+                check_jit: args.check_jit,
                 no_reboot: args.no_reboot,
                 rtc_base: now_unix(),
                 spin_nanos,
@@ -377,7 +382,6 @@ fn modules(text: &str) -> Result<Vec<(PathBuf, String)>, UsageError> {
 fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
     let unfinished = [
         (a.cpus != 1, "--cpus other than 1"),
-        (a.accel == Some(AccelArg::Jit), "--accel jit"),
         (a.boot.is_some(), "--boot"),
         (a.firmware.is_some(), "--firmware"),
         (!a.pflash.is_empty(), "--pflash"),
@@ -396,7 +400,6 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
         (!a.external.is_empty(), "--external"),
         (a.trace.is_some(), "--trace"),
         (a.profile.is_some(), "--profile"),
-        (a.check_jit, "--check-jit"),
     ];
     if let Some((_, what)) = unfinished.iter().find(|(given, _)| *given) {
         return refuse(format!("{what} does not work yet"));

@@ -87,20 +87,40 @@ fn instruction(rng: &mut Rng, wide: bool) -> Vec<u8> {
             let byte = imm(rng, 1);
             (vec![], vec![0x83], Some(rng.below(8) as u8), byte)
         }
-        8 => (vec![], vec![rng.pick(&[0x88u8, 0x89, 0x8A, 0x8B])], Some(reg), vec![]),
+        8 => (
+            vec![],
+            vec![rng.pick(&[0x88u8, 0x89, 0x8A, 0x8B])],
+            Some(reg),
+            vec![],
+        ),
         9 => (vec![], vec![rng.pick(&[0x84u8, 0x85])], Some(reg), vec![]),
         10 => {
             let count = imm(rng, 1);
             let op = rng.pick(&[0u8, 1, 4, 5, 7]);
             (vec![], vec![rng.pick(&[0xC0u8, 0xC1])], Some(op), count)
         }
-        11 => (vec![], vec![rng.pick(&[0xD1u8, 0xD3])], Some(rng.pick(&[0u8, 1, 4, 5, 7])), vec![]),
+        11 => (
+            vec![],
+            vec![rng.pick(&[0xD1u8, 0xD3])],
+            Some(rng.pick(&[0u8, 1, 4, 5, 7])),
+            vec![],
+        ),
         12 => (vec![], vec![0xFF], Some(rng.below(2) as u8), vec![]),
         13 => (vec![], vec![0xF7], Some(rng.pick(&[2u8, 3, 4, 5])), vec![]),
         14 => (vec![], vec![0x0F, 0x40 | rng.below(16) as u8], Some(reg), vec![]),
         15 => (vec![], vec![0x0F, 0x90 | rng.below(16) as u8], Some(0), vec![]),
-        16 => (vec![], vec![0x0F, rng.pick(&[0xB6u8, 0xB7, 0xBE, 0xBF, 0xAF])], Some(reg), vec![]),
-        17 => (vec![], vec![0x0F, rng.pick(&[0xBCu8, 0xBD, 0xA3, 0xAB, 0xB1, 0xC1])], Some(reg), vec![]),
+        16 => (
+            vec![],
+            vec![0x0F, rng.pick(&[0xB6u8, 0xB7, 0xBE, 0xBF, 0xAF])],
+            Some(reg),
+            vec![],
+        ),
+        17 => (
+            vec![],
+            vec![0x0F, rng.pick(&[0xBCu8, 0xBD, 0xA3, 0xAB, 0xB1, 0xC1])],
+            Some(reg),
+            vec![],
+        ),
         18 => {
             let byte = imm(rng, 1);
             (vec![], vec![0x0F, 0xBA], Some(4 + rng.below(4) as u8), byte)
@@ -111,9 +131,19 @@ fn instruction(rng: &mut Rng, wide: bool) -> Vec<u8> {
         }
         20 => {
             let r = rng.pick(&[0u8, 1, 2, 3]);
-            (vec![], vec![if rng.flip() { 0x50 | r } else { 0x58 | r }], None, vec![])
+            (
+                vec![],
+                vec![if rng.flip() { 0x50 | r } else { 0x58 | r }],
+                None,
+                vec![],
+            )
         }
-        21 => (vec![], vec![rng.pick(&[0x98u8, 0x99, 0xF8, 0xF9, 0x9F, 0x90, 0xF5])], None, vec![]),
+        21 => (
+            vec![],
+            vec![rng.pick(&[0x98u8, 0x99, 0xF8, 0xF9, 0x9F, 0x90, 0xF5])],
+            None,
+            vec![],
+        ),
         22 => {
             let p = rng.pick(&[&[][..], &[0x66], &[0xF2], &[0xF3]]);
             let op = rng.pick(&[0x10u8, 0x11, 0x51, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F]);
@@ -121,8 +151,8 @@ fn instruction(rng: &mut Rng, wide: bool) -> Vec<u8> {
         }
         23 => {
             let op = rng.pick(&[
-                0x60u8, 0x61, 0x64, 0x6E, 0x6F, 0x7E, 0x7F, 0xD4, 0xEF, 0xFE, 0xDB, 0xF4, 0xD6, 0xFA, 0x28, 0x29, 0x2E, 0x54,
-                0x57,
+                0x60u8, 0x61, 0x64, 0x6E, 0x6F, 0x7E, 0x7F, 0xD4, 0xEF, 0xFE, 0xDB, 0xF4, 0xD6, 0xFA, 0x28,
+                0x29, 0x2E, 0x54, 0x57,
             ]);
             (vec![0x66], vec![0x0F, op], Some(reg), vec![])
         }
@@ -159,7 +189,10 @@ fn defined(rng: &mut Rng, wide: bool) -> Vec<u8> {
         code = instruction(rng, wide);
     }
     let i = decode(&code, wide);
-    let logic = matches!(i.mnemonic(), Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test);
+    let logic = matches!(
+        i.mnemonic(),
+        Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test
+    );
     if i.rflags_undefined() != 0 && !logic {
         code.extend([0x85, 0xC0]);
     }
@@ -286,7 +319,10 @@ fn agree(size: CodeSize) {
         }
     }
     println!("{full} of {cases} programs ran to their end, the others to a fault");
-    assert!(full * 2 > cases, "most programs must reach their end: {full} of {cases}");
+    assert!(
+        full * 2 > cases,
+        "most programs must reach their end: {full} of {cases}"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What decoded and translated code depends on besides its bytes and its address.
 
 use crate::mmu::TlbIndex;
-use crate::state::{CodeSize, Cr0, Cr4, CpuState, Segment, seg};
+use crate::state::{CodeSize, CpuState, Cr0, Cr4, Segment, seg};
 
 /// A mode of the processor as the jump cache and the translator see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

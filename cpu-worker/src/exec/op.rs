@@ -86,6 +86,8 @@ pub mod flag {
     pub const CODE16: u8 = 32;
     /// Ends its block: what follows depends on it.
     pub const ENDS: u8 = 64;
+    /// Does more than change registers, flags and memory, so that it cannot be tried and taken back.
+    pub const SERIAL: u8 = 128;
 }
 
 impl Op {

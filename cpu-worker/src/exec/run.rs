@@ -15,7 +15,7 @@ pub enum RunExit {
     Requested,
     /// Triple fault: the processor is in shutdown.
     Shutdown,
-    /// The instruction budget is used up.
+    /// The instruction budget is used up; translated code counts against it only where it leaves.
     Budget,
 }
 
@@ -55,11 +55,16 @@ impl Vcpu {
             Err(exit) => return self.leave(exit, 0),
         };
         let jump = match self.tlb.jump(self.mode, linear) {
+            // A dropped block's translation leads here, and its entry would lead there again.
+            Some((jump, _)) if !self.blocks.block(jump.block).valid => {
+                self.tlb.forget_jump(self.mode, linear);
+                return;
+            }
             Some((jump, native)) => {
                 let jump = *jump;
                 let cold = self.jit.as_ref().is_some_and(|j| j.cold() == native);
                 if !cold {
-                    return self.follow(native);
+                    return self.follow(&jump, native);
                 }
                 jump
             }
@@ -69,13 +74,24 @@ impl Vcpu {
             },
         };
         if let Some(native) = self.warm(&jump, linear) {
-            return self.follow(native);
+            return self.follow(&jump, native);
         }
         self.execute(jump.first, jump.end);
     }
 
     /// Executes translated code, and ties what it left by.
-    fn follow(&mut self, mut native: u64) {
+    fn follow(&mut self, jump: &Jump, mut native: u64) {
+        if self.trial.is_some() {
+            match self.run_both(jump, native) {
+                Left::Next => {}
+                Left::Exit(exit, len) => self.leave(exit, len),
+                Left::Link(number) => {
+                    let target = self.jit.as_ref().map_or(0, |j| j.link_target(number));
+                    self.set_rip(target);
+                }
+            }
+            return;
+        }
         // Following links at once keeps a chain of new translations from going round the whole loop each time.
         loop {
             match self.run_native(native) {
@@ -147,8 +163,10 @@ impl Vcpu {
             }
         };
         self.jit = Some(jit);
-        let global = self.tlb.code_global(self.tlb_index, linear);
-        self.tlb.fill_jump(mode, linear, *jump, native, global);
+        if self.trial.is_none() {
+            let global = self.tlb.code_global(self.tlb_index, linear);
+            self.tlb.fill_jump(mode, linear, *jump, native, global);
+        }
         Some(native)
     }
 
@@ -182,17 +200,14 @@ impl Vcpu {
             };
             if fits && whole {
                 let (first, end) = self.blocks.ops(n);
-                let jump = Jump {
-                    first,
-                    end,
-                    block: n,
-                };
+                let jump = Jump { first, end, block: n };
                 if b.second_page.is_none() {
                     let (rip, mode) = (self.rip(), self.mode);
-                    let native = self
-                        .jit
-                        .as_ref()
-                        .map_or(0, |j| j.find(n, rip, mode).unwrap_or(j.cold()));
+                    let native = self.jit.as_ref().map_or(0, |j| match j.find(n, rip, mode) {
+                        // Where each block is compared, none leads to the next.
+                        Some(native) if self.trial.is_none() => native,
+                        _ => j.cold(),
+                    });
                     let global = self.tlb.code_global(self.tlb_index, linear);
                     self.tlb.fill_jump(mode, linear, jump, native, global);
                 }
@@ -214,11 +229,7 @@ impl Vcpu {
         let start = start.unwrap_or(u64::MAX << 12);
         let n = self.blocks.insert(start, second, len, self.code_size, &ops);
         let (first, end) = self.blocks.ops(n);
-        Ok(Jump {
-            first,
-            end,
-            block: n,
-        })
+        Ok(Jump { first, end, block: n })
     }
 
     /// Code in device memory may change under us at any time: one instruction at a time there.

@@ -11,7 +11,7 @@ use quintet_protocol::sync::{AtomicU32, Ordering};
 use super::{BlockCache, Exit, Fault, Flow, MODES, ModeKey, Op, Vector};
 use crate::bus::{Bus, Effects};
 use crate::cpuid::Model;
-use crate::jit::Jit;
+use crate::jit::{Jit, Trial};
 use crate::mmu::{PhysMemory, Tlb, TlbIndex};
 use crate::state::{Activity, CodeSize, CpuState, Cr0, Cr4, Flag, seg};
 
@@ -141,6 +141,8 @@ pub struct Vcpu {
     pub(super) end: *const Op,
     /// The translator, unless everything is interpreted.
     pub jit: Option<Box<Jit>>,
+    /// Present when every translation is compared with the interpreter.
+    pub trial: Option<Box<Trial>>,
     /// Which of the jump cache's modes is the current one; derived by [`Self::refresh_mode`].
     pub(crate) mode: usize,
     /// The modes that the jump cache tells apart now, by number.
@@ -180,6 +182,7 @@ impl Vcpu {
             instructions: 0,
             end: core::ptr::null(),
             jit: None,
+            trial: None,
             mode: 0,
             modes: Vec::with_capacity(MODES),
         };

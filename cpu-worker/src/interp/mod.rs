@@ -49,14 +49,6 @@ pub(crate) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         string::select,
         bit::select,
         muldiv::select,
-        flags::select,
-        io::select,
-        segment::select,
-        privilege::select,
-        far::select,
-        table::select,
-        fast_call::select,
-        msr::select,
         bcd::select,
         #[cfg(target_arch = "x86_64")]
         sse::select,
@@ -65,8 +57,24 @@ pub(crate) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         #[cfg(target_arch = "x86_64")]
         mmx::select,
     ];
+    /// Those that do more than change registers, flags and memory.
+    const SYSTEM: &[fn(&mut Insn<'_>) -> Option<Handler>] = &[
+        flags::select,
+        io::select,
+        segment::select,
+        privilege::select,
+        far::select,
+        table::select,
+        fast_call::select,
+        msr::select,
+    ];
     if !feature::offered(insn) {
         return None;
     }
-    FAMILIES.iter().find_map(|family| family(insn))
+    if let Some(handler) = FAMILIES.iter().find_map(|family| family(insn)) {
+        return Some(handler);
+    }
+    let handler = SYSTEM.iter().find_map(|family| family(insn))?;
+    insn.op.flags |= crate::exec::flag::SERIAL;
+    Some(handler)
 }

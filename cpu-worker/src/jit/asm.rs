@@ -85,7 +85,11 @@ impl Asm {
     /// # Panics
     /// When it has no encoding: the translator asked for nonsense.
     pub fn put(&mut self, i: &Instruction) {
-        if let Err(e) = self.encoder.encode(i, self.base + self.len as u64).map(|n| self.len += n) {
+        if let Err(e) = self
+            .encoder
+            .encode(i, self.base + self.len as u64)
+            .map(|n| self.len += n)
+        {
             panic!("{i} has no encoding: {e}");
         }
     }

@@ -78,7 +78,9 @@ impl CodeMemory {
         assert!(bytes.len() <= self.len && offset <= self.len - bytes.len());
         // SAFETY: inside the writable map by the assertion. The same bytes may be fetched by this thread later;
         // x86 keeps instruction fetch coherent with stores.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.write.as_ptr().add(offset), bytes.len()) }
+        unsafe {
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.write.as_ptr().add(offset), bytes.len())
+        }
     }
 }
 

@@ -228,7 +228,11 @@ impl Flags {
 
 /// Loads the image in the frame into the host's flags. Spoils RAX.
 pub(super) fn load(a: &mut Asm) {
-    a.rm(Code::Movzx_r32_rm16, Register::EAX, frame(offset_of!(Frame, flags)));
+    a.rm(
+        Code::Movzx_r32_rm16,
+        Register::EAX,
+        frame(offset_of!(Frame, flags)),
+    );
     a.ri(Code::Add_rm8_imm8, Register::AL, 0x7F);
     a.op(Code::Sahf);
 }

@@ -170,11 +170,17 @@ impl Block<'_> {
     /// Compares the tag in RAX with the entry RCX names; RCX := its addend.
     fn compare(&mut self, want: Want, miss: super::asm::Label) {
         let table = self.table(want.write);
-        self.asm
-            .rm(Code::Cmp_r64_rm64, RAX, frame_at(RCX, table + offset_of!(TlbEntry, tag)));
+        self.asm.rm(
+            Code::Cmp_r64_rm64,
+            RAX,
+            frame_at(RCX, table + offset_of!(TlbEntry, tag)),
+        );
         self.asm.branch(Code::Jne_rel32_64, miss);
-        self.asm
-            .rm(Code::Mov_r64_rm64, RCX, frame_at(RCX, table + offset_of!(TlbEntry, addend)));
+        self.asm.rm(
+            Code::Mov_r64_rm64,
+            RCX,
+            frame_at(RCX, table + offset_of!(TlbEntry, addend)),
+        );
     }
 
     fn probe_constant(
@@ -203,8 +209,11 @@ impl Block<'_> {
             self.asm.rm(Code::Cmp_r64_rm64, RAX, tag);
         }
         self.asm.branch(Code::Jne_rel32_64, miss);
-        self.asm
-            .rm(Code::Mov_r64_rm64, RCX, frame(entry + offset_of!(TlbEntry, addend)));
+        self.asm.rm(
+            Code::Mov_r64_rm64,
+            RCX,
+            frame(entry + offset_of!(TlbEntry, addend)),
+        );
         if linear as i64 == i64::from(linear as i32) {
             Ok(at(RCX, linear as i64))
         } else {
@@ -242,7 +251,13 @@ impl Block<'_> {
             index.map_or(Register::None, |(r, _)| r),
             index.map_or(1, |(_, s)| s),
             disp,
-            if disp == 0 && base.is_some() { 0 } else if base.is_some() { 1 } else { 8 },
+            if disp == 0 && base.is_some() {
+                0
+            } else if base.is_some() {
+                1
+            } else {
+                8
+            },
             false,
             Register::None,
         );
@@ -397,7 +412,12 @@ impl Block<'_> {
 
 impl Block<'_> {
     /// LEA of `bytes` into `dst`, whose register is written as the guest's instruction does. Spoils RAX and RCX.
-    pub(super) fn lea_into(&mut self, dst: Register, address: &Address, bytes: usize) -> Result<(), Unsupported> {
+    pub(super) fn lea_into(
+        &mut self,
+        dst: Register,
+        address: &Address,
+        bytes: usize,
+    ) -> Result<(), Unsupported> {
         let sized = abi::sized(dst, bytes);
         if address.base.is_none() && address.index.is_none() {
             if bytes < 4 {

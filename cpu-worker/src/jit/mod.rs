@@ -17,6 +17,7 @@ mod abi;
 mod asm;
 mod branch;
 mod cache;
+mod check;
 mod flags;
 mod memory;
 mod plain;
@@ -30,6 +31,7 @@ use std::collections::HashMap;
 use iced_x86::InstructionInfoFactory;
 
 pub use cache::{CODE_BYTES, CodeMemory};
+pub use check::Trial;
 use thunks::Thunks;
 use translate::{Block, Request, Site};
 
@@ -274,6 +276,11 @@ impl Jit {
     }
 }
 
+/// Whether translated code hands `op` to its handler whatever its operands are: string instructions, ports, system instructions.
+fn hands_over(op: &Op) -> bool {
+    op.has(crate::exec::flag::SERIAL)
+}
+
 fn displacement(from: u64, to: u64) -> [u8; 4] {
     (to.wrapping_sub(from) as i32).to_le_bytes()
 }
@@ -304,9 +311,7 @@ impl Vcpu {
         if !long {
             self.state.regs[8] = r8;
         }
-        self.state
-            .flags
-            .set_arithmetic(flags::bits(self.tlb.frame.flags));
+        self.state.flags.set_arithmetic(flags::bits(self.tlb.frame.flags));
         match why & 0xFF {
             abi::leave::LINK => Left::Link((why >> 8) as u32),
             abi::leave::EXIT => {
@@ -322,9 +327,7 @@ impl Vcpu {
     fn native_op(&mut self, site: u32) -> u64 {
         let jit = self.jit.as_ref().expect("translated code is executing");
         let site = jit.sites[site as usize];
-        self.state
-            .flags
-            .set_arithmetic(flags::bits(self.tlb.frame.flags));
+        self.state.flags.set_arithmetic(flags::bits(self.tlb.frame.flags));
         self.state.regs[RIP] = site.next;
         let mode = self.mode_key();
         // SAFETY: the op lies in the arena of the block cache, which is only reset between runs of translated code

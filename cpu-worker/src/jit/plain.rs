@@ -254,7 +254,8 @@ impl Block<'_> {
         if i.mnemonic() == Mnemonic::Lea {
             return self.lea(i);
         }
-        let by_cl = (1..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n) == Register::CL)
+        let by_cl = (1..i.op_count())
+            .any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n) == Register::CL)
             && matches!(
                 i.mnemonic(),
                 Mnemonic::Shl
@@ -370,8 +371,7 @@ impl Block<'_> {
     ) -> Result<(), Unsupported> {
         self.prepare_flags(flags, written);
         if by_cl {
-            self.asm
-                .rr(Code::Mov_r32_rm32, Register::ECX, Register::R14D);
+            self.asm.rr(Code::Mov_r32_rm32, Register::ECX, Register::R14D);
         }
         self.load_held(held);
         if !self.asm.try_put(out) {
@@ -469,4 +469,3 @@ impl Block<'_> {
         Ok(())
     }
 }
-

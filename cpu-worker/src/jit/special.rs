@@ -38,7 +38,11 @@ impl Block<'_> {
         miss: super::asm::Label,
     ) -> Result<MemoryOperand, Unsupported> {
         let bytes = self.stack_bytes();
-        let want = if write { Want::write(bytes) } else { Want::read(bytes) };
+        let want = if write {
+            Want::write(bytes)
+        } else {
+            Want::read(bytes)
+        };
         self.probe(&Address::based(gpr::RSP, disp), want, miss)
     }
 
@@ -110,7 +114,8 @@ impl Block<'_> {
 
     fn pop(&mut self, i: &Instruction) -> Result<(), Unsupported> {
         let bytes = self.stack_bytes();
-        if i.op0_kind() != OpKind::Register || !i.op0_register().is_gpr() || i.op0_register().size() != bytes {
+        if i.op0_kind() != OpKind::Register || !i.op0_register().is_gpr() || i.op0_register().size() != bytes
+        {
             return Err(Unsupported);
         }
         let n = i.op0_register().full_register().number();
@@ -148,7 +153,11 @@ impl Block<'_> {
         self.keep_flags(Register::RBP);
         let code = self.mov_code(true);
         self.asm.rm(code, abi::sized(RAX, bytes), place);
-        let lea = if bytes == 8 { Code::Lea_r64_m } else { Code::Lea_r32_m };
+        let lea = if bytes == 8 {
+            Code::Lea_r64_m
+        } else {
+            Code::Lea_r32_m
+        };
         self.asm
             .rm(lea, abi::sized(G_RSP, bytes), at(Register::RBP, bytes as i64));
         self.asm.rr(Code::Mov_r64_rm64, Register::RBP, RAX);

@@ -217,11 +217,7 @@ impl<'a> Block<'a> {
 
     /// The recipe that a cold path needs, `None` when the flags are in the frame.
     fn cold_recipe(&self) -> Option<Recipe> {
-        if self.flags.saved {
-            None
-        } else {
-            self.flags.recipe
-        }
+        if self.flags.saved { None } else { self.flags.recipe }
     }
 
     /// From `from`, the op in hand is executed by its handler, and execution goes on at `back`, where the flags are
@@ -247,11 +243,7 @@ impl<'a> Block<'a> {
     /// From `from`, the run loop goes on at `target`.
     pub fn on_poll(&mut self, from: Label, target: u64) {
         let recipe = self.cold_recipe();
-        self.cold.push(Cold::Poll {
-            from,
-            recipe,
-            target,
-        });
+        self.cold.push(Cold::Poll { from, recipe, target });
     }
 
     /// A jump at the end of the code so far, linked later; `save` is where the flags were saved for it.
@@ -311,11 +303,7 @@ impl<'a> Block<'a> {
                     // The handlers of control transfers are told to leave; this is never reached.
                     self.asm.op(Code::Ud2);
                 }
-                Cold::Poll {
-                    from,
-                    recipe,
-                    target,
-                } => {
+                Cold::Poll { from, recipe, target } => {
                     self.asm.bind(from);
                     self.recover(recipe);
                     self.asm.constant(RAX, target);
@@ -324,8 +312,10 @@ impl<'a> Block<'a> {
                 Cold::Link { from, exit } => {
                     self.asm.bind(from);
                     let number = self.first_link + exit;
-                    self.asm
-                        .put(&Instruction::with2(Code::Mov_r32_imm32, Register::EAX, number as u32).expect("encodable"));
+                    self.asm.put(
+                        &Instruction::with2(Code::Mov_r32_imm32, Register::EAX, number as u32)
+                            .expect("encodable"),
+                    );
                     self.asm.branch_to(Code::Jmp_rel32_64, self.thunks.link);
                 }
             }

@@ -1,7 +1,7 @@
 //! The life of the cpu-worker's process around its vCPU: start, run, idle, pause, reset, end.
 
 use quintet_protocol::doorbell::{Sleeper, SpinPolicy};
-use quintet_protocol::handshake::config::CpuConfig;
+use quintet_protocol::handshake::config::{Accel, CpuConfig};
 use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
 use quintet_protocol::layout::{Ends, Region, SleeperId};
 use quintet_protocol::mirror::MIRRORS;
@@ -13,6 +13,7 @@ use crate::bus::Bus as _;
 use crate::core_complex::{CoreComplex, CoreConfig, ResetCause as GuestReset, ResetKind};
 use crate::cpuid::Model;
 use crate::exec::{ExitWord, RunExit, Vcpu};
+use crate::jit::{self, CODE_BYTES, CodeMemory, Jit};
 use crate::state::Activity;
 use crate::vga::Vga;
 
@@ -36,11 +37,19 @@ struct Runner {
 ///
 /// # Errors
 /// [`WorkerError::Config`] for an impossible configuration, others when the shared memory contradicts itself.
+pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
+    run_with(context, CodeMemory::new(CODE_BYTES).ok())
+}
+
+/// As [`run`], with memory for translated code that was mapped before this process was confined.
+///
+/// # Errors
+/// As [`run`].
 #[allow(
     clippy::needless_pass_by_value,
-    reason = "the signature is that of every worker's run"
+    reason = "the context belongs to the worker for its life"
 )]
-pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
+pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), WorkerError> {
     let config: CpuConfig = context.config()?;
     let model = Model::parse(&config.model).map_err(|e| WorkerError::Config(e.to_string()))?;
     let status = WorkerStatus::new(&context);
@@ -95,7 +104,16 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
         arm,
         context.ram.layout().total() / 4096,
     );
-    let cpu = Box::new(Vcpu::new(context.ram.clone(), Box::new(bus), model, exit_word));
+    let mut cpu = Box::new(Vcpu::new(context.ram.clone(), Box::new(bus), model, exit_word));
+    if config.accel == Accel::Jit {
+        cpu.jit = code.and_then(|code| Jit::new(code, jit::HOT));
+        if config.check_jit {
+            cpu.trial = Some(Box::default());
+        }
+        if cpu.jit.is_none() {
+            tracing::warn!("--accel jit is not possible on this host: everything is interpreted");
+        }
+    }
     let runner = Runner {
         cpu,
         status: status.clone(),

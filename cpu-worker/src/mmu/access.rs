@@ -134,6 +134,12 @@ impl Vcpu {
         if access == Access::Fetch {
             return Ok(t.phys);
         }
+        if access == Access::Write
+            && let Some(trial) = &mut self.trial
+            && let PageKind::Ram(n) | PageKind::WriteOnly(n) = kind
+        {
+            trial.before_write(&self.mem, n);
+        }
         let (ram, writable) = match kind {
             PageKind::Ram(n) => (n, t.write_ok && !self.blocks.has_code(n)),
             PageKind::Rom(n) => (n, false),
@@ -226,6 +232,7 @@ impl Vcpu {
                 }
             }
             PageKind::WriteOnly(_) | PageKind::Device => {
+                self.note_device();
                 self.device_pieces(phys, len, |cpu, at, size, shift, v| {
                     *v |= (cpu.bus.mmio_read(GuestPhys(at), size) & mask(size)) << shift;
                 })
@@ -251,6 +258,7 @@ impl Vcpu {
             }
             PageKind::Rom(_) => {}
             PageKind::Device => {
+                self.note_device();
                 self.device_pieces(phys, len, |cpu, at, size, shift, _| {
                     let effects = cpu
                         .bus
@@ -258,6 +266,13 @@ impl Vcpu {
                     cpu.apply(effects);
                 });
             }
+        }
+    }
+
+    /// A block that is being tried touches a device: it cannot be taken back.
+    fn note_device(&mut self) {
+        if let Some(trial) = &mut self.trial {
+            trial.device = true;
         }
     }
 

@@ -223,6 +223,15 @@ impl Tlb {
         }
     }
 
+    /// Drops all rights to write without looking.
+    pub(crate) fn forget_writes(&mut self) {
+        for list in &mut self.filled {
+            for n in list.write.drain(..) {
+                self.frame.write.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
+            }
+        }
+    }
+
     /// Drops everything.
     pub fn flush_all(&mut self) {
         self.flush(1);

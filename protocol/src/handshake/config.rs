@@ -24,6 +24,8 @@ pub struct CpuConfig {
     pub model: String,
     /// How instructions are executed.
     pub accel: Accel,
+    /// Every translated block is compared with the interpreter.
+    pub check_jit: bool,
     /// A triple fault or a reset by the guest is published as an end of the machine instead of being carried out.
     pub no_reboot: bool,
     /// Real-time clock at VM time zero, in seconds since 1970-01-01 UTC.

@@ -107,7 +107,7 @@ pub enum StartError {
 /// The `main` of every worker: start-up, confinement, probe, then `run`. Answers the exit status.
 ///
 /// The process exits from here too when a thread panics or the coordinator is gone; worker libraries never do.
-pub fn worker_main(role: Role, run: fn(WorkerContext) -> Result<(), WorkerError>) -> ExitCode {
+pub fn worker_main(role: Role, run: impl FnOnce(WorkerContext) -> Result<(), WorkerError>) -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (Some(flag), Some(server)) = (arguments.next(), arguments.next()) else {
         return by_hand(role);
