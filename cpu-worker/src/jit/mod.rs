@@ -291,9 +291,7 @@ impl Vcpu {
         let jit = self.jit.as_mut().expect("only a translator gives addresses");
         let enter = jit.thunks.enter;
         self.tlb.frame.flags = flags::image(self.state.flags.arithmetic());
-        for (base, s) in self.tlb.frame.bases.iter_mut().zip(&self.state.segs) {
-            *base = s.base;
-        }
+        self.publish_bases();
         let frame = &raw const *self.tlb.frame;
         self.tlb.frame.exit_word = self.exit_word.address() as u64;
         self.begin_block();
@@ -323,6 +321,13 @@ impl Vcpu {
         }
     }
 
+    /// Puts the bases of the segments where translated code finds them.
+    fn publish_bases(&mut self) {
+        for (base, s) in self.tlb.frame.bases.iter_mut().zip(&self.state.segs) {
+            *base = s.base;
+        }
+    }
+
     /// Executes one op by its handler, for translated code.
     fn native_op(&mut self, site: u32) -> u64 {
         let jit = self.jit.as_ref().expect("translated code is executing");
@@ -338,6 +343,9 @@ impl Vcpu {
         match flow {
             Ok(()) => {
                 self.instructions += 1;
+                if op.has(crate::exec::flag::SERIAL) {
+                    self.publish_bases();
+                }
                 let stays = !op.has(crate::exec::flag::ENDS)
                     && !self.block_ended()
                     && self.reasons.is_empty()
