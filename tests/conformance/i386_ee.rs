@@ -121,9 +121,21 @@ fn divisor(name: &str, width: u64, ax: u64, dx: u64, want: Option<(u64, u64)>) -
 
 #[test]
 fn every_line_of_test386_passes() {
+    run(false);
+}
+
+#[test]
+fn every_line_of_test386_passes_translated() {
+    run(true);
+}
+
+fn run(translated: bool) {
     let Some(folder) = vectors::folder() else { return };
     let text = String::from_utf8(vectors::gunzip(&folder.join("i386/test386-EE.txt.gz"))).expect("text");
     let mut cpu = snippet::vcpu(4 << 20);
+    if translated {
+        cpu.jit = Some(snippet::translator());
+    }
     let (mut passed, mut failures) = (0, Vec::new());
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -23,10 +23,13 @@ fn split(op: &str, has: impl Fn(&str) -> bool) -> (String, u64) {
     (if one { "imul1".to_owned() } else { name.to_owned() }, width)
 }
 
-fn run(file: &str, size: CodeSize) {
+fn run(file: &str, size: CodeSize, translated: bool) {
     let Some(folder) = vectors::folder() else { return };
     let text = String::from_utf8(vectors::gunzip(&folder.join("qemu-test-i386").join(file))).expect("text");
     let mut cpu = snippet::vcpu(4 << 20);
+    if translated {
+        cpu.jit = Some(snippet::translator());
+    }
     let (mut passed, mut failures) = (0, Vec::new());
     for line in text.lines() {
         let mut words = line.split_whitespace();
@@ -104,10 +107,20 @@ fn run(file: &str, size: CodeSize) {
 
 #[test]
 fn every_32_bit_operation_matches_the_xeon() {
-    run("i386.ops.txt.gz", CodeSize::Bits32);
+    run("i386.ops.txt.gz", CodeSize::Bits32, false);
 }
 
 #[test]
 fn every_64_bit_operation_matches_the_xeon() {
-    run("x86_64.ops.txt.gz", CodeSize::Bits64);
+    run("x86_64.ops.txt.gz", CodeSize::Bits64, false);
+}
+
+#[test]
+fn every_translated_32_bit_operation_matches_the_xeon() {
+    run("i386.ops.txt.gz", CodeSize::Bits32, true);
+}
+
+#[test]
+fn every_translated_64_bit_operation_matches_the_xeon() {
+    run("x86_64.ops.txt.gz", CodeSize::Bits64, true);
 }

@@ -66,6 +66,7 @@ impl Machine {
                 vcpus: 1,
                 model: model(),
                 accel: Accel::Interp,
+                check_jit: false,
                 no_reboot: false,
                 rtc_base: 1_700_000_000,
                 spin_nanos: 50_000,

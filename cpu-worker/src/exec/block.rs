@@ -183,6 +183,16 @@ impl BlockCache {
         p.blocks.push(n);
     }
 
+    /// Forgets RAM page `page` if no block is left on it. Answers whether it did: stores to it need no second look then.
+    pub fn forget_empty(&mut self, page: u64) -> bool {
+        let empty = self.pages.get(&page).is_some_and(|p| p.blocks.is_empty());
+        if empty {
+            self.pages.remove(&page);
+            self.bitmap[(page / 64) as usize] &= !(1 << (page % 64));
+        }
+        empty
+    }
+
     /// Drops the blocks that `[offset, offset + len)` of RAM page `page` touches. Answers whether there were any.
     pub fn invalidate(&mut self, page: u64, offset: usize, len: usize) -> bool {
         let Some(p) = self.pages.get_mut(&page) else {

@@ -300,6 +300,10 @@ impl Vcpu {
             self.reasons |= Reason::CODE;
             self.end_block();
         }
+        // Memory that held code once is data for good, as far as anybody knows.
+        if self.blocks.forget_empty(page) {
+            self.bus.code_page(page, false);
+        }
     }
 
     /// Stops executing after the current instruction because of `activity`.

@@ -170,11 +170,6 @@ impl Asm {
         self.put(&Instruction::with_branch(code, to).expect("a near branch"));
     }
 
-    /// Where a label is bound.
-    pub fn offset(&self, label: Label) -> usize {
-        self.labels[label.0].expect("every label is bound")
-    }
-
     /// The finished bytes.
     pub fn finish(&mut self) -> Vec<u8> {
         let mut bytes = self.encoder.take_buffer();

@@ -16,6 +16,16 @@ use super::translate::{Block, Unsupported};
 use crate::exec::{Frame, JUMPS, Target};
 use crate::state::CodeSize;
 
+/// Whether `i` may be one of these.
+pub(super) fn known(i: &Instruction) -> bool {
+    i.is_jcc_short_or_near()
+        || i.is_jmp_short_or_near()
+        || i.is_jmp_near_indirect()
+        || i.is_call_near()
+        || i.is_call_near_indirect()
+        || i.mnemonic() == Mnemonic::Ret
+}
+
 impl Block<'_> {
     /// Translates `i`, which ends the block.
     pub(super) fn branch(&mut self, i: &Instruction) -> Result<(), Unsupported> {

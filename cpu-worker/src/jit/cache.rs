@@ -49,7 +49,7 @@ impl CodeMemory {
     }
 
     /// Bytes of it.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.len
     }
 
@@ -79,7 +79,7 @@ impl CodeMemory {
         // SAFETY: inside the writable map by the assertion. The same bytes may be fetched by this thread later;
         // x86 keeps instruction fetch coherent with stores.
         unsafe {
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.write.as_ptr().add(offset), bytes.len())
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.write.as_ptr().add(offset), bytes.len());
         }
     }
 }

@@ -176,7 +176,7 @@ impl Flags {
         if self.saved {
             return;
         }
-        self.into_host(a);
+        self.bring(a);
         a.op(Code::Lahf);
         a.r(Code::Seto_rm8, Register::AL);
         a.mr(Code::Mov_rm16_r16, frame(offset_of!(Frame, flags)), Register::AX);
@@ -192,7 +192,7 @@ impl Flags {
     }
 
     /// Puts them into the host's flags. RAX must be free.
-    pub fn into_host(&mut self, a: &mut Asm) {
+    pub fn bring(&mut self, a: &mut Asm) {
         if self.host {
             return;
         }

@@ -3,13 +3,13 @@
 //! Guest and host speak the same language, so a translation is mostly the guest's own instructions with other
 //! register numbers; what is added is the look into the TLB before each access, and the way from block to block. The
 //! interpreter stays the reference and the way out: whatever the translator does not know it hands to the
-//! interpreter's handler, one op at a time ([`translate::Block::by_handler`]), and so does every access that misses the TLB.
+//! interpreter's handler, one op at a time (`translate::Block::by_handler`), and so does every access that misses the TLB.
 //!
-//! - [`abi`]: which register is where. [`thunks`]: in and out.
-//! - [`translate`], [`plain`], [`special`], [`branch`], [`memory`], [`flags`]: a block's translation.
-//! - [`cache`]: executable memory. This module: the book of translations, their links, and the run loop's side.
+//! - `abi`: which register is where. `thunks`: in and out.
+//! - `translate`, `plain`, `special`, `branch`, `memory`, `flags`: a block's translation.
+//! - `cache`: executable memory. This module: the book of translations, their links, and the run loop's side.
 //!
-//! The seam for another host architecture is [`Jit`]: `new`, `find`, `translate`, `run`, `bury` and `reset` know nothing of x86
+//! The seam for another host architecture is `Jit`: `new`, `find`, `translate`, `run`, `bury` and `reset` know nothing of x86
 //! but by the modules above.
 #![allow(unsafe_code, reason = "machine code is called, and calls back")]
 
@@ -35,7 +35,7 @@ pub use check::Trial;
 use thunks::Thunks;
 use translate::{Block, Request, Site};
 
-use crate::exec::{Exit, ModeKey, Op, Vcpu};
+use crate::exec::{Exit, ModeKey, Op, Vcpu, flag};
 use crate::state::RIP;
 
 /// Executions of a block before it is translated.
@@ -167,7 +167,7 @@ impl Jit {
 
     /// Whether the code memory is full, so that [`Self::reset`] is due.
     pub(crate) fn full(&self) -> bool {
-        self.used + LARGEST > self.memory.len()
+        self.used + LARGEST > self.memory.size()
     }
 
     /// Translates block `n` and gives the address of its code.
@@ -278,7 +278,7 @@ impl Jit {
 
 /// Whether translated code hands `op` to its handler whatever its operands are: string instructions, ports, system instructions.
 fn hands_over(op: &Op) -> bool {
-    op.has(crate::exec::flag::SERIAL)
+    op.has(flag::SERIAL)
 }
 
 fn displacement(from: u64, to: u64) -> [u8; 4] {
@@ -328,37 +328,42 @@ impl Vcpu {
         }
     }
 
-    /// Executes one op by its handler, for translated code.
-    fn native_op(&mut self, site: u32) -> u64 {
+    /// Executes the ops of a site by their handlers, for translated code.
+    fn native_ops(&mut self, site: u32) -> u64 {
         let jit = self.jit.as_ref().expect("translated code is executing");
         let site = jit.sites[site as usize];
         self.state.flags.set_arithmetic(flags::bits(self.tlb.frame.flags));
         self.state.regs[RIP] = site.next;
         let mode = self.mode_key();
-        // SAFETY: the op lies in the arena of the block cache, which is only reset between runs of translated code
-        // and takes all translations with it.
-        let op = unsafe { &*site.op };
-        let flow = (op.handler)(self, op);
-        self.tlb.frame.flags = flags::image(self.state.flags.arithmetic());
-        match flow {
-            Ok(()) => {
-                self.instructions += 1;
-                if op.has(crate::exec::flag::SERIAL) {
-                    self.publish_bases();
-                }
-                let stays = !op.has(crate::exec::flag::ENDS)
-                    && !self.block_ended()
-                    && self.reasons.is_empty()
-                    && self.mode_key() == mode
-                    && self.sse_masked();
-                if stays { 0 } else { abi::leave::NEXT }
+        // SAFETY: the ops lie one after the other in the arena of the block cache, which is only reset between runs
+        // of translated code and takes all translations with it.
+        let ops = unsafe { core::slice::from_raw_parts(site.op, site.count as usize) };
+        let mut answer = 0;
+        for (n, op) in ops.iter().enumerate() {
+            if n > 0 {
+                self.state.regs[RIP] = self.state.regs[RIP].wrapping_add(u64::from(op.len));
             }
-            Err(exit) => {
+            if let Err(exit) = (op.handler)(self, op) {
                 let jit = self.jit.as_mut().expect("translated code is executing");
                 jit.left = Some((exit, op.len));
-                abi::leave::EXIT
+                answer = abi::leave::EXIT;
+                break;
+            }
+            self.instructions += 1;
+            if op.has(flag::ENDS) || self.block_ended() || !self.reasons.is_empty() || self.mode_key() != mode
+            {
+                answer = abi::leave::NEXT;
+                break;
             }
         }
+        if answer == 0 {
+            self.publish_bases();
+            if !self.sse_masked() {
+                answer = abi::leave::NEXT;
+            }
+        }
+        self.tlb.frame.flags = flags::image(self.state.flags.arithmetic());
+        answer
     }
 
     /// Whether SSE exceptions are all masked: translated code executes SSE instructions as themselves, and an
@@ -371,7 +376,7 @@ impl Vcpu {
 /// What [`Thunks::slow`] calls.
 extern "sysv64" fn slow(cpu: *mut Vcpu, site: u32) -> u64 {
     // SAFETY: `run_native` gave the pointer to the code that calls, and waits for it.
-    unsafe { (*cpu).native_op(site) }
+    unsafe { (*cpu).native_ops(site) }
 }
 
 const _: () = assert!(offset_of!(Vcpu, state) < 1 << 20);

@@ -165,6 +165,11 @@ fn vector(i: &Instruction) -> bool {
     xmm && !other && known
 }
 
+/// Whether `i` may be one for [`Block::plain`].
+pub(super) fn known(i: &Instruction, mode: &crate::exec::ModeKey) -> bool {
+    integer(i.mnemonic()) || mode.sse && vector(i)
+}
+
 /// Whether a 16-byte memory operand of `i` may lie anywhere.
 fn unaligned(m: Mnemonic) -> bool {
     matches!(

@@ -8,6 +8,15 @@ use super::memory::{Address, Want, set_operand};
 use super::translate::{Block, Unsupported};
 use crate::state::{CodeSize, gpr};
 
+/// Whether `i` may be one of these.
+pub(super) fn known(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    matches!(
+        i.mnemonic(),
+        Nop | Endbr32 | Endbr64 | Push | Pop | Leave | Mul | Imul | Cdq | Cqo | Cdqe | Cwde | Cbw | Cmpxchg
+    )
+}
+
 impl Block<'_> {
     /// Translates `i` if it is one of these.
     pub(super) fn special(&mut self, i: &Instruction) -> Result<(), Unsupported> {

@@ -85,9 +85,7 @@ fn store_guest(a: &mut Asm) {
 /// Makes the routines for code at `base`.
 pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
     let mut a = Asm::new(base);
-    let mut t = Thunks::default();
-
-    t.enter = base + a.len() as u64;
+    let enter = base + a.len() as u64;
     for r in SAVED {
         a.r(Code::Push_r64, r);
     }
@@ -110,7 +108,7 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
     }
     a.op(Code::Retnq);
 
-    t.next = base + a.len() as u64;
+    let next = base + a.len() as u64;
     a.r(Code::Push_r64, RAX);
     store_guest(&mut a);
     a.r(Code::Pop_r64, RAX);
@@ -118,7 +116,7 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
     a.constant(RAX, leave::NEXT);
     a.branch(Code::Jmp_rel32_64, done);
 
-    t.link = base + a.len() as u64;
+    let link = base + a.len() as u64;
     a.r(Code::Push_r64, RAX);
     store_guest(&mut a);
     a.r(Code::Pop_r64, RAX);
@@ -126,7 +124,7 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
     a.ri(Code::Or_rm64_imm8, RAX, leave::LINK as i32);
     a.branch(Code::Jmp_rel32_64, done);
 
-    t.slow = base + a.len() as u64;
+    let slow_entry = base + a.len() as u64;
     a.r(Code::Push_r64, RAX);
     store_guest(&mut a);
     a.rm(Code::Mov_r64_rm64, Register::RSI, at(Register::RSP, 0));
@@ -146,6 +144,12 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
     a.r(Code::Pop_r64, RCX);
     a.branch(Code::Jmp_rel32_64, done);
 
-    t.len = a.len();
-    (t, a.finish())
+    let thunks = Thunks {
+        enter,
+        slow: slow_entry,
+        next,
+        link,
+        len: a.len(),
+    };
+    (thunks, a.finish())
 }

@@ -2,7 +2,7 @@
 //!
 //! Each instruction is either re-encoded with the host's registers in place of the guest's ([`super::plain`]), or made from
 //! a few host instructions ([`super::special`], [`super::branch`]), or executed by the interpreter's handler
-//! through [`Block::by_handler`]. The last is always possible, so there is nothing that cannot be translated; and
+//! through `Block::by_handler`. The last is always possible, so there is nothing that cannot be translated; and
 //! what looks into the TLB and misses ends there too, so faults are the interpreter's own.
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Register};
@@ -20,10 +20,12 @@ pub(super) struct Unsupported;
 /// An op that translated code hands to its handler.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Site {
-    /// The op; in the arena of the block cache, which outlives the translation.
+    /// The first op; in the arena of the block cache, which outlives the translation.
     pub op: *const Op,
     /// RIP behind it.
     pub next: u64,
+    /// How many ops are executed, one after the other.
+    pub count: u32,
 }
 
 /// A direct jump that can be made to lead to another translation in the same page.
@@ -86,6 +88,8 @@ pub(super) struct Block<'a> {
     pub next: u64,
     /// Something in the block depends on the flags that it was entered with.
     pub entry_flags_used: bool,
+    /// Ops that wait to be handed over together.
+    waiting: Option<Site>,
 }
 
 /// A finished translation.
@@ -134,6 +138,7 @@ impl<'a> Block<'a> {
             op: core::ptr::null(),
             next: request.rip,
             entry_flags_used: false,
+            waiting: None,
         };
         let bits = request.mode.code.bits();
         let mut decoder = Decoder::with_ip(bits, request.bytes, request.rip, DecoderOptions::NONE);
@@ -149,6 +154,7 @@ impl<'a> Block<'a> {
             }
         }
         if open {
+            block.hand_over();
             let next = block.next;
             block.go_to(next);
         }
@@ -162,16 +168,28 @@ impl<'a> Block<'a> {
 
     /// Translates one instruction; answers whether the block goes on behind it.
     fn instruction(&mut self, i: &Instruction, op: &Op) -> bool {
-        if op.has(flag::ENDS) {
-            if self.branch(i).is_err() {
-                self.by_handler();
+        let ends = op.has(flag::ENDS);
+        let known = if ends {
+            super::branch::known(i)
+        } else {
+            super::plain::known(i, &self.mode) || super::special::known(i)
+        };
+        if known {
+            self.hand_over();
+            let done = if ends {
+                self.branch(i)
+            } else {
+                self.special(i).or_else(|_| self.plain(i))
+            };
+            if done.is_ok() {
+                return !ends;
             }
-            return false;
         }
-        if self.special(i).or_else(|_| self.plain(i)).is_err() {
-            self.by_handler();
+        self.by_handler();
+        if ends {
+            self.hand_over();
         }
-        true
+        !ends
     }
 
     /// What the iced database knows of `i`.
@@ -184,16 +202,34 @@ impl<'a> Block<'a> {
         self.sites.push(Site {
             op: self.op,
             next: self.next,
+            count: 1,
         });
         self.sites.len() as u32 - 1
     }
 
-    /// Has the op in hand executed by its handler.
-    pub fn by_handler(&mut self) {
+    /// Has the op in hand executed by its handler, together with others that follow it.
+    fn by_handler(&mut self) {
+        match &mut self.waiting {
+            Some(site) => site.count += 1,
+            None => {
+                self.waiting = Some(Site {
+                    op: self.op,
+                    next: self.next,
+                    count: 1,
+                });
+            }
+        }
+    }
+
+    /// Emits the call for the ops that wait for their handlers.
+    fn hand_over(&mut self) {
+        let Some(site) = self.waiting.take() else {
+            return;
+        };
         self.use_flags();
         self.flags.save(&mut self.asm);
-        let site = self.site();
-        self.asm.constant(RAX, u64::from(site));
+        self.sites.push(site);
+        self.asm.constant(RAX, self.sites.len() as u64 - 1);
         self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
         self.flags = Flags::SAVED;
     }
@@ -212,7 +248,7 @@ impl<'a> Block<'a> {
     /// Puts the flags into the host's.
     pub fn host_flags(&mut self) {
         self.use_flags();
-        self.flags.into_host(&mut self.asm);
+        self.flags.bring(&mut self.asm);
     }
 
     /// The recipe that a cold path needs, `None` when the flags are in the frame.

@@ -149,6 +149,9 @@ impl Vcpu {
             // Data breakpoints look at every access.
             return Ok(t.phys);
         }
+        // While a block is tried, each page is to be seen before its first write.
+        let tried = self.trial.as_ref().is_some_and(|t| t.active);
+        let writable = writable && !(tried && access == Access::Read);
         // A walk for a write proves only the write; reads follow from it, since no page table makes a page
         // write-only.
         let fill = super::tlb::Fill {
