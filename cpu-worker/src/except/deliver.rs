@@ -4,7 +4,7 @@
 //! finds the state of the interrupted program.
 
 use super::descriptor::{Descriptor, selector_code};
-use crate::exec::{Exit, Flow, Int, Vcpu, Vector};
+use crate::exec::{Exit, Flow, Int, Reason, Vcpu, Vector};
 use crate::mmu::TlbIndex;
 use crate::state::{Activity, Attr, DescriptorTable, Flag, Flags, Segment, Shadow, gpr, seg};
 
@@ -27,6 +27,9 @@ pub(crate) struct Event {
     pub vector: u8,
     pub code: Option<u32>,
     pub source: Source,
+    /// Whether the flags are pushed with RF set, so that the instruction does not meet its breakpoint again: faults,
+    /// but for those that are such breakpoints.
+    pub resume: bool,
 }
 
 /// Kinds of exceptions for the double-fault rules (SDM vol. 3, table 6-5).
@@ -34,15 +37,26 @@ fn is_contributory(vector: u8) -> bool {
     matches!(vector, 0 | 10..=13)
 }
 
-fn is_fault_with_rf(event: &Event) -> bool {
-    event.source == Source::Exception && !matches!(event.vector, 1 | 3 | 4 | 8 | 18)
-}
-
 impl Vcpu {
     /// Delivers [`Vcpu::pending_fault`], rIP being where it belongs.
     pub(crate) fn deliver_fault(&mut self) {
+        self.forget_hits();
         let event = self.pending_event();
         self.deliver(event);
+    }
+
+    /// Delivers the #DB that is due after an instruction.
+    pub(crate) fn deliver_debug_trap(&mut self) {
+        self.reasons -= Reason::DEBUG_TRAP;
+        self.state.activity = Activity::Active;
+        let hits = core::mem::take(&mut self.debug_hits);
+        self.enter_debug(hits);
+        self.deliver(Event {
+            vector: Vector::Db as u8,
+            code: None,
+            source: Source::Exception,
+            resume: false,
+        });
     }
 
     /// Delivers an external interrupt or NMI.
@@ -51,6 +65,7 @@ impl Vcpu {
             vector,
             code: None,
             source: Source::External,
+            resume: false,
         });
     }
 
@@ -59,7 +74,7 @@ impl Vcpu {
         let f = self.pending_fault;
         match f.vector {
             Vector::Pf => self.state.cr2 = f.info,
-            Vector::Db => self.state.dr[6] |= f.info,
+            Vector::Db => self.enter_debug(f.info),
             _ => {}
         }
         let coded = matches!(
@@ -70,6 +85,10 @@ impl Vcpu {
             vector: f.vector as u8,
             code: coded.then_some(f.code),
             source: Source::Exception,
+            resume: match f.vector {
+                Vector::Db => f.info == super::debug::BD,
+                v => v != Vector::Df && v != Vector::Mc,
+            },
         }
     }
 
@@ -80,7 +99,7 @@ impl Vcpu {
         // Whether the event that is under way was contributory, a page fault or a double fault.
         loop {
             match self.deliver_once(current) {
-                Ok(()) => return,
+                Ok(()) => return self.arm_debug_trap(),
                 Err(Exit::Fault | Exit::FaultHere) => {}
                 Err(_) => return,
             }
@@ -105,6 +124,7 @@ impl Vcpu {
     }
 
     fn deliver_once(&mut self, event: Event) -> Flow {
+        self.forget_single_step();
         if !self.state.protected() {
             self.deliver_real(event)
         } else if self.state.long_mode() {
@@ -149,7 +169,7 @@ impl Vcpu {
 
     /// The flags image that is pushed.
     fn flags_image(&self, event: &Event) -> u64 {
-        self.state.flags.bits() | if is_fault_with_rf(event) { 1 << 16 } else { 0 }
+        self.state.flags.bits() | u64::from(event.resume) << Flag::Rf as u8
     }
 
     /// Checks the code segment of a gate; gives it with the privilege level it runs at.
@@ -219,9 +239,6 @@ impl Vcpu {
         } else {
             gate.gate_offset() & 0xFFFF
         };
-        if offset > u64::from(cs.limit) {
-            return self.gp0();
-        }
         let s = &self.state;
         let flags = self.flags_image(&event);
         let mut frame = Vec::with_capacity(10);
@@ -248,6 +265,9 @@ impl Vcpu {
         } else {
             (self.state.segs[seg::SS], self.rsp())
         };
+        if offset > u64::from(cs.limit) {
+            return self.gp0();
+        }
         let sp = self.push_frame(&ss, sp, cpl, wide, &frame, inner)?;
 
         let interrupt_gate = attr.kind() & 1 == 0;
@@ -319,7 +339,8 @@ impl Vcpu {
         let tr = self.state.segs[seg::TR];
         let wide = tr.attr.kind() & 8 != 0;
         let (at, size) = if wide {
-            (4 + 8 * u64::from(cpl), 8)
+            // ESP and SS; what follows SS need not lie in the TSS.
+            (4 + 8 * u64::from(cpl), 6)
         } else {
             (2 + 4 * u64::from(cpl), 4)
         };
@@ -356,7 +377,7 @@ impl Vcpu {
             return self.raise_code(Vector::Gp, Self::idt_code(&event));
         }
         self.check_gate(&event, &gate)?;
-        let offset = gate.gate_offset() | self.upper_base(&gate)?;
+        let offset = gate.gate_offset() | self.upper_offset(&gate)?;
         let (cs, cpl) = self.gate_target(gate.gate_selector(), true)?;
         let ist = gate.high_ist();
         let inner = cpl < self.state.cpl;
@@ -408,12 +429,18 @@ impl Vcpu {
             vector,
             code: None,
             source,
+            resume: false,
         };
-        if self.state.v86() && vector != 3 && source == Source::Software && self.state.flags.iopl() < 3 {
-            return self.gp0();
+        if source == Source::Icebp {
+            self.state.dr[7] &= !super::debug::GD;
         }
         // A fault on the way is reported at the instruction, one of a task switch where it happened.
-        self.deliver_once(event)
+        let done = self.deliver_once(event);
+        if done.is_err() && source == Source::Icebp && matches!(self.pending_fault.vector as u8, 10..=13) {
+            // INT1 alone of them counts as external to the program (EXT).
+            self.pending_fault.code |= 1;
+        }
+        done
     }
 
     /// Starts the processor at a start-up IPI.
@@ -453,6 +480,7 @@ fn double_fault() -> Event {
         vector: 8,
         code: Some(0),
         source: Source::Exception,
+        resume: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Descriptors: reading them, and loading segment registers from them (SDM vol. 3, 3.4 and 5).
 
 use crate::exec::{Exit, Flow, Vcpu, Vector};
+use crate::mmu::canonical;
 use crate::state::{Attr, CodeSize, Segment, seg};
 
 /// An 8-byte descriptor and where it lies.
@@ -87,9 +88,37 @@ impl Vcpu {
         }
     }
 
-    /// Bits 32–63 of the base of a 16-byte system descriptor in long mode.
-    pub(crate) fn upper_base(&mut self, d: &Descriptor) -> Result<u64, Exit> {
+    /// Bits 32–63 of the offset of a gate in the IDT of long mode.
+    pub(crate) fn upper_offset(&mut self, d: &Descriptor) -> Result<u64, Exit> {
         Ok(u64::from(self.load_system::<u32>(d.at + 8)?) << 32)
+    }
+
+    /// Bits 32–63 of the base or offset of the 16-byte descriptor `d` of long mode, which `selector` names. Raises
+    /// #GP(selector) when its table ends before it or the type field of its second half is not 0.
+    pub(crate) fn upper_half(&mut self, selector: u16, d: &Descriptor) -> Result<u64, Exit> {
+        let limit = if selector & 4 == 0 {
+            u32::from(self.state.gdtr.limit)
+        } else {
+            self.state.segs[seg::LDTR].limit
+        };
+        if u32::from(selector & 0xFFF8) + 15 <= limit {
+            let both = self.load_system::<u64>(d.at + 8)?;
+            if both >> 40 & 0x1F == 0 {
+                return Ok(both << 32);
+            }
+        }
+        self.raise_code(Vector::Gp, selector_code(selector))
+    }
+
+    /// The base of a 16-byte LDT or TSS descriptor. As [`Self::upper_half`], and #GP(selector) for a base that is
+    /// not canonical.
+    pub(crate) fn long_base(&mut self, selector: u16, d: &Descriptor) -> Result<u64, Exit> {
+        let base = self.upper_half(selector, d)? | d.base();
+        if canonical(base) {
+            Ok(base)
+        } else {
+            self.raise_code(Vector::Gp, selector_code(selector))
+        }
     }
 
     /// Sets the accessed bit in memory unless it is set.

@@ -3,6 +3,7 @@
 use super::deliver::Event;
 use super::descriptor::{Descriptor, selector_code};
 use crate::exec::{Exit, Flow, Vcpu, Vector};
+use crate::mmu::{Access, TlbIndex};
 use crate::state::{Attr, Cr0, Flag, Flags, Segment, gpr, seg};
 
 /// What causes a switch.
@@ -70,8 +71,14 @@ impl Vcpu {
         let old_wide = old.attr.kind() & 8 != 0;
         // Everything of both TSSs must be reachable before anything changes.
         let (base, size) = (d.base(), u64::from(least) + 1);
-        self.probe_system(base, size)?;
-        self.probe_system(old.base, if old_wide { 0x68 } else { 0x2C })?;
+        // Only the link is written to the new one.
+        let nest = if why == Switch::Nest {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        self.probe_system(base, size, nest)?;
+        self.probe_system(old.base, if old_wide { 0x68 } else { 0x2C }, Access::Write)?;
 
         let mut flags = self.state.flags.bits();
         if why == Switch::Return {
@@ -98,14 +105,10 @@ impl Vcpu {
             .map_err(|e| if e == Exit::Fault { Exit::FaultHere } else { e })
     }
 
-    fn probe_system(&mut self, base: u64, len: u64) -> Flow {
+    fn probe_system(&mut self, base: u64, len: u64, access: Access) -> Flow {
         for at in [base, base + len - 1] {
             let linear = self.wrap_linear(at);
-            self.translate(
-                linear,
-                crate::mmu::Access::Write,
-                crate::mmu::TlbIndex::Supervisor,
-            )?;
+            self.translate(linear, access, TlbIndex::Supervisor)?;
         }
         Ok(())
     }
@@ -220,7 +223,7 @@ impl Vcpu {
             return self.gp0();
         }
         if t.trap {
-            self.debug_hits |= 1 << 15;
+            self.debug_hits |= super::debug::BT;
             self.reasons |= crate::exec::Reason::DEBUG_TRAP;
         }
         Ok(())
@@ -278,7 +281,7 @@ impl Vcpu {
         }
         let mut ldtr = Self::segment_of(selector, &d);
         if self.state.long_mode() {
-            ldtr.base |= self.upper_base(&d)?;
+            ldtr.base = self.long_base(selector, &d)?;
         }
         self.state.segs[seg::LDTR] = ldtr;
         Ok(())

@@ -309,7 +309,6 @@ impl Vcpu {
             return Some(RunExit::Shutdown);
         }
         if self.reasons.contains(Reason::DEBUG_TRAP) && self.state.shadow != Shadow::MovSs {
-            self.reasons -= Reason::DEBUG_TRAP;
             self.deliver_debug_trap();
             return None;
         }
@@ -367,15 +366,18 @@ impl Vcpu {
 
     /// Executes one instruction, with the checks of single-step and breakpoints around it.
     pub fn step(&mut self) {
-        let trap = self.state.flags.get(Flag::Tf);
-        self.debug_hits = 0;
+        self.before_step();
+        let mut next = None;
         match self.single_block() {
             Ok((first, end)) => {
-                let exit = self.execute(first, end);
-                self.after_step(trap, exit);
+                // SAFETY: a block has at least one op.
+                next = Some(self.rip().wrapping_add(u64::from(unsafe { (*first).len })));
+                self.clear_resume();
+                self.execute(first, end);
             }
             Err(exit) => self.leave(exit, 0),
         }
+        self.after_step(next);
     }
 
     /// The first op at CS:rIP, alone; instruction breakpoints are checked here.

@@ -86,7 +86,7 @@ bitflags::bitflags! {
         const INTERRUPT = 1;
         /// The last instruction left an interrupt shadow: execute one instruction, then look.
         const SHADOW = 2;
-        /// Single-step, or breakpoints in DR7: execute instruction by instruction.
+        /// TF, RF or breakpoints in DR7: execute instruction by instruction.
         const STEP = 4;
         /// The bus asked to stop.
         const STOP = 8;
@@ -133,6 +133,8 @@ pub struct Vcpu {
     pub watching: bool,
     /// DR6 bits of breakpoints hit by the instruction in progress.
     pub debug_hits: u64,
+    /// Hits of MOV SS or POP SS, held back until the next instruction has completed.
+    pub held_hits: u64,
     /// Set by others to make the vCPU look.
     pub exit_word: ExitWord,
     /// Instructions executed, counted by blocks.
@@ -178,6 +180,7 @@ impl Vcpu {
             reasons: Reason::VIEW,
             watching: false,
             debug_hits: 0,
+            held_hits: 0,
             exit_word,
             instructions: 0,
             end: core::ptr::null(),
@@ -195,12 +198,13 @@ impl Vcpu {
         self.state = CpuState::reset(self.model.signature());
         self.reasons = Reason::VIEW;
         self.debug_hits = 0;
+        self.held_hits = 0;
         self.tlb.flush_all();
         self.refresh_mode();
     }
 
     /// Derives what is cached of the mode: to be called after any change of CS, SS, CPL, CR0, CR4, EFER,
-    /// RFLAGS.VM, RFLAGS.AC, RFLAGS.TF or DR7.
+    /// RFLAGS.VM, RFLAGS.AC, RFLAGS.TF, RFLAGS.RF or DR7.
     pub fn refresh_mode(&mut self) {
         let s = &self.state;
         self.code_size = s.code_size();
@@ -224,18 +228,16 @@ impl Vcpu {
         }
         let s = &self.state;
         let aligned = s.cpl == 3 && s.cr0.contains(Cr0::AM) && s.flags.get(Flag::Ac);
-        let data_breakpoints =
-            (0..4).any(|n| s.dr[7] >> (2 * n) & 3 != 0 && s.dr[7] >> (16 + 4 * n) & 1 != 0);
-        let watching = aligned || data_breakpoints;
+        let armed = crate::except::armed(s);
+        let watching = aligned || armed.data;
         if watching != self.watching {
             self.watching = watching;
             self.tlb.flush_all();
         }
-        let code_breakpoints =
-            (0..4).any(|n| s.dr[7] >> (2 * n) & 3 != 0 && s.dr[7] >> (16 + 4 * n) & 3 == 0);
+        let s = &self.state;
         self.reasons.set(
             Reason::STEP,
-            s.flags.get(Flag::Tf) || code_breakpoints || data_breakpoints,
+            s.flags.get(Flag::Tf) || s.flags.get(Flag::Rf) || armed.data || armed.other,
         );
     }
 

@@ -143,11 +143,11 @@ impl Vcpu {
                 }
                 self.switch_task(target, t, why)
             }
-            _ => self.call_gate(d, call),
+            _ => self.call_gate(selector, d, call),
         }
     }
 
-    fn call_gate(&mut self, gate: Descriptor, call: bool) -> Flow {
+    fn call_gate(&mut self, selector: u16, gate: Descriptor, call: bool) -> Flow {
         let long = self.state.long_mode();
         let wide = gate.attr().kind() == 12;
         let size = if long {
@@ -156,6 +156,12 @@ impl Vcpu {
             4
         } else {
             2
+        };
+        // The gate's own faults come before those of its target.
+        let upper = if long {
+            self.upper_half(selector, &gate)?
+        } else {
+            0
         };
         let target = gate.gate_selector();
         let code = selector_code(target);
@@ -172,10 +178,7 @@ impl Vcpu {
         if !attr.present() {
             return self.raise_code(Vector::Np, code);
         }
-        let mut offset = gate.gate_offset() & width_mask(size.min(4));
-        if long {
-            offset |= self.upper_base(&gate)?;
-        }
+        let offset = gate.gate_offset() & width_mask(size.min(4)) | upper;
         let cs = Self::segment_of(target, &d);
         self.check_far_offset(&cs, offset)?;
         self.set_accessed(&mut d)?;
@@ -444,6 +447,9 @@ impl Vcpu {
     }
 
     fn return_to_v86(&mut self, offset: u64, selector: u16, image: u64) -> Flow {
+        if offset > 0xFFFF {
+            return self.gp0();
+        }
         let mut values = [0; 6];
         for (n, v) in values.iter_mut().enumerate() {
             *v = self.peek_sized(12 + 4 * n as u64, 4)?;
@@ -464,7 +470,7 @@ impl Vcpu {
         }
         self.refresh_mode();
         self.state.regs[gpr::RSP] = sp;
-        self.set_rip(offset & 0xFFFF);
+        self.set_rip(offset);
         Ok(())
     }
 

@@ -35,9 +35,10 @@ fn syscall(cpu: &mut Vcpu, _: &Op) -> Flow {
     let target = cpu.state.msrs.lstar;
     let star = (cpu.state.msrs.star >> 32) as u16;
     let mask = cpu.state.msrs.sfmask;
-    cpu.set_flat(star & 0xFFFC, (star & 0xFFFC) + 8, CODE_64, 0);
+    cpu.set_flat(star & 0xFFFC, (star & 0xFFFC).wrapping_add(8), CODE_64, 0);
     cpu.set_rip(target);
     cpu.set_flags(flags & !mask & !0x1_0000, !0);
+    cpu.step_by_new_flags();
     Ok(())
 }
 
@@ -53,13 +54,14 @@ fn sysret<T: Int>(cpu: &mut Vcpu, _: &Op) -> Flow {
     let star = (cpu.state.msrs.star >> 48) as u16;
     let image = cpu.gpr(gpr::R11) & 0x003C_7FD7;
     if T::BITS == 64 {
-        cpu.set_flat((star + 16) | 3, (star + 8) | 3, CODE_64, 3);
+        cpu.set_flat(star.wrapping_add(16) | 3, star.wrapping_add(8) | 3, CODE_64, 3);
         cpu.set_rip(target);
     } else {
-        cpu.set_flat(star | 3, (star + 8) | 3, CODE_32, 3);
+        cpu.set_flat(star | 3, star.wrapping_add(8) | 3, CODE_32, 3);
         cpu.set_rip(target & 0xFFFF_FFFF);
     }
     cpu.set_flags(image, !0);
+    cpu.step_by_new_flags();
     Ok(())
 }
 
@@ -73,7 +75,7 @@ fn sysenter(cpu: &mut Vcpu, _: &Op) -> Flow {
     cpu.state.flags.set(Flag::If, false);
     cpu.state.flags.set(Flag::Rf, false);
     let cs = cs & 0xFFFC;
-    cpu.set_flat(cs, cs + 8, if long { CODE_64 } else { CODE_32 }, 0);
+    cpu.set_flat(cs, cs.wrapping_add(8), if long { CODE_64 } else { CODE_32 }, 0);
     let (rip, rsp) = (cpu.state.msrs.sysenter_eip, cpu.state.msrs.sysenter_esp);
     let mask = if long { u64::MAX } else { 0xFFFF_FFFF };
     cpu.state.regs[gpr::RSP] = rsp & mask;
@@ -92,11 +94,11 @@ fn sysexit<T: Int>(cpu: &mut Vcpu, _: &Op) -> Flow {
         if !canonical(rip) || !canonical(rsp) {
             return cpu.gp0();
         }
-        cpu.set_flat((cs + 32) | 3, (cs + 40) | 3, CODE_64, 3);
+        cpu.set_flat(cs.wrapping_add(32) | 3, cs.wrapping_add(40) | 3, CODE_64, 3);
         cpu.state.regs[gpr::RSP] = rsp;
         cpu.set_rip(rip);
     } else {
-        cpu.set_flat((cs + 16) | 3, (cs + 24) | 3, CODE_32, 3);
+        cpu.set_flat(cs.wrapping_add(16) | 3, cs.wrapping_add(24) | 3, CODE_32, 3);
         cpu.state.regs[gpr::RSP] = rsp & 0xFFFF_FFFF;
         cpu.set_rip(rip & 0xFFFF_FFFF);
     }

@@ -77,7 +77,11 @@ fn hlt(cpu: &mut Vcpu, _: &Op) -> Flow {
     cpu.stop(Activity::Halted)
 }
 
+/// INT n; of its relatives it alone depends on IOPL in V86 mode.
 fn int(cpu: &mut Vcpu, op: &Op) -> Flow {
+    if cpu.state.v86() && cpu.state.flags.iopl() < 3 {
+        return cpu.gp0();
+    }
     cpu.software_interrupt(op.imm as u8, Source::Software)
 }
 

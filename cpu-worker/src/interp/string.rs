@@ -17,6 +17,7 @@ impl Vcpu {
     pub(crate) fn interrupt_repeat(&mut self, op: &Op) -> Flow {
         let rip = self.rip().wrapping_sub(u64::from(op.len));
         self.set_rip(rip);
+        self.set_resume();
         Err(Exit::EndBlock)
     }
 

@@ -4,7 +4,7 @@
 use iced_x86::{Mnemonic, OpKind, Register};
 
 use super::by_width;
-use crate::except::selector_code;
+use crate::except::{debug, selector_code};
 use crate::exec::{Exit, Flow, Handler, Insn, Int, Op, Vcpu, Vector, flag};
 use crate::mmu::canonical;
 use crate::state::{Attr, CodeSize, Cr0, Cr4, DescriptorTable, Efer, seg};
@@ -133,14 +133,8 @@ impl Vcpu {
 
     /// #DB when DR7.GD guards the debug registers.
     fn guard_debug(&mut self) -> Flow {
-        if self.state.dr[7] & 1 << 13 != 0 {
-            self.state.dr[7] &= !(1 << 13);
-            self.pending_fault = crate::exec::Fault {
-                vector: Vector::Db,
-                code: 0,
-                info: 1 << 13,
-            };
-            return Err(Exit::Fault);
+        if self.state.dr[7] & debug::GD != 0 {
+            return self.debug_fault(debug::BD);
         }
         Ok(())
     }
@@ -258,7 +252,7 @@ fn ltr(cpu: &mut Vcpu, op: &Op) -> Flow {
     }
     let mut tr = Vcpu::segment_of(selector, &d);
     if long {
-        tr.base |= cpu.upper_base(&d)?;
+        tr.base = cpu.long_base(selector, &d)?;
     }
     cpu.store_system(d.at + 5, (d.high >> 8) as u8 | 2)?;
     tr.attr = Attr(tr.attr.0 | 2);
@@ -377,10 +371,9 @@ fn write_debug(cpu: &mut Vcpu, op: &Op) -> Flow {
     }
     cpu.state.dr[n] = match n {
         6 => v & 0xE00F | 0xFFFF_0FF0,
-        7 => v & 0xFFFF_2BFF | 0x400,
+        7 => v & 0xFFFF_23FF | 0x400,
         _ => v,
     };
-    cpu.tlb.flush_all();
     cpu.refresh_mode();
     cpu.end_block();
     Ok(())

@@ -224,13 +224,15 @@ impl Vcpu {
     fn read_entry(&mut self, phys: u64, wide: bool) -> Entry {
         let phys = phys & self.state.a20_mask;
         match self.page_kind(phys / 4096) {
-            PageKind::Ram(page) | PageKind::Rom(page) => {
+            kind @ (PageKind::Ram(page) | PageKind::Rom(page)) => {
                 let at = page * 4096 + phys % 4096;
                 let value = if wide {
                     self.mem.read::<u64>(at)
                 } else {
                     u64::from(self.mem.read::<u32>(at))
                 };
+                // Tables in ROM are read, but their A and D bits cannot be set.
+                let at = if kind == PageKind::Ram(page) { at } else { u64::MAX };
                 Entry { at, value, wide }
             }
             _ => Entry {
