@@ -365,7 +365,11 @@ impl Vcpu {
 
     /// IRET with operand size `size`.
     fn interrupt_return(&mut self, size: u64) -> Flow {
-        self.state.nmi_blocked = false;
+        if self.state.nmi_blocked {
+            self.state.nmi_blocked = false;
+            // Another may have waited.
+            self.check_interrupts_next();
+        }
         if self.state.real_segments() {
             return self.return_real(size);
         }

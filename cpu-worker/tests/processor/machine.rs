@@ -477,6 +477,8 @@ impl Machine {
         if self.cpu.state.activity == Activity::Halted {
             self.cpu.state.activity = Activity::Active;
         }
+        // The tests write behind the vCPU's back.
+        self.cpu.discard_code();
         match self.cpu.run(200_000) {
             RunExit::Idle => self.stopped(),
             RunExit::Requested => Stop::Port,
@@ -569,7 +571,6 @@ impl Machine {
 
     pub fn write(&mut self, at: u64, bytes: &[u8]) {
         self.cpu.mem.ram().write(GuestPhys(at), bytes).expect("in RAM");
-        self.cpu.discard_code();
     }
 
     pub fn write8(&mut self, at: u64, v: u8) {

@@ -1,6 +1,13 @@
 //! The processor's exceptional side, by guest code: what the vectors of docs/conformance.md do not reach.
 
 mod breakpoints;
-#[allow(dead_code, reason = "not every helper has its test yet")]
+mod fast_call;
+mod faults;
+mod gates;
 mod machine;
+mod paging;
+mod returns;
+mod segments;
 mod single_step;
+mod tasks;
+mod v86;

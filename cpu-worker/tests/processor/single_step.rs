@@ -256,3 +256,23 @@ fn v86_code_steps() {
     assert_eq!((e.cs, e.flags & (VM | TF)), (0x800, VM | TF));
     m.expect(DB, 2);
 }
+
+#[test]
+fn code_that_was_overwritten_steps_once_an_instruction() {
+    let mut m = Machine::new(Mode::Protected);
+    let inc_or_dec = CODE + 0x1000;
+    m.write(inc_or_dec, &[0x40, 0xC3]);
+    let at = m.code(|a| {
+        a.call(inc_or_dec)?;
+        a.mov(byte_ptr(inc_or_dec as u32), 0x48)?;
+        a.push(0x102)?;
+        a.popfd()?;
+        a.call(inc_or_dec)?;
+        a.hlt()
+    });
+    m.expect(DB, inc_or_dec);
+    assert_eq!(m.reg(gpr::RAX), 1);
+    m.expect(DB, inc_or_dec + 1);
+    assert_eq!(m.reg(gpr::RAX), 0);
+    m.expect(DB, at[5]);
+}
