@@ -1,16 +1,20 @@
 /* Interrupts that must arrive exactly once each, however the machine's processes are scheduled or killed.
  *
- * Needs QEMU's pc-testdev: a byte written to port 2000h + n is the level of interrupt line n. The number of
- * interrupts of each kind is the last word of the command line, 100 000 without one. In each kind, every second
- * wait halts, so that a lost wake-up counts as a loss. The verdict is the line "irqstorm: passed" or
- * "irqstorm: failed"; isa-debug-exit gets 0 or 1. */
+ * Needs QEMU's pc-testdev: a byte written to port 2000h + n is the level of interrupt line n. Quintet's has a source
+ * of interrupts beside it (ports 2020h on, line 5), whose acknowledgement is a posted write and which can rise by
+ * itself some nanoseconds later; where it is, it is used. The number of interrupts of each kind is the last word of the
+ * command line, 100 000 without one. In the first kinds every second wait halts, in the last ones each does, so that a
+ * lost wake-up counts as a loss. The verdict is the line "irqstorm: passed" or "irqstorm: failed"; isa-debug-exit gets
+ * 0 or 1. */
 .include "pc.inc"
 MULTIBOOT_HEADER
 .include "text.inc"
 .include "traps.inc"
 
 .set LINES, 0x2000
+.set SOURCE, 0x2020          /* +0 raise, +1 acknowledge, +4 count, +8 delay in ns, +C how often by itself */
 .set LINE, 10
+.set SOURCE_LINE, 5
 .set IO_APIC, 0xFEC00000
 .set APIC, 0xFEE00000
 .set PM_TIMER, 0x608
@@ -26,6 +30,8 @@ seed: .skip 4
 hook: .skip 4
 kind: .skip 4
 elcr: .skip 4
+halts: .skip 4               /* waits whose number has one of these bits poll */
+source: .skip 4              /* there is a source */
 
 .section .text
 .code32
@@ -53,7 +59,32 @@ _start:
     out 0x40, al
     out 0x40, al
 
-    mov dword ptr [hook], offset lower_the_line
+    mov dword ptr [halts], 1
+    mov dx, SOURCE + 4
+    in eax, dx
+    inc eax
+    mov [source], eax
+    jz 3f
+
+    mov dword ptr [hook], offset acknowledge
+    mov dword ptr [kind], offset raise_source
+    mov ax, 1 << SOURCE_LINE
+    call set_elcr
+    mov al, 0xFA ^ (1 << SOURCE_LINE)
+    out PIC1 + 1, al
+    mov edi, VECTOR_PIC + SOURCE_LINE
+    call storm
+    PRINT "posted acknowledgement, 8259"
+    call report
+
+    mov dword ptr [halts], 0
+    mov dword ptr [kind], offset raise_later
+    call storm
+    PRINT "STI;HLT woken by a device, 8259"
+    call report
+    mov dword ptr [halts], 1
+
+3:  mov dword ptr [hook], offset lower_the_line
     mov dword ptr [kind], offset raise_level
     mov ax, 1 << LINE
     call set_elcr
@@ -110,12 +141,43 @@ _start:
     mov edx, 0x10000
     call ioapic_write
 
-    mov dword ptr [kind], offset arm_timer
+    cmp dword ptr [source], 0
+    je 3f
+    mov dword ptr [hook], offset acknowledge
+    mov dword ptr [kind], offset raise_source
+    mov al, 0x10 + SOURCE_LINE * 2 + 1
+    mov edx, ds:[APIC + 0x20]
+    call ioapic_write
+    mov al, 0x10 + SOURCE_LINE * 2
+    mov edx, 0x8000 | VECTOR_IOAPIC
+    call ioapic_write
+    mov edi, VECTOR_IOAPIC
+    call storm
+    PRINT "posted acknowledgement, I/O APIC"
+    call report
+
+    mov dword ptr [halts], 0
+    mov dword ptr [kind], offset raise_later
+    call storm
+    PRINT "STI;HLT woken by a device, I/O APIC"
+    call report
+    mov dword ptr [halts], 1
+    mov al, 0x10 + SOURCE_LINE * 2
+    mov edx, 0x10000
+    call ioapic_write
+    mov dword ptr [hook], offset nothing
+
+3:  mov dword ptr [kind], offset arm_timer
     mov dword ptr ds:[APIC + 0x3E0], 0xB
     mov dword ptr ds:[APIC + 0x320], VECTOR_TIMER
     mov edi, VECTOR_TIMER
     call storm
     PRINT "one shot of the APIC timer"
+    call report
+
+    mov dword ptr [halts], 0
+    call storm
+    PRINT "STI;HLT woken by the APIC timer"
     call report
 
 1:  cmp dword ptr [bad], 0
@@ -185,6 +247,25 @@ lower_the_line:                       /* a posted write; the EOI follows at once
     out dx, al
 nothing:
     ret
+acknowledge:                          /* the same at the source */
+    mov dx, SOURCE + 1
+    xor al, al
+    out dx, al
+    ret
+
+raise_source:
+    mov dx, SOURCE
+    mov al, 1
+    out dx, al
+    ret
+raise_later:                          /* up to 65 us after this acknowledgement of nothing */
+    call random
+    mov dx, SOURCE + 8
+    out dx, eax
+    mov dx, SOURCE + 12
+    mov eax, 1
+    out dx, eax
+    jmp acknowledge
 
 raise_level:
     mov dx, LINES + LINE
@@ -199,12 +280,17 @@ raise_pulse:
     out dx, al
     ret
 arm_timer:                            /* between 1 and 65536 counts: often due before the HLT */
+    call random
+    mov ds:[APIC + 0x380], eax
+    ret
+
+/* EAX: between 1 and 65536. */
+random:
     imul eax, [seed], 1103515245
     add eax, 12345
     mov [seed], eax
     shr eax, 16
     inc eax
-    mov ds:[APIC + 0x380], eax
     ret
 
 /* EAX: the ACPI timer, 24 bits. */
@@ -227,8 +313,9 @@ storm:
     inc dword ptr [raised]
     call pm_read
     mov ebp, eax
-    test dword ptr [raised], 1
-    jz 4f
+    mov eax, [raised]
+    test eax, [halts]
+    jnz 4f
 
 2:  cmp [irq_counts + edi * 4], ebx   /* halting: interrupts are off here */
     jae 6f

@@ -13,8 +13,8 @@ pub const ECHO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/echo.elf"));
 /// `q` powers off through ACPI S5.
 pub const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.elf"));
 
-/// Interrupts that must arrive exactly once: level and pulse through both controllers, and the APIC timer. Needs
-/// pc-testdev; the number of each kind is the last word of the command line. Ends with "irqstorm: passed" or
+/// Interrupts that must arrive exactly once: level, acknowledged by posted writes too, and pulse through both
+/// controllers, the APIC timer, and wake-ups from HLT. Needs pc-testdev; the number of each kind is the last word of the command line. Ends with "irqstorm: passed" or
 /// "irqstorm: failed" on COM1 and 0 or 1 to isa-debug-exit.
 pub const IRQSTORM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/irqstorm.elf"));
 
@@ -23,12 +23,17 @@ pub const IRQSTORM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/irqstorm.e
 /// second, because its holes read as zero.
 pub const DMACODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dmacode.elf"));
 
+/// Never ends: the last letter of the command line is "j" (jumps on the spot), "d" (asks a device with every
+/// instruction) or "r" (one repeated string instruction). Prints "spinning" on COM1 first.
+pub const SPIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/spin.elf"));
+
 /// Every guest by name, for tools that list or write them.
 pub const ALL: &[(&str, &[u8])] = &[
     ("demo", DEMO),
     ("dmacode", DMACODE),
     ("echo", ECHO),
     ("irqstorm", IRQSTORM),
+    ("spin", SPIN),
 ];
 
 #[cfg(test)]

@@ -66,12 +66,20 @@ const TO_BUILD: &[Need] = &[
     },
 ];
 
-const TO_TEST: &[Need] = &[Need {
-    what: "ACPICA's disassembler",
-    package: "acpica-tools",
-    present: || sh::has("iasl"),
-    wanted: ALWAYS,
-}];
+const TO_TEST: &[Need] = &[
+    Need {
+        what: "ACPICA's disassembler",
+        package: "acpica-tools",
+        present: || sh::has("iasl"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "gdb",
+        package: "gdb",
+        present: || sh::has("gdb"),
+        wanted: ALWAYS,
+    },
+];
 
 /// Whether [`ensure`] may install, or says what is missing and goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -30,6 +30,9 @@ pub fn test(args: &[String]) -> Result<ExitCode, Failure> {
     variables.push(("QUINTET_BIN_DIR", sh::target().join(PROFILE).into()));
     if long {
         variables.push(("QUINTET_LONG", "1".into()));
+        // What a machine costs its host is a question about the release build.
+        run::build("release")?;
+        variables.push(("QUINTET_RELEASE_DIR", sh::target().join("release").into()));
     }
     if filters.is_empty() {
         let mut command = sh::cargo(&["test", "--quiet", "--workspace", "--doc", "--profile", PROFILE]);
@@ -59,7 +62,11 @@ pub fn test(args: &[String]) -> Result<ExitCode, Failure> {
         ])
     };
     match (nextest, long) {
-        (true, true) => drop(command.args(["--run-ignored", "all"]).args(&filters)),
+        (true, true) => drop(
+            command
+                .args(["--profile", "long", "--run-ignored", "all"])
+                .args(&filters),
+        ),
         (true, false) => drop(command.args(&filters)),
         (false, true) => drop(command.args(&filters).args(["--", "--include-ignored"])),
         (false, false) => drop(command.args(&filters)),
