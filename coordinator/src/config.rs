@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use quintet_cpu_worker::cpuid::{Feature, Model};
 use quintet_protocol::control::check_name;
 use quintet_protocol::handshake::config::{
     Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, GpuConfig, IoConfig,
@@ -123,6 +124,7 @@ impl MachineConfig {
             None => format!("quintet-{}", std::process::id()),
         };
         check_name(&name).map_err(|e| UsageError(e.to_string()))?;
+        let model = Model::parse(&args.cpu).map_err(|e| UsageError(e.to_string()))?;
         let spin_nanos = spin_budget();
         let debugcon = args
             .debugcon
@@ -163,7 +165,8 @@ impl MachineConfig {
             },
             io: IoConfig {
                 vcpus: args.cpus,
-                model: args.cpu.clone(),
+                cpuid_1: model.identification(),
+                long_mode: model.has(Feature::Lm),
                 exit_port: args.exit_port,
                 debugcon: debugcon
                     .iter()

@@ -230,6 +230,11 @@ impl Model {
         self.signature
     }
 
+    /// CPUID leaf 1, EAX and EDX, as firmware tables repeat them.
+    pub fn identification(&self) -> (u32, u32) {
+        (self.signature, self.register(Reg::D1))
+    }
+
     /// Whether 1 GiB pages exist.
     pub fn huge_pages(&self) -> bool {
         self.has(Feature::Pdpe1gb)
@@ -243,9 +248,10 @@ impl Model {
     /// IA32_ARCH_CAPABILITIES, when the model has it: none of the leaks that page-table isolation and its
     /// relatives guard against exists here, because nothing is executed speculatively.
     pub fn arch_capabilities(&self) -> Option<u64> {
-        // RDCL_NO, SKIP_L1DFL, SSB_NO, MDS_NO, PSCHANGE_NO, TAA_NO, SBDR/FBSDP/PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO.
+        // RDCL_NO, SKIP_L1DFL, SSB_NO, MDS_NO, PSCHANGE_NO, TAA_NO, SBDR/FBSDP/PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO,
+        // ITS_NO.
         const NONE_OF_IT: u64 =
-            1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 7 << 13 | 1 << 20 | 1 << 24 | 3 << 26;
+            1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 7 << 13 | 1 << 20 | 1 << 24 | 3 << 26 | 1 << 62;
         self.has(Feature::ArchCapabilities).then_some(NONE_OF_IT)
     }
 

@@ -310,6 +310,11 @@ impl Machine {
         self.devices.iter().filter_map(|d| d.a20()).all(|open| open)
     }
 
+    /// Lamps of the keyboard: bit 0 scroll, 1 num, 2 caps.
+    pub fn keyboard_leds(&self) -> u8 {
+        self.devices.iter().find_map(|d| d.leds()).unwrap_or(0)
+    }
+
     /// All interrupt lines.
     pub fn wires(&self) -> &[Wire; LINES] {
         self.irq.wires()

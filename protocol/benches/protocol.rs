@@ -67,20 +67,26 @@ impl Drop for Peer {
 /// Criterion's statistics, and before them the least of many short samples: on a busy host the mean tells of the
 /// host, the minimum of the code.
 fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut routine: impl FnMut()) {
-    const SAMPLES: u32 = 2000;
+    least(name, &mut routine);
+    group.bench_function(name, |b| b.iter(&mut routine));
+}
+
+/// Prints the least and the median of many short samples, and answers the least, in nanoseconds.
+fn least(name: &str, mut routine: impl FnMut()) -> f64 {
+    const SAMPLES: usize = 2000;
     const EACH: u32 = 50;
-    let least = (0..SAMPLES)
+    let mut samples: Vec<u64> = (0..SAMPLES)
         .map(|_| {
             let start = HostTime::now();
             (0..EACH).for_each(|_| routine());
             HostTime::now().since(start)
         })
-        .min();
-    println!(
-        "least: {name}: {:.1} ns",
-        least.unwrap_or(0) as f64 / f64::from(EACH)
-    );
-    group.bench_function(name, |b| b.iter(&mut routine));
+        .collect();
+    samples.sort_unstable();
+    let each = |nanos: u64| nanos as f64 / f64::from(EACH);
+    let (least, median) = (each(samples[0]), each(samples[SAMPLES / 2]));
+    println!("least: {name}: {least:.1} ns, median {median:.1} ns");
+    least
 }
 
 /// Posted port writes through one ring, encoded, published in batches of 32, decoded by the consumer.
@@ -163,15 +169,27 @@ fn one_way(group: &mut BenchmarkGroup<'_, WallTime>) {
             spin_hint();
         }
     });
+    let mut one = || {
+        ring.push(&HostTime::now().0.to_le_bytes()).expect("room");
+        while !ring.is_drained().expect("head") {
+            spin_hint();
+        }
+    };
+    // There and back: the head that says that the record has been taken is the way back.
+    least("message and its release", &mut one);
+    let mut ways: Vec<u64> = (0..2000)
+        .map(|_| {
+            total.store(0, Ordering::Relaxed);
+            (0..50).for_each(|_| one());
+            total.load(Ordering::Relaxed) / 50
+        })
+        .collect();
+    ways.sort_unstable();
+    println!("least: one-way message: {} ns, median {} ns", ways[0], ways[1000]);
     group.bench_function("one-way message", |b| {
         b.iter_custom(|n| {
             total.store(0, Ordering::Relaxed);
-            for _ in 0..n {
-                ring.push(&HostTime::now().0.to_le_bytes()).expect("room");
-                while !ring.is_drained().expect("head") {
-                    spin_hint();
-                }
-            }
+            (0..n).for_each(|_| one());
             Duration::from_nanos(total.load(Ordering::Relaxed))
         });
     });
@@ -332,7 +350,95 @@ fn local(group: &mut BenchmarkGroup<'_, WallTime>) {
     });
 }
 
+/// Spin budgets: a port read every `gap` microseconds while the asker spins for one budget before it sleeps and the
+/// answerer for another. A budget below the time that waking a sleeper takes makes both sleep just before the answer.
+fn budgets() {
+    const MICRO: u64 = 1000;
+    let spin = |until: u64, mut ready: Box<dyn FnMut() -> bool + '_>| {
+        let end = HostTime::now().0 + until;
+        loop {
+            for _ in 0..64 {
+                if ready() {
+                    return;
+                }
+                spin_hint();
+            }
+            if HostTime::now().0 >= end {
+                return;
+            }
+        }
+    };
+    println!("budgets in us: asker, answerer; mean round trip in us at gaps of 0, 20, 100, 1000 us");
+    for (asker, answerer) in [
+        (0, 0),
+        (50, 0),
+        (50, 50),
+        (200, 50),
+        (2000, 0),
+        (2000, 50),
+        (2000, 2000),
+    ] {
+        let mut means = Vec::new();
+        for gap in [0, 20, 100, 1000] {
+            let m = machine();
+            let mut ring = m.cpu.command_producer(0).expect("ring");
+            let replies = m.cpu.reply_reader(0);
+            let mut commands = m.io.command_consumer(0, Position::default()).expect("ring");
+            let mut reply = m.io.reply_writer(0);
+            let (to_io, my) = (
+                m.cpu.doorbell(SleeperId::Io),
+                m.cpu.sleeper(SleeperId::Vcpu(0), SpinPolicy::NEVER),
+            );
+            let (to_cpu, ear) = (
+                m.io.doorbell(SleeperId::Vcpu(0)),
+                m.io.sleeper(SleeperId::Io, SpinPolicy::NEVER),
+            );
+            let peer = Peer::new(move |stop| {
+                let mut buf = [0; 64];
+                while !stop.load(Ordering::Relaxed) {
+                    while let Some(record) = commands.next(&mut buf).expect("record") {
+                        commands.release_all();
+                        reply.publish(record.number, ReplyStatus::Done, &[0x60]);
+                        to_cpu.nudge();
+                    }
+                    if answerer > 0 {
+                        spin(answerer * MICRO, Box::new(|| commands.has_pending()));
+                    }
+                    ear.wait(HostTime::after(LONG), || commands.has_pending());
+                }
+            });
+            let mut data = [0; 8];
+            let mut bytes = [0; MAX_COMMAND];
+            let len = Command::PortRead { port: 0x3FD, size: 1 }.encode(&mut bytes);
+            let mut total = 0;
+            let rounds = if gap == 1000 { 300 } else { 2000 };
+            for _ in 0..rounds {
+                let start = HostTime::now();
+                let number = ring.push(&bytes[..len]).expect("room");
+                to_io.nudge();
+                if asker > 0 {
+                    spin(asker * MICRO, Box::new(|| replies.is_ready(number)));
+                }
+                while replies.take(number, &mut data).expect("reply").is_none() {
+                    my.wait(HostTime::after(LONG), || replies.is_ready(number));
+                }
+                let done = HostTime::now();
+                total += done.since(start);
+                while HostTime::now().since(done) < gap * MICRO {
+                    spin_hint();
+                }
+            }
+            means.push(total as f64 / f64::from(rounds) / 1000.0);
+            peer.stop.store(true, Ordering::Relaxed);
+            to_io.force();
+            drop(peer);
+        }
+        println!("{asker:5} {answerer:5}: {means:8.2?}");
+    }
+}
+
 fn all(c: &mut Criterion) {
+    budgets();
     let mut group = c.benchmark_group("protocol");
     group
         .sample_size(20)

@@ -60,11 +60,10 @@ impl Machine {
 
     /// What the coordinator would tell a worker. The guest is the one that uses most of the machine.
     fn context(&self, role: Role, generation: u32) -> WorkerContext {
-        let model = || "max".to_owned();
         let config = match role {
             Role::Cpu => postcard::to_allocvec(&CpuConfig {
                 vcpus: 1,
-                model: model(),
+                model: "max".into(),
                 accel: Accel::Interp,
                 check_jit: false,
                 no_reboot: false,
@@ -73,7 +72,8 @@ impl Machine {
             }),
             Role::Io => postcard::to_allocvec(&IoConfig {
                 vcpus: 1,
-                model: model(),
+                cpuid_1: (0x633, 0x201),
+                long_mode: true,
                 exit_port: None,
                 debugcon: vec![DebugconConfig {
                     port: 0xE9,

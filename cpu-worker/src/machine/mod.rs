@@ -4,6 +4,8 @@
 //! claims the address, from a mirror, or by a command to io-worker. What crosses to the other process and
 //! how long one waits for it is in `io_client`; the life of the process is in [`worker`].
 
+#[cfg(test)]
+mod apic_tests;
 mod boot;
 mod decode;
 mod io_client;
@@ -388,6 +390,11 @@ impl Bus for MachineBus {
     }
 
     fn page_kind(&self, page: u64) -> Option<PageKind> {
+        // A guest may move the local APIC over RAM; there it is answered before the memory is asked.
+        let apic = self.core.mmio_windows()[0];
+        if apic.is_some_and(|(at, _)| at.0 >> 12 == page) {
+            return Some(PageKind::Device);
+        }
         self.tables.page_kind(page)
     }
 

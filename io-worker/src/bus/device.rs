@@ -159,6 +159,11 @@ pub trait Device: Send {
         false
     }
 
+    /// Lamps of a keyboard: bit 0 scroll, 1 num, 2 caps; `None` for devices without any.
+    fn leds(&self) -> Option<u8> {
+        None
+    }
+
     /// The A20 gate as this device drives it; `None` for a device that does not.
     fn a20(&self) -> Option<bool> {
         None

@@ -324,6 +324,10 @@ impl Device for I8042 {
         Some(self.state.out_port & port::A20 != 0)
     }
 
+    fn leds(&self) -> Option<u8> {
+        Some(self.state.keyboard.leds())
+    }
+
     fn save(&self, out: &mut Vec<u8>) {
         save_state(&self.state, out);
     }

@@ -50,6 +50,11 @@ pub(super) struct Keyboard {
 const TYPEMATIC: u8 = 0x2B;
 
 impl Keyboard {
+    /// Bit 0 scroll, 1 num, 2 caps.
+    pub(super) fn leds(&self) -> u8 {
+        self.leds
+    }
+
     pub(super) fn new() -> Self {
         Self {
             queue: VecDeque::new(),

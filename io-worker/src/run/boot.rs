@@ -9,15 +9,11 @@ use quintet_protocol::ram::GuestRam;
 use crate::firmware::{self, Boot, BootError, Module};
 use crate::machine::{COM_PORTS, Machine};
 
-/// CPUID leaf 1 (EAX, EDX) of a model for the MP table: a Pentium Pro's signature and what every model has.
-const CPUID_1: (u32, u32) = (0x0000_0633, 0x0000_0201);
-
 fn firmware_machine(config: &IoConfig) -> firmware::Machine {
-    let model = config.model.split(',').next().unwrap_or_default();
     firmware::Machine {
         cpus: config.vcpus.clamp(1, 64) as u8,
-        long_mode: !matches!(model, "486" | "pentium" | "pentium3"),
-        cpuid_1: CPUID_1,
+        long_mode: config.long_mode,
+        cpuid_1: config.cpuid_1,
         com: [COM_PORTS[0], COM_PORTS[1], 0, 0],
         ps2: true,
         fw_cfg: true,

@@ -86,7 +86,8 @@ impl Rig {
         Self {
             config: IoConfig {
                 vcpus: 1,
-                model: "max".into(),
+                cpuid_1: (0x633, 0x201),
+                long_mode: true,
                 exit_port: Some(0xF4),
                 debugcon: vec![DebugconConfig {
                     port: 0xE9,

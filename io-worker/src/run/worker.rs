@@ -526,6 +526,9 @@ impl<S: Steps> Worker<S> {
             self.status.own().store(StatusWord::HidKeys, counts.keys);
             self.status.own().store(StatusWord::HidDropped, counts.dropped);
         }
+        self.status
+            .own()
+            .store(StatusWord::KeyboardLeds, u32::from(self.machine.keyboard_leds()));
         self.steps.step();
     }
 

@@ -49,8 +49,10 @@ pub struct DebugconConfig {
 pub struct IoConfig {
     /// Number of vCPUs, 1 to 255; for the firmware tables.
     pub vcpus: u32,
-    /// CPU model as in [`CpuConfig::model`]; for the firmware tables.
-    pub model: String,
+    /// What CPUID leaf 1 of the model says in EAX and EDX; for the firmware tables.
+    pub cpuid_1: (u32, u32),
+    /// Whether the model has long mode.
+    pub long_mode: bool,
     /// Port of `isa-debug-exit`, one byte wide, when there is one.
     pub exit_port: Option<u16>,
     /// Debug consoles.
