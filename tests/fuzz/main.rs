@@ -2,7 +2,7 @@
 //! other processes work. No reader panics, hangs, or looks outside; what it answers is what its module defines.
 //!
 //! Seeded and in one process, so that a finding can be had again; a few seconds in a usual run, minutes with
-//! `cargo xtask test --long`. The form with processes is `coordinator/tests/hostile.rs`.
+//! `cargo xtask test --long`.
 
 mod ends;
 mod scribble;
