@@ -24,6 +24,17 @@ use crate::sync::{Ordering, spin_hint};
 use crate::time::HostTime;
 use crate::words::{ReadWords, WriteWords};
 
+/// Sleeps while the word at `offset` holds `expected`, at most `nanos` nanoseconds: for words other than doorbells
+/// whose change is worth waiting for. Every return means: look again.
+pub(crate) fn wait_word(view: &View, offset: usize, expected: u32, nanos: u64) {
+    futex::wait(view, offset, expected, nanos);
+}
+
+/// Wakes everybody who sleeps on the word at `offset`.
+pub(crate) fn wake_word(view: &View, offset: usize) {
+    futex::wake(view, offset);
+}
+
 /// Longest single sleep, in nanoseconds: a lost wake-up (a peer killed between the word and the wake) costs
 /// this much at worst. Long enough that an idle machine's wake-ups do not show.
 pub const MAX_SLEEP: u64 = 1_000_000_000;

@@ -74,5 +74,6 @@ pub mod stream;
 pub mod sync;
 pub mod time;
 pub mod vram;
+pub mod wasm;
 pub mod wires;
 pub mod words;

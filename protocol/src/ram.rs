@@ -195,6 +195,19 @@ impl GuestRam {
         Ok(())
     }
 
+    /// Makes all of RAM zero, for every process that has it mapped, and gives its pages back to the host.
+    ///
+    /// # Errors
+    /// The host's, when the RAM is not a shared map of a segment.
+    pub fn zero(&self) -> rustix::io::Result<()> {
+        let len = self.layout.total() as usize;
+        if len == 0 {
+            return Ok(());
+        }
+        // SAFETY: the range is mapped RAM, of which nobody holds references; punching a hole is a write of zeros.
+        unsafe { rustix::mm::madvise(self.host_base().cast(), len, rustix::mm::Advice::LinuxRemove) }
+    }
+
     /// Reads a little-endian number of `N` bytes.
     ///
     /// # Errors

@@ -121,6 +121,8 @@ pub struct Mapped {
     pub faults: Vec<String>,
     /// What of the confinement could not be applied, and why; empty when all was.
     pub unconfined: Vec<String>,
+    /// How the payloads arrived.
+    pub traces: Vec<crate::payload::TransportTrace>,
 }
 
 /// From the coordinator: fresh nonces lie in the probe windows.

@@ -16,7 +16,7 @@ use super::{
     FileId, FileSource, Hello, MapSet, Mapped, MessageError, ParentWatch, ProbeGo, Proceed, Role,
     WorkerContext, WorkerError, confine, decode, encode,
 };
-use crate::payload::{Payload, ReceiveError, Transport};
+use crate::payload::{Payload, ReceiveError, Transport, TransportTrace};
 use crate::probe;
 use crate::ram::{GUEST_BASE, GuestRam, MAP_START};
 use crate::shm::{Map, MapError, portable};
@@ -225,6 +225,7 @@ fn start(role: Role, server: String) -> Result<(WorkerContext, ParentWatch), Sta
     let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
     let parent = ParentWatch::new(Some(own(hello.parent_pipe)));
     let host_fds = hello.host_fds.iter().map(|&n| own(n)).collect();
+    let mut traces = Vec::new();
     let payloads = hello
         .payloads
         .into_iter()
@@ -233,7 +234,13 @@ fn start(role: Role, server: String) -> Result<(WorkerContext, ParentWatch), Sta
                 Transport::Memfd(number) => Some(own(number)),
                 Transport::Inline(_) => None,
             };
-            Payload::receive(grant, fd)
+            let mut trace = TransportTrace::new(grant.kind.text());
+            let payload = Payload::receive_traced(grant, fd, Map::private, &mut trace);
+            if payload.is_err() {
+                eprint!("{trace}");
+            }
+            traces.push(trace);
+            payload
         })
         .collect::<Result<Vec<_>, _>>()?;
     // Read what the kernel told this process at its start while that may still be read: page size, vDSO.
@@ -244,6 +251,7 @@ fn start(role: Role, server: String) -> Result<(WorkerContext, ParentWatch), Sta
         pid: std::process::id() as i32,
         faults,
         unconfined,
+        traces,
     }))?;
     let go: ProbeGo = decode(&next()?)?;
     say(encode(&probe::answer(role, &maps, go)))?;

@@ -235,6 +235,14 @@ region_fns! {
     playback_head() = FileId::AudioHost, "playback head", [0; 1], audio::AT_PLAYBACK_HEAD, 0, audio::HEAD_BYTES;
     /// Capture ring, the producer's part.
     capture() = FileId::AudioHost, "capture", [0; 1], audio::AT_CAPTURE, 0, audio::RING_BYTES;
+    /// What is published of a module's linear memory (see [`crate::wasm`]).
+    guest_memory() = FileId::Control(Role::Cpu), "guest memory", [0; 1], 0x3000, 0, crate::wasm::WORDS_LEN;
+    /// Consumer's part of a module's standard input.
+    guest_in_head() = FileId::Control(Role::Cpu), "guest in head", [0; 1], 0x2800, 0, CACHE_LINE;
+    /// Outgoing byte stream of a module: standard output and error.
+    guest_out(n: usize) = FileId::IpcCpu, "guest out", [n; crate::wasm::GUEST_OUT_STREAMS], 0x10_0000, RING_STRIDE, stream_size(STREAM_OUT);
+    /// Consumer's part of [`Self::guest_out`].
+    guest_out_head(n: usize) = C, "guest out head", [n; crate::wasm::GUEST_OUT_STREAMS], 0x3800, CACHE_LINE, CACHE_LINE;
     /// Trace ring of a process.
     trace(role: Role) = FileId::Trace(role), "trace ring", [0; 1], 0, 0, ring_size(TRACE_RING);
 }
@@ -275,6 +283,9 @@ pub fn regions() -> Vec<Region> {
         ]);
     }
     all.extend((0..MIRRORS).map(Region::mirror));
+    for n in 0..crate::wasm::GUEST_OUT_STREAMS {
+        all.extend([Region::guest_out(n), Region::guest_out_head(n)]);
+    }
     all.extend([
         Region::clock(),
         Region::input_head(),
@@ -297,6 +308,8 @@ pub fn regions() -> Vec<Region> {
         Region::playback_head(),
         Region::capture(),
         Region::capture_head(),
+        Region::guest_memory(),
+        Region::guest_in_head(),
     ]);
     all.sort_by_key(|r| (r.file.number(), r.offset));
     all

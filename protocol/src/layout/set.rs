@@ -168,7 +168,7 @@ impl SegmentSet {
         Ok((grant, fd))
     }
 
-    fn map(&self, file: FileId, start: u64, len: u64, writable: bool) -> Result<Map, SetError> {
+    pub(crate) fn map(&self, file: FileId, start: u64, len: u64, writable: bool) -> Result<Map, SetError> {
         match self.store(file) {
             Store::Memfd(segment) => {
                 let fd = descriptor(segment, writable)?;

@@ -9,6 +9,7 @@
 
 mod receive;
 mod seal;
+mod trace;
 mod transfer;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 pub use receive::{Payload, ReceiveError, Strategy};
-pub use seal::{FULL_SEALS, SealError, seal, sealed_memfd};
+pub use seal::{FULL_SEALS, SealError, open_memfd, seal, sealed_memfd};
+pub use trace::{Stage, TraceEntry, TransportTrace};
 pub use transfer::{TransferError, receive_fd, send_fd};
 
 /// Size from which a payload travels as a sealed memfd, in bytes (S1.1).
@@ -42,6 +44,23 @@ pub enum PayloadKind {
     },
     /// `--firmware`.
     Firmware,
+    /// A WebAssembly module, for its compiler.
+    WasmModule,
+    /// A compiled WebAssembly module, for the cpu-worker.
+    WasmArtefact,
+}
+
+impl PayloadKind {
+    /// For people.
+    pub fn text(&self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Initrd { .. } => "initrd",
+            Self::Firmware => "firmware",
+            Self::WasmModule => "WebAssembly module",
+            Self::WasmArtefact => "compiled WebAssembly module",
+        }
+    }
 }
 
 /// How a payload's bytes travel.
@@ -88,6 +107,7 @@ pub struct Outgoing {
     digest: Digest,
     head: [u8; HEAD],
     held: Held,
+    trace: TransportTrace,
 }
 
 #[derive(Debug)]
@@ -111,18 +131,81 @@ impl Outgoing {
             TransportChoice::Inline => true,
             TransportChoice::Memfd => false,
         };
+        let mut trace = TransportTrace::new(kind.text());
+        let digest = sha256(bytes);
+        trace.bytes(Stage::Source, bytes, false, "");
+        if let Some(source) = trace.entries.last_mut() {
+            source.digest = Some(digest);
+        }
         let held = if inline {
             Held::Inline(bytes.to_vec())
         } else {
-            Held::Memfd(sealed_memfd(bytes)?)
+            Held::Memfd(seal::sealed_memfd_traced(bytes, &mut trace)?)
         };
         Ok(Self {
             kind,
             len,
-            digest: sha256(bytes),
+            digest,
             head: head(bytes),
             held,
+            trace,
         })
+    }
+
+    /// What another process has written into `fd`, which nobody can write any more: it is sealed here, and its
+    /// length and digest must be the announced ones.
+    ///
+    /// # Errors
+    /// [`SealError`] when somebody still has a writable map, or the contents are not as announced.
+    pub fn adopt(kind: PayloadKind, fd: OwnedFd, len: u64, digest: Digest) -> Result<Self, SealError> {
+        let mut trace = TransportTrace::new(kind.text());
+        trace.descriptor(Stage::Written, fd.as_fd());
+        if len == 0 || len > MAX_PAYLOAD {
+            return Err(SealError::Size { len });
+        }
+        seal(&fd)?;
+        trace.descriptor(Stage::Sealed, fd.as_fd());
+        let map = crate::shm::Map::private(fd.as_fd(), len);
+        let map = map.map_err(|_| SealError::Seal(rustix::io::Errno::NOMEM))?;
+        let actual = rustix::fs::fstat(&fd).map_err(SealError::Seal)?.st_size as u64;
+        let (found, first) = if actual == len {
+            receive::with_sealed_bytes(&map, len as usize, |bytes| (sha256(bytes), head(bytes)))
+        } else {
+            (Digest::default(), [0; HEAD])
+        };
+        if found != digest {
+            return Err(SealError::Changed {
+                stage: "between its writer and the seal",
+                was: hex(&digest),
+                is: hex(&found),
+            });
+        }
+        Ok(Self {
+            kind,
+            len,
+            digest,
+            head: first,
+            held: Held::Memfd(fd),
+            trace,
+        })
+    }
+
+    /// What was seen of it so far, in this process.
+    pub fn trace(&self) -> &TransportTrace {
+        &self.trace
+    }
+
+    /// Its SHA-256.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// How its bytes travel, for people.
+    pub fn transport(&self) -> &'static str {
+        match &self.held {
+            Held::Inline(_) => "inline",
+            Held::Memfd(_) => "sealed memfd",
+        }
     }
 
     /// What it is for.

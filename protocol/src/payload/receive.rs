@@ -6,14 +6,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::{FULL_SEALS, HEAD, MAX_PAYLOAD, PayloadGrant, PayloadKind, Transport, head, hex, sha256};
+use super::{
+    FULL_SEALS, HEAD, MAX_PAYLOAD, PayloadGrant, PayloadKind, Stage, Transport, TransportTrace, head, hex,
+    sha256,
+};
 use crate::shm::{Map, MapError};
 
 /// `f_type` of hugetlbfs (linux/magic.h).
 const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
 
 /// How the bytes came to be readable here; named in reports (S1.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Strategy {
     /// They were in the message.
     Inline,
@@ -21,6 +24,17 @@ pub enum Strategy {
     Mapped,
     /// The map was refused and the memfd read into the heap (S1.12).
     Copied,
+}
+
+impl Strategy {
+    /// As reports say it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Inline => "inline",
+            Self::Mapped => "mapped",
+            Self::Copied => "copied",
+        }
+    }
 }
 
 /// Why a payload was refused. One cause, one variant (S1.6, S1.21, S1.22, S1.28).
@@ -132,6 +146,36 @@ impl Payload {
         fd: Option<OwnedFd>,
         map: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Map, MapError>,
     ) -> Result<Self, ReceiveError> {
+        let mut trace = TransportTrace::new(grant.kind.text());
+        Self::receive_traced(grant, fd, map, &mut trace)
+    }
+
+    /// As [`Self::receive_with`], noting in `trace` what is seen, and the error if there is one (S1.20).
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn receive_traced(
+        grant: PayloadGrant,
+        fd: Option<OwnedFd>,
+        map: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Map, MapError>,
+        trace: &mut TransportTrace,
+    ) -> Result<Self, ReceiveError> {
+        let received = Self::take_in(grant, fd, map, trace);
+        if let Err(e) = &received {
+            trace.error = e.to_string();
+        }
+        received
+    }
+
+    fn take_in(
+        grant: PayloadGrant,
+        fd: Option<OwnedFd>,
+        map: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Map, MapError>,
+        trace: &mut TransportTrace,
+    ) -> Result<Self, ReceiveError> {
+        if let Some(fd) = &fd {
+            trace.descriptor(Stage::Received, fd.as_fd());
+        }
         let announced = grant.len;
         if announced == 0 {
             return Err(ReceiveError::Empty);
@@ -162,6 +206,15 @@ impl Payload {
             strategy,
         };
         let received = sha256(payload.bytes());
+        let (stage, how) = match strategy {
+            Strategy::Inline => (Stage::Inline, ""),
+            Strategy::Mapped => (Stage::Mapped, "private, read-only"),
+            Strategy::Copied => (Stage::Copied, ""),
+        };
+        trace.bytes(stage, payload.bytes(), false, how);
+        if let Some(entry) = trace.entries.last_mut() {
+            entry.digest = Some(received);
+        }
         if received != grant.digest {
             return Err(ReceiveError::DigestMismatch {
                 sent: hex(&grant.digest),
@@ -188,9 +241,7 @@ impl Payload {
     pub fn bytes(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Heap(v) => v,
-            // SAFETY: the map is `len` bytes long at least, lives as long as `self`, is private, and the file
-            // behind it is sealed against writes and truncation, so the bytes never change.
-            Bytes::Map(m, len) => unsafe { core::slice::from_raw_parts(m.as_ptr(), *len) },
+            Bytes::Map(m, len) => sealed_bytes(m, *len),
         }
     }
 
@@ -198,6 +249,19 @@ impl Payload {
     pub fn head(&self) -> [u8; HEAD] {
         head(self.bytes())
     }
+}
+
+/// The bytes of a private map of a sealed file. For maps that were made of one only.
+fn sealed_bytes(map: &Map, len: usize) -> &[u8] {
+    assert!(len <= map.len(), "{len} bytes of a map of {}", map.len());
+    // SAFETY: the map is `len` bytes long at least, lives as long as the reference, is private, and the file behind
+    // it is sealed against writes and truncation, so the bytes never change.
+    unsafe { core::slice::from_raw_parts(map.as_ptr(), len) }
+}
+
+/// Shows the bytes of a private map of a file that the caller has just sealed.
+pub(super) fn with_sealed_bytes<T>(map: &Map, len: usize, look: impl FnOnce(&[u8]) -> T) -> T {
+    look(sealed_bytes(map, len))
 }
 
 fn check_len(announced: u64, actual: u64) -> Result<(), ReceiveError> {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::{HEAD, MAX_PAYLOAD, head, hex};
+use super::{HEAD, MAX_PAYLOAD, Stage, TransportTrace, head, hex};
 
 /// The seals that a payload carries (S1.22). `FUTURE_WRITE` would not do: a map made before stays writable.
 pub const FULL_SEALS: SealFlags = SealFlags::WRITE
@@ -65,13 +65,27 @@ pub fn seal(fd: impl AsFd) -> Result<(), SealError> {
 /// # Errors
 /// [`SealError`].
 pub fn sealed_memfd(bytes: &[u8]) -> Result<OwnedFd, SealError> {
-    let len = bytes.len() as u64;
-    let failed = |source| SealError::Memfd { len, source };
+    sealed_memfd_traced(bytes, &mut TransportTrace::default())
+}
+
+/// An empty memfd that can be written and then sealed.
+///
+/// # Errors
+/// [`SealError::Memfd`].
+pub fn open_memfd() -> Result<OwnedFd, SealError> {
+    let failed = |source| SealError::Memfd { len: 0, source };
     // Kernels before 6.3 do not know NOEXEC_SEAL and answer EINVAL.
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = rustix::fs::memfd_create("quintet-payload", flags | MemfdFlags::NOEXEC_SEAL)
+    rustix::fs::memfd_create("quintet-payload", flags | MemfdFlags::NOEXEC_SEAL)
         .or_else(|_| rustix::fs::memfd_create("quintet-payload", flags))
-        .map_err(failed)?;
+        .map_err(failed)
+}
+
+/// [`sealed_memfd`], noting what is there after writing and after sealing.
+pub(super) fn sealed_memfd_traced(bytes: &[u8], trace: &mut TransportTrace) -> Result<OwnedFd, SealError> {
+    let len = bytes.len() as u64;
+    let failed = |source| SealError::Memfd { len, source };
+    let fd = open_memfd()?;
     rustix::fs::ftruncate(&fd, len).map_err(failed)?;
     let mut done = 0;
     while done < bytes.len() {
@@ -83,8 +97,10 @@ pub fn sealed_memfd(bytes: &[u8]) -> Result<OwnedFd, SealError> {
         }
     }
     check_head(&fd, bytes, "between writing and sealing")?;
+    trace.descriptor(Stage::Written, fd.as_fd());
     seal(&fd)?;
     check_head(&fd, bytes, "while being sealed")?;
+    trace.descriptor(Stage::Sealed, fd.as_fd());
     Ok(fd)
 }
 

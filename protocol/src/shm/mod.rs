@@ -3,11 +3,13 @@
 //! This folder is the one place in the project that calls `mmap`. Names in a file system were rejected:
 //! whatever has a name survives a SIGKILL and needs a janitor.
 
+mod alias;
 mod map;
 mod memfd;
 pub mod portable;
 mod view;
 
+pub use alias::RamAlias;
 pub use map::{Map, MapError};
 pub use memfd::{Segment, SegmentError};
 pub(crate) use view::volatile_copy;

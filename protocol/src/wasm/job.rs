@@ -1,0 +1,130 @@
+//! What coordinator, compiler and cpu-worker tell each other of a module.
+
+use serde::{Deserialize, Serialize};
+
+use crate::handshake::Confinement;
+use crate::payload::{Digest, PayloadGrant, Strategy, TransportTrace};
+
+/// What a cpu-worker is told that runs a module instead of a PC.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WasmConfig {
+    /// Function to call; without it `main`, else `run`, else `_start` (S1.4).
+    pub invoke: Option<String>,
+    /// Arguments of the program, its name first.
+    pub args: Vec<String>,
+    /// Seed of the random numbers that the module asks for.
+    pub seed: u64,
+}
+
+/// What a compilation may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileLimits {
+    /// Largest module in bytes; looked at before anything else.
+    pub module: u64,
+    /// Largest function body in bytes: one function is compiled in one go.
+    pub function: u32,
+    /// Wall-clock time in milliseconds, kept by the coordinator.
+    pub millis: u64,
+    /// Memory of the compiling process in bytes.
+    pub memory: u64,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self {
+            module: 64 << 20,
+            function: 1 << 20,
+            millis: 60_000,
+            memory: 2 << 30,
+        }
+    }
+}
+
+/// From the coordinator to a compiler: one module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileOrder {
+    /// The module. A memfd is the descriptor of that number.
+    pub module: PayloadGrant,
+    /// Descriptor of an empty memfd for the artefact; the coordinator seals it when the compiler is gone.
+    pub output: i32,
+    /// What it may cost.
+    pub limits: CompileLimits,
+    /// What to give up first.
+    pub confinement: Confinement,
+    /// Behave as if the module could not be mapped; shows that the copy path works (S1.12).
+    pub refuse_map: bool,
+}
+
+/// What became of a module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compiled {
+    /// Length of the artefact in bytes.
+    pub len: u64,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// Microseconds for validation, instrumentation and compilation.
+    pub micros: [u64; 3],
+    /// Whether the module had to be changed.
+    pub instrumented: bool,
+}
+
+/// From a compiler, which ends then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileReply {
+    /// What became of the module, or why nothing.
+    pub result: Result<Compiled, String>,
+    /// How the module came to be readable; `None` when it did not.
+    pub strategy: Option<Strategy>,
+    /// How it travelled.
+    pub trace: TransportTrace,
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobStatus {
+    /// A function was called and returned, or the program ended itself.
+    Executed,
+    /// There was nothing to call (S1.4).
+    Loaded,
+    /// The module did not arrive, or is not one that runs here.
+    LoadFailed,
+    /// Its imports, memory or start function failed.
+    InstantiateFailed,
+    /// It trapped.
+    ExecutionFailed,
+}
+
+impl JobStatus {
+    /// As reports say it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Executed => "Executed Successfully",
+            Self::Loaded => "Loaded (No Entry Point)",
+            Self::LoadFailed => "Load Failed",
+            Self::InstantiateFailed => "Instantiate Failed",
+            Self::ExecutionFailed => "Execution Failed",
+        }
+    }
+
+    /// Whether the module did what was asked for.
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Executed | Self::Loaded)
+    }
+}
+
+/// From the cpu-worker: how a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOutcome {
+    /// How.
+    pub status: JobStatus,
+    /// What the function returned, or the program gave as its exit status.
+    pub return_code: Option<i64>,
+    /// Size of the linear memory at the end, in bytes; `None` when there was none.
+    pub memory: Option<u64>,
+    /// The process that ran it.
+    pub pid: u32,
+    /// Why it failed, on one line; empty when it did not.
+    pub error: String,
+    /// Microseconds from the start of the artefact's loading to the end.
+    pub micros: u64,
+}
