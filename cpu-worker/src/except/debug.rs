@@ -1,6 +1,6 @@
 //! Debug registers and single-step (SDM vol. 3, chapter 17).
 //!
-//! While a trap is possible ([`armed`], TF or RF set) the vCPU executes instruction by instruction
+//! While a trap is possible ([`armed`] or TF set) the vCPU executes instruction by instruction
 //! ([`Vcpu::step`]) and data accesses have no TLB tags, so that each passes [`Vcpu::check_watch`]; otherwise nothing
 //! here costs anything. What an instruction has hit gathers in `debug_hits`; after it, [`Vcpu::after_step`] makes a trap
 //! of that. RF works as in silicon: the start of an instruction clears it, and an interrupted REP sets it, so that
@@ -123,7 +123,7 @@ impl Vcpu {
     /// A repeated instruction stops between two iterations.
     pub(crate) fn set_resume(&mut self) {
         self.state.flags.set(Flag::Rf, true);
-        self.reasons |= Reason::STEP;
+        self.refresh_mode();
     }
 
     /// Notes hits of data breakpoints.

@@ -65,8 +65,11 @@ pub struct Frame {
     pub vcpu: u64,
     /// Host stack pointer at the entry to translated code.
     pub host_sp: u64,
-    /// Host and guest MXCSR.
-    pub mxcsr: [u32; 2],
+    /// Not 0 while the guest's XMM registers and MXCSR are in the host's: translated code loads them before it uses
+    /// them, and whatever leaves for Rust stores them.
+    pub xmm_live: u64,
+    /// The host's MXCSR meanwhile.
+    pub mxcsr: u64,
     /// For reading, by [`TlbIndex`](crate::mmu::TlbIndex).
     pub read: [[TlbEntry; TLB_ENTRIES]; 3],
     /// For writing.

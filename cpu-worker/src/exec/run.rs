@@ -4,7 +4,7 @@
 use super::{Exit, Jump, Op, Reason, Vcpu};
 use crate::bus::Effects;
 use crate::jit::Left;
-use crate::state::{Activity, Flag, RIP, Shadow};
+use crate::state::{Activity, CodeSize, Flag, RIP, Shadow};
 
 /// Why [`Vcpu::run`] came back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +23,7 @@ impl Vcpu {
     /// Executes until something needs the caller. `budget` bounds the instructions (checked between blocks).
     pub fn run(&mut self, budget: u64) -> RunExit {
         let until = self.instructions.saturating_add(budget);
+        self.until = until;
         loop {
             if self.exit_word.is_set() || !self.reasons.is_empty() || self.state.activity != Activity::Active
             {
@@ -188,7 +189,7 @@ impl Vcpu {
         {
             let b = *self.blocks.block(n);
             // CS may be smaller than when the block was decoded, or its second page may be elsewhere now.
-            let fits = self.code_size == crate::state::CodeSize::Bits64
+            let fits = self.code_size == CodeSize::Bits64
                 || self.rip() + u64::from(b.len) - 1
                     <= u64::from(self.state.segs[crate::state::seg::CS].limit);
             let whole = match b.second_page {
@@ -267,7 +268,7 @@ impl Vcpu {
 
     /// Deals with an instruction of `len` bytes that did not simply complete.
     #[cold]
-    fn leave(&mut self, exit: Exit, len: u8) {
+    pub(crate) fn leave(&mut self, exit: Exit, len: u8) {
         match exit {
             Exit::Fault => {
                 let rip = self.rip().wrapping_sub(u64::from(len));
@@ -293,10 +294,6 @@ impl Vcpu {
             }
             self.reasons |= Reason::INTERRUPT;
         }
-        if self.reasons.contains(Reason::CODE) {
-            self.reasons -= Reason::CODE;
-            self.bury();
-        }
         if self.reasons.contains(Reason::VIEW) {
             self.reasons -= Reason::VIEW;
             self.refresh_view();
@@ -304,6 +301,15 @@ impl Vcpu {
         if self.reasons.contains(Reason::STOP) {
             self.reasons -= Reason::STOP;
             return Some(RunExit::Requested);
+        }
+        self.due()
+    }
+
+    /// The part of [`Self::service`] that concerns the processor alone.
+    fn due(&mut self) -> Option<RunExit> {
+        if self.reasons.contains(Reason::CODE) {
+            self.reasons -= Reason::CODE;
+            self.bury();
         }
         if self.state.activity == Activity::Shutdown {
             return Some(RunExit::Shutdown);
@@ -336,8 +342,41 @@ impl Vcpu {
         }
         if self.reasons.contains(Reason::STEP) {
             self.step();
+        } else if self.reasons.contains(Reason::RESUME) {
+            self.reasons -= Reason::RESUME;
+            self.state.flags.set(Flag::Rf, false);
         }
         None
+    }
+
+    /// The translation to go on with at CS:rIP, if nothing needs the run loop and the code size is still `code`:
+    /// what follows a system call or an exception is most often there.
+    pub(crate) fn onward(&mut self, code: CodeSize) -> Option<u64> {
+        let own = Reason::INTERRUPT | Reason::SHADOW | Reason::RESUME | Reason::CODE;
+        // An interrupt check may deliver one, whose handler's first instruction may be due for something else.
+        for _ in 0..3 {
+            if self.reasons.is_empty() {
+                break;
+            }
+            if self.state.activity != Activity::Active || !own.contains(self.reasons) {
+                return None;
+            }
+            let exit = self.due();
+            debug_assert!(exit.is_none(), "nothing else was due");
+        }
+        let on = self.reasons.is_empty()
+            && !self.exit_word.is_set()
+            && self.state.activity == Activity::Active
+            && self.instructions < self.until
+            && self.code_size == code
+            && self.sse_masked();
+        if !on {
+            return None;
+        }
+        let linear = self.fetch_linear().ok()?;
+        let (_, native) = self.tlb.jump(self.mode, linear)?;
+        let cold = self.jit.as_ref()?.cold();
+        (native != cold).then_some(native)
     }
 
     /// Delivers an NMI or a maskable interrupt if one may be taken now. Answers whether it did.
@@ -384,8 +423,11 @@ impl Vcpu {
     fn single_block(&mut self) -> Result<(*const Op, *const Op), Exit> {
         self.check_instruction_breakpoint()?;
         let linear = self.fetch_linear()?;
-        // Not by the jump cache, which may still lead to a block that was dropped.
-        let first = self.find_block(linear)?.first;
+        let first = match self.tlb.jump(self.mode, linear) {
+            Some((jump, _)) if self.blocks.block(jump.block).valid => jump.first,
+            // The jump cache may still lead to a block that was dropped.
+            _ => self.find_block(linear)?.first,
+        };
         // SAFETY: a block has at least one op.
         Ok((first, unsafe { first.add(1) }))
     }

@@ -86,7 +86,7 @@ bitflags::bitflags! {
         const INTERRUPT = 1;
         /// The last instruction left an interrupt shadow: execute one instruction, then look.
         const SHADOW = 2;
-        /// TF, RF or breakpoints in DR7: execute instruction by instruction.
+        /// TF or breakpoints in DR7: execute instruction by instruction.
         const STEP = 4;
         /// The bus asked to stop.
         const STOP = 8;
@@ -96,6 +96,8 @@ bitflags::bitflags! {
         const DEBUG_TRAP = 32;
         /// Blocks have been dropped: what leads to them is to be led astray before it is followed again.
         const CODE = 64;
+        /// RF is set and holds nothing back: clear it before the next instruction.
+        const RESUME = 128;
     }
 }
 
@@ -139,6 +141,8 @@ pub struct Vcpu {
     pub exit_word: ExitWord,
     /// Instructions executed, counted by blocks.
     pub instructions: u64,
+    /// Where the instructions that [`Vcpu::run`] was given end.
+    pub(super) until: u64,
     /// The end of the block in progress; moved to null to end it after the current instruction.
     pub(super) end: *const Op,
     /// The translator, unless everything is interpreted.
@@ -183,6 +187,7 @@ impl Vcpu {
             held_hits: 0,
             exit_word,
             instructions: 0,
+            until: 0,
             end: core::ptr::null(),
             jit: None,
             trial: None,
@@ -235,10 +240,9 @@ impl Vcpu {
             self.tlb.flush_all();
         }
         let s = &self.state;
-        self.reasons.set(
-            Reason::STEP,
-            s.flags.get(Flag::Tf) || s.flags.get(Flag::Rf) || armed.data || armed.other,
-        );
+        let step = s.flags.get(Flag::Tf) || armed.data || armed.other;
+        self.reasons.set(Reason::STEP, step);
+        self.reasons.set(Reason::RESUME, s.flags.get(Flag::Rf) && !step);
     }
 
     /// The jump cache's number for `key`; all are given anew when they run out.

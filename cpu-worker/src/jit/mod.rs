@@ -36,7 +36,7 @@ use thunks::Thunks;
 use translate::{Block, Request, Site};
 
 use crate::exec::{Exit, ModeKey, Op, Vcpu, flag};
-use crate::state::RIP;
+use crate::state::{CodeSize, RIP};
 
 /// Executions of a block before it is translated.
 pub const HOT: u32 = 24;
@@ -72,7 +72,7 @@ struct Link {
 pub(crate) enum Left {
     /// Look up CS:rIP.
     Next,
-    /// A handler answered so, for an instruction of that many bytes.
+    /// A handler answered so, for an instruction of that many bytes: only while blocks are compared.
     Exit(Exit, u8),
     /// By a direct jump that leads nowhere yet.
     Link(u32),
@@ -297,7 +297,7 @@ impl Vcpu {
         self.begin_block();
         // In 32-bit code, R8 is a scratch register.
         let r8 = self.state.regs[8];
-        let long = self.code_size == crate::state::CodeSize::Bits64;
+        let long = self.code_size == CodeSize::Bits64;
         // SAFETY: `enter` is a routine of this type at the start of the code memory, and `entry` a translation that
         // belongs to this vCPU; the frame that GS names outlives the call. The vCPU is reached by this pointer alone
         // until the call returns. FSGSBASE was found in `Jit::new`, and nothing else uses GS.
@@ -338,32 +338,46 @@ impl Vcpu {
         // SAFETY: the ops lie one after the other in the arena of the block cache, which is only reset between runs
         // of translated code and takes all translations with it.
         let ops = unsafe { core::slice::from_raw_parts(site.op, site.count as usize) };
-        let mut answer = 0;
         for (n, op) in ops.iter().enumerate() {
             if n > 0 {
                 self.state.regs[RIP] = self.state.regs[RIP].wrapping_add(u64::from(op.len));
             }
             if let Err(exit) = (op.handler)(self, op) {
-                let jit = self.jit.as_mut().expect("translated code is executing");
-                jit.left = Some((exit, op.len));
-                answer = abi::leave::EXIT;
-                break;
+                if self.trial.is_some() {
+                    let jit = self.jit.as_mut().expect("translated code is executing");
+                    jit.left = Some((exit, op.len));
+                    self.tlb.frame.flags = flags::image(self.state.flags.arithmetic());
+                    return abi::leave::EXIT;
+                }
+                self.leave(exit, op.len);
+                return self.native_on(mode.code);
             }
             self.instructions += 1;
             if op.has(flag::ENDS) || self.block_ended() || !self.reasons.is_empty() || self.mode_key() != mode
             {
-                answer = abi::leave::NEXT;
-                break;
+                return self.native_on(mode.code);
             }
         }
-        if answer == 0 {
-            self.publish_bases();
-            if !self.sse_masked() {
-                answer = abi::leave::NEXT;
-            }
+        if !self.sse_masked() {
+            return self.native_on(mode.code);
         }
+        self.publish_bases();
         self.tlb.frame.flags = flags::image(self.state.flags.arithmetic());
-        answer
+        0
+    }
+
+    /// Ends a site at CS:rIP, in code of size `code`: the translation to go on with, or the way out.
+    fn native_on(&mut self, code: CodeSize) -> u64 {
+        let native = if self.trial.is_some() { None } else { self.onward(code) };
+        self.tlb.frame.flags = flags::image(self.state.flags.arithmetic());
+        match native {
+            Some(native) => {
+                self.publish_bases();
+                self.begin_block();
+                native
+            }
+            None => abi::leave::NEXT,
+        }
     }
 
     /// Whether SSE exceptions are all masked: translated code executes SSE instructions as themselves, and an

@@ -324,6 +324,9 @@ impl Block<'_> {
             Some(_) => Some(Address::of(i, self.mode.code)?),
             None => None,
         };
+        if sse {
+            self.need_xmm();
+        }
         let flags = FlagUse::of(i);
         let Some(n) = memory else {
             return self.registers(&out, &flags, &held, &written, by_cl);

@@ -1,7 +1,8 @@
 //! The ways into and out of translated code.
 //!
 //! All state is in host registers while translated code executes, and in [`CpuState`](crate::state::CpuState) while
-//! Rust does; these few routines carry it over. They are made once, at the start of the code cache.
+//! Rust does; these few routines carry it over. They are made once, at the start of the code cache. The XMM registers
+//! are only loaded by translations that use them: a kernel passes through here thousands of times without one.
 
 use core::mem::offset_of;
 
@@ -12,7 +13,8 @@ use super::asm::{Asm, at, frame};
 use crate::exec::{Frame, Vcpu};
 use crate::state::RIP;
 
-/// Executes one op by its handler; called from translated code with all state in the vCPU.
+/// Executes ops by their handlers; called from translated code with all state in the vCPU. Answers 0 to go on behind
+/// them, the address of a translation to go on there, or one of [`leave`].
 pub(super) type Slow = extern "sysv64" fn(*mut Vcpu, u32) -> u64;
 
 /// Addresses of the routines.
@@ -20,9 +22,12 @@ pub(super) type Slow = extern "sysv64" fn(*mut Vcpu, u32) -> u64;
 pub(super) struct Thunks {
     /// `extern "sysv64" fn(code: u64, vcpu: *mut Vcpu) -> u64`: executes translated code.
     pub enter: u64,
-    /// Called with a site's number in EAX and the flags in the frame: executes its op by the handler, and returns if
-    /// execution goes on behind it.
+    /// Called with a site's number in EAX and the flags in the frame: executes its ops by their handlers, and returns if
+    /// execution goes on behind them. The XMM registers are not loaded then. Otherwise it continues at the
+    /// translation that [`Slow`] answers with, or leaves.
     pub slow: u64,
+    /// Called to load the guest's XMM registers and MXCSR. Changes RCX alone; the host's flags stay.
+    pub xmm: u64,
     /// Jumped to with the address of the next instruction in RAX and the flags in the frame.
     pub next: u64,
     /// Jumped to with a link's number in EAX and the flags in the frame.
@@ -51,13 +56,18 @@ fn load_guest(a: &mut Asm) {
                 a.mr(Code::Mov_rm64_r64, frame(abi::home(n)), RAX);
             }
         }
-        a.rm(
-            Code::Movups_xmm_xmmm128,
-            Register::XMM0 + n as u32,
-            at(RCX, abi::state_xmm(n)),
-        );
+    }
+}
+
+/// Loads the guest's XMM registers from the vCPU in RCX.
+fn load_xmm(a: &mut Asm) {
+    a.m(Code::Stmxcsr_m32, frame(offset_of!(Frame, mxcsr)));
+    for n in 0..16 {
+        let from = at(RCX, abi::state_xmm(n));
+        a.rm(Code::Movups_xmm_xmmm128, Register::XMM0 + n as u32, from);
     }
     a.m(Code::Ldmxcsr_m32, at(RCX, abi::state_mxcsr()));
+    a.mi(Code::Mov_rm64_imm32, frame(offset_of!(Frame, xmm_live)), 1);
 }
 
 /// Stores the guest's registers to the vCPU, whose address is left in RCX. Clobbers RAX.
@@ -72,14 +82,19 @@ fn store_guest(a: &mut Asm) {
                 a.mr(Code::Mov_rm64_r64, to, RAX);
             }
         }
-        a.mr(
-            Code::Movups_xmmm128_xmm,
-            at(RCX, abi::state_xmm(n)),
-            Register::XMM0 + n as u32,
-        );
+    }
+    let dead = a.label();
+    let live = frame(offset_of!(Frame, xmm_live));
+    a.mi(Code::Cmp_rm64_imm8, live, 0);
+    a.branch(Code::Je_rel32_64, dead);
+    for n in 0..16 {
+        let to = at(RCX, abi::state_xmm(n));
+        a.mr(Code::Movups_xmmm128_xmm, to, Register::XMM0 + n as u32);
     }
     a.m(Code::Stmxcsr_m32, at(RCX, abi::state_mxcsr()));
     a.m(Code::Ldmxcsr_m32, frame(offset_of!(Frame, mxcsr)));
+    a.mi(Code::Mov_rm64_imm32, live, 0);
+    a.bind(dead);
 }
 
 /// Makes the routines for code at `base`.
@@ -92,9 +107,11 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
     // Keeps the stack at a multiple of 16 where translated code calls.
     a.r(Code::Push_r64, RAX);
     a.mr(Code::Mov_rm64_r64, frame(offset_of!(Frame, vcpu)), Register::RSI);
-    a.m(Code::Stmxcsr_m32, frame(offset_of!(Frame, mxcsr)));
-    a.r(Code::Push_r64, Register::RDI);
     a.rr(Code::Mov_r64_rm64, RCX, Register::RSI);
+    // At the translation in RDI, with the vCPU in RCX.
+    let start = a.label();
+    a.bind(start);
+    a.r(Code::Push_r64, Register::RDI);
     load_guest(&mut a);
     a.r(Code::Pop_r64, RAX);
     a.r(Code::Jmp_rm64, RAX);
@@ -142,11 +159,22 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
     // The site's number and the return address.
     a.r(Code::Pop_r64, RCX);
     a.r(Code::Pop_r64, RCX);
-    a.branch(Code::Jmp_rel32_64, done);
+    a.rr(Code::Mov_r64_rm64, Register::RDI, RAX);
+    a.ri(Code::Shr_rm64_imm8, Register::RDI, 12);
+    a.branch(Code::Je_rel32_64, done);
+    a.rr(Code::Mov_r64_rm64, Register::RDI, RAX);
+    a.rm(Code::Mov_r64_rm64, RCX, frame(offset_of!(Frame, vcpu)));
+    a.branch(Code::Jmp_rel32_64, start);
+
+    let xmm = base + a.len() as u64;
+    a.rm(Code::Mov_r64_rm64, RCX, frame(offset_of!(Frame, vcpu)));
+    load_xmm(&mut a);
+    a.op(Code::Retnq);
 
     let thunks = Thunks {
         enter,
         slow: slow_entry,
+        xmm,
         next,
         link,
         len: a.len(),

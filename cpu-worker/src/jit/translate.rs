@@ -5,13 +5,15 @@
 //! through `Block::by_handler`. The last is always possible, so there is nothing that cannot be translated; and
 //! what looks into the TLB and misses ends there too, so faults are the interpreter's own.
 
+use core::mem::offset_of;
+
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Register};
 
 use super::abi::RAX;
-use super::asm::{Asm, Label};
+use super::asm::{Asm, Label, frame};
 use super::flags::{self, Flags, Recipe};
 use super::thunks::Thunks;
-use crate::exec::{ModeKey, Op, flag};
+use crate::exec::{Frame, ModeKey, Op, flag};
 
 /// The instruction is left to its handler.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +52,11 @@ enum Cold {
         recipe: Option<Recipe>,
         /// The flags are expected in the host's at `back`.
         host: bool,
+        /// The XMM registers are expected to be loaded at `back`.
+        xmm: bool,
     },
+    /// Loads the XMM registers and goes on at `back`.
+    Xmm { from: Label, back: Label },
     /// As `Miss`, but a control transfer: it does not come back.
     Leave {
         from: Label,
@@ -90,6 +96,8 @@ pub(super) struct Block<'a> {
     pub entry_flags_used: bool,
     /// Ops that wait to be handed over together.
     waiting: Option<Site>,
+    /// The guest's XMM registers are known to be loaded.
+    xmm: bool,
 }
 
 /// A finished translation.
@@ -139,6 +147,7 @@ impl<'a> Block<'a> {
             next: request.rip,
             entry_flags_used: false,
             waiting: None,
+            xmm: false,
         };
         let bits = request.mode.code.bits();
         let mut decoder = Decoder::with_ip(bits, request.bytes, request.rip, DecoderOptions::NONE);
@@ -232,6 +241,25 @@ impl<'a> Block<'a> {
         self.asm.constant(RAX, self.sites.len() as u64 - 1);
         self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
         self.flags = Flags::SAVED;
+        self.xmm = false;
+    }
+
+    /// Makes sure that the guest's XMM registers are loaded.
+    pub fn need_xmm(&mut self) {
+        if core::mem::replace(&mut self.xmm, true) {
+            return;
+        }
+        // Nothing looks at the flags where they are loaded, so flags that are in the frame, or nowhere, stay there.
+        if !self.flags.saved {
+            self.spoil_flags();
+        }
+        self.flags.host = false;
+        let (from, back) = (self.asm.label(), self.asm.label());
+        self.asm
+            .mi(Code::Cmp_rm64_imm8, frame(offset_of!(Frame, xmm_live)), 0);
+        self.asm.branch(Code::Je_rel32_64, from);
+        self.asm.bind(back);
+        self.cold.push(Cold::Xmm { from, back });
     }
 
     /// Notes that what follows may look at the flags.
@@ -266,6 +294,7 @@ impl<'a> Block<'a> {
             site,
             recipe: if before.saved { None } else { before.recipe },
             host: self.flags.host,
+            xmm: self.xmm,
         });
     }
 
@@ -321,14 +350,23 @@ impl<'a> Block<'a> {
                     site,
                     recipe,
                     host,
+                    xmm,
                 } => {
                     self.asm.bind(from);
                     self.recover(recipe);
                     self.asm.constant(RAX, u64::from(site));
                     self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
+                    if xmm {
+                        self.asm.branch_to(Code::Call_rel32_64, self.thunks.xmm);
+                    }
                     if host {
                         flags::load(&mut self.asm);
                     }
+                    self.asm.branch(Code::Jmp_rel32_64, back);
+                }
+                Cold::Xmm { from, back } => {
+                    self.asm.bind(from);
+                    self.asm.branch_to(Code::Call_rel32_64, self.thunks.xmm);
                     self.asm.branch(Code::Jmp_rel32_64, back);
                 }
                 Cold::Leave { from, site, recipe } => {

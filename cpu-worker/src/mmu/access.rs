@@ -160,6 +160,7 @@ impl Vcpu {
             page: ram,
             global: t.global,
             writable,
+            for_write: access == Access::Write,
         };
         self.tlb.fill(index, fill);
         Ok(t.phys)

@@ -42,6 +42,9 @@ pub(super) struct Fill {
     pub global: bool,
     /// Whether writes may go there by host pointer, too.
     pub writable: bool,
+    /// Whether it was a write that missed: the entry of the other kind is filled only where that costs no other page
+    /// its own, or a copy between two buffers that share their slots would miss at every turn.
+    pub for_write: bool,
 }
 
 /// One instruction-page translation.
@@ -142,14 +145,18 @@ impl Tlb {
         };
         let n = number(table, slot, TLB_ENTRIES);
         let list = &mut self.filled[usize::from(fill.global)];
-        self.frame.read[table][slot] = entry;
-        list.read.push(n);
-        if fill.writable {
-            self.frame.write[table][slot] = entry;
+        let vacant = |e: &TlbEntry| e.tag == NO_TAG || e.tag == entry.tag;
+        let (read, write) = (&mut self.frame.read[table][slot], &mut self.frame.write[table][slot]);
+        if !fill.for_write || vacant(read) {
+            *read = entry;
+            list.read.push(n);
+        }
+        if fill.writable && (fill.for_write || vacant(write)) {
+            *write = entry;
             self.write_pages[table][slot] = fill.page;
             list.write.push(n);
         }
-        if list.read.len() > LIST {
+        if list.read.len().max(list.write.len()) > LIST {
             self.flush_all();
         }
     }
