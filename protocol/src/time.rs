@@ -18,6 +18,9 @@ pub const NANOS_PER_SEC: u64 = 1_000_000_000;
 impl VmTime {
     /// How many ticks of a clock of `hz` have begun since VM time zero. Exact: no rounding builds up.
     pub const fn ticks(self, hz: u64) -> u64 {
+        if hz == NANOS_PER_SEC {
+            return self.0;
+        }
         (self.0 as u128 * hz as u128 / NANOS_PER_SEC as u128) as u64
     }
 

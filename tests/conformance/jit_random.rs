@@ -68,6 +68,43 @@ fn modrm(rng: &mut Rng, wide: bool, rex: &mut u8, reg: u8) -> Vec<u8> {
     }
 }
 
+/// What the table of [`instruction`] has no place for: bytes in the second place of a register, the stack, flags by the
+/// stack, the interrupt and direction flags, division.
+fn special(rng: &mut Rng, wide: bool) -> Vec<u8> {
+    let both = 0xC0 | rng.below(64) as u8;
+    let mut none = 0x40;
+    let mut operand = |rng: &mut Rng, op: u8| modrm(rng, false, &mut none, op);
+    match rng.below(9) {
+        0 | 1 => vec![(rng.below(8) as u8) << 3 | (rng.below(2) as u8) << 1, both],
+        2 => vec![0x0F, rng.pick(&[0xB6u8, 0xBE]), both & !0x20],
+        3 => vec![0x80, 0xC0 | (rng.below(64) as u8), rng.next() as u8],
+        4 => [
+            vec![0x53, 0xFF],
+            operand(rng, 6),
+            vec![0x58 | rng.pick(&[0u8, 1, 2, 3]), 0x5B],
+        ]
+        .concat(),
+        5 => [vec![0x9C], instruction(rng, wide), vec![0x9D]].concat(),
+        6 => vec![rng.pick(&[0xFAu8, 0xFB, 0xFC, 0xFD]), 0x9C, 0x58],
+        7 => {
+            let reg = rng.below(4) as u8;
+            let scan = rng.pick(&[0xBCu8, 0xBD]);
+            [vec![0xF3, 0x0F, scan], operand(rng, reg)].concat()
+        }
+        // The dividend is extended, or its high half is small, most often.
+        _ => {
+            let high = match rng.below(8) {
+                0 => vec![0x90],
+                1..4 => vec![0x99],
+                _ => vec![0x31, 0xD2],
+            };
+            let rex = if wide && rng.flip() { vec![0x48] } else { vec![] };
+            let op = 6 + rng.below(2) as u8;
+            [rex.clone(), high, rex, vec![0xF7], operand(rng, op)].concat()
+        }
+    }
+}
+
 /// One random instruction.
 fn instruction(rng: &mut Rng, wide: bool) -> Vec<u8> {
     let mut out = Vec::new();
@@ -78,7 +115,7 @@ fn instruction(rng: &mut Rng, wide: bool) -> Vec<u8> {
         rex |= 8;
     }
     let imm = |rng: &mut Rng, n: usize| rng.next().to_le_bytes()[..n].to_vec();
-    let (prefix, opcode, operand, tail): (Vec<u8>, Vec<u8>, Option<u8>, Vec<u8>) = match rng.below(26) {
+    let (prefix, opcode, operand, tail): (Vec<u8>, Vec<u8>, Option<u8>, Vec<u8>) = match rng.below(27) {
         0..=5 => {
             let op = (rng.below(8) as u8) << 3 | rng.below(4) as u8;
             (vec![], vec![op], Some(reg), vec![])
@@ -157,6 +194,7 @@ fn instruction(rng: &mut Rng, wide: bool) -> Vec<u8> {
             (vec![0x66], vec![0x0F, op], Some(reg), vec![])
         }
         24 => (vec![], vec![0x8D], Some(reg), vec![]),
+        25 => return special(rng, wide),
         _ => {
             let n = if wide && rex & 8 != 0 { 8 } else { 4 };
             let value = imm(rng, n);

@@ -12,7 +12,7 @@ use crate::state::seg;
 /// Entries of each data TLB, a power of two.
 pub const TLB_ENTRIES: usize = 4096;
 /// Jump cache entries per mode, a power of two.
-pub const JUMPS: usize = 2048;
+pub const JUMPS: usize = 8192;
 /// Modes that the jump cache tells apart at a time.
 pub const MODES: usize = 8;
 /// A tag that no page and no instruction has: not canonical, and its low bits are set.
@@ -70,6 +70,10 @@ pub struct Frame {
     pub xmm_live: u64,
     /// The host's MXCSR meanwhile.
     pub mxcsr: u64,
+    /// Not 0 when an interrupt may be waiting for IF to be set: setting it must lead to a look.
+    pub interrupt_waits: u64,
+    /// For a value that waits while a scratch register is needed otherwise.
+    pub scratch: u64,
     /// For reading, by [`TlbIndex`](crate::mmu::TlbIndex).
     pub read: [[TlbEntry; TLB_ENTRIES]; 3],
     /// For writing.
@@ -83,6 +87,7 @@ impl Frame {
     pub fn new() -> Box<Self> {
         // SAFETY: all fields are integers, for which zero is a value.
         let mut frame = unsafe { Box::<Self>::new_zeroed().assume_init() };
+        frame.interrupt_waits = 1;
         for table in frame.read.iter_mut().chain(&mut frame.write) {
             for e in table {
                 e.tag = NO_TAG;

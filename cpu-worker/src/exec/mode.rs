@@ -10,6 +10,8 @@ pub struct ModeKey {
     pub code: CodeSize,
     /// Which TLB tables data accesses go through.
     pub index: TlbIndex,
+    /// CPL 0.
+    pub cpl0: bool,
     /// SSE instructions execute: CR4.OSFXSR set, CR0.EM and TS clear.
     pub sse: bool,
     /// CS, SS, DS and ES start at 0 and end at 4 GiB, and the stack pointer has 32 bits; always in 64-bit
@@ -48,6 +50,7 @@ impl ModeKey {
         };
         let sse = s.cr4.contains(Cr4::OSFXSR) && !s.cr0.intersects(Cr0::EM | Cr0::TS);
         Self {
+            cpl0: s.cpl == 0,
             sse,
             limit,
             code,

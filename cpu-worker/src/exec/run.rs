@@ -391,12 +391,16 @@ impl Vcpu {
             self.reasons |= Reason::INTERRUPT;
             return true;
         }
+        // Whatever makes an interrupt pending asks for this check, so nothing waits that the word does not tell.
+        let waits = self.bus.interrupt_pending();
+        self.tlb.frame.interrupt_waits = u64::from(waits);
         if self.state.shadow == Shadow::None
             && self.state.flags.get(Flag::If)
-            && self.bus.interrupt_pending()
+            && waits
             && let Some(vector) = self.bus.acknowledge()
         {
             self.state.activity = Activity::Active;
+            self.tlb.frame.interrupt_waits = 1;
             self.deliver_interrupt(vector);
             return true;
         }

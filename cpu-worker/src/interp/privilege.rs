@@ -120,9 +120,17 @@ pub(super) fn select(insn: &mut Insn<'_>) -> Option<Handler> {
         _ => return None,
     };
     insn.op.size = size;
+    // STI and POPF end the block in progress when they change something that matters to what follows.
     if !matches!(
         insn.i.mnemonic(),
-        Mnemonic::Cli | Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq
+        Mnemonic::Cli
+            | Mnemonic::Sti
+            | Mnemonic::Pushf
+            | Mnemonic::Pushfd
+            | Mnemonic::Pushfq
+            | Mnemonic::Popf
+            | Mnemonic::Popfd
+            | Mnemonic::Popfq
     ) {
         insn.ends();
     }

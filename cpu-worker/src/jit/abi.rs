@@ -16,7 +16,7 @@ use core::mem::offset_of;
 use iced_x86::Register;
 
 use crate::exec::{Frame, Vcpu};
-use crate::state::CpuState;
+use crate::state::{CpuState, Flags, Segment};
 
 /// Guest registers from here on have no host register.
 pub(super) const FIRST_HOME: usize = 13;
@@ -100,6 +100,27 @@ pub(super) fn state_xmm(n: usize) -> i64 {
 /// Displacement in the vCPU of MXCSR.
 pub(super) fn state_mxcsr() -> i64 {
     (offset_of!(Vcpu, state) + offset_of!(CpuState, mxcsr)) as i64
+}
+
+/// Displacement in the vCPU of RFLAGS without the arithmetic flags.
+pub(super) fn state_system_flags() -> i64 {
+    (offset_of!(Vcpu, state) + offset_of!(CpuState, flags) + Flags::SYSTEM_OFFSET) as i64
+}
+
+/// Displacement in the vCPU of the base of segment `n`.
+pub(super) fn state_base(n: usize) -> i64 {
+    let segs = offset_of!(CpuState, segs) + n * size_of::<Segment>();
+    (offset_of!(Vcpu, state) + segs + offset_of!(Segment, base)) as i64
+}
+
+/// Displacement in the vCPU of IA32_KERNEL_GS_BASE.
+pub(super) fn state_kernel_gs_base() -> i64 {
+    (offset_of!(Vcpu, state) + offset_of!(CpuState, msrs.kernel_gs_base)) as i64
+}
+
+/// Displacement in the frame of the base of segment `n`.
+pub(super) fn frame_base(n: usize) -> usize {
+    offset_of!(Frame, bases) + n * 8
 }
 
 /// Why translated code returned; in the low byte of what [`super::thunks::Thunks::enter`] gives.

@@ -76,7 +76,13 @@ impl Asm {
                 self.len += n;
                 true
             }
-            Err(_) => false,
+            Err(_) => {
+                // What it wrote before it knew.
+                let mut bytes = self.encoder.take_buffer();
+                bytes.truncate(self.len);
+                self.encoder.set_buffer(bytes);
+                false
+            }
         }
     }
 

@@ -146,6 +146,7 @@ impl Vcpu {
         let bytes = self.bytes(before, ops);
         let mut undefined = 0;
         for i in &mut Decoder::new(self.code_size.bits(), &bytes, DecoderOptions::NONE) {
+            let i = super::plain::as_executed(&i);
             let logic = matches!(
                 i.mnemonic(),
                 Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test

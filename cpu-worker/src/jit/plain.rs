@@ -238,7 +238,23 @@ pub(super) fn general(code: Code) -> Code {
     }
 }
 
-/// A register operand in the frame, held in a scratch register meanwhile.
+/// What a processor without BMI1 and LZCNT makes of their encodings: it ignores the prefix.
+pub(super) fn as_executed(i: &Instruction) -> Instruction {
+    let mut i = *i;
+    i.set_code(match i.code() {
+        Code::Tzcnt_r16_rm16 => Code::Bsf_r16_rm16,
+        Code::Tzcnt_r32_rm32 => Code::Bsf_r32_rm32,
+        Code::Tzcnt_r64_rm64 => Code::Bsf_r64_rm64,
+        Code::Lzcnt_r16_rm16 => Code::Bsr_r16_rm16,
+        Code::Lzcnt_r32_rm32 => Code::Bsr_r32_rm32,
+        Code::Lzcnt_r64_rm64 => Code::Bsr_r64_rm64,
+        other => other,
+    });
+    i
+}
+
+/// A register operand that a scratch register holds meanwhile: one that lives in the frame, or one whose second byte
+/// is named.
 struct Held {
     guest: usize,
     scratch: Register,
@@ -296,6 +312,12 @@ impl Block<'_> {
         out.set_code(general(i.code()));
         let mut held: Vec<Held> = Vec::new();
         let mut written = [Register::None; 3];
+        // AH and CH have no place in the host's registers; DH and BH are themselves.
+        let high = |r: Register| matches!(r, Register::AH | Register::CH);
+        let second = (0..i.op_count())
+            .filter(|&n| i.op_kind(n) == OpKind::Register && high(i.op_register(n)))
+            .map(|n| i.op_register(n).full_register().number())
+            .next();
         for n in 0..i.op_count() {
             if i.op_kind(n) != OpKind::Register {
                 continue;
@@ -307,17 +329,24 @@ impl Block<'_> {
             if r.is_xmm() {
                 continue;
             }
-            if !r.is_gpr() || matches!(r, Register::AH | Register::BH | Register::CH | Register::DH) {
+            if !r.is_gpr() {
                 return Err(Unsupported);
             }
             let guest = r.full_register().number();
             let full = match abi::host(guest) {
-                Some(full) => full,
-                None => self.hold(&mut held, guest, writes(n), memory.is_some() || by_cl)?,
+                Some(full) if second != Some(guest) => full,
+                _ => self.hold(&mut held, guest, writes(n), memory.is_some() || by_cl)?,
             };
-            out.set_op_register(n, abi::sized(full, r.size()));
+            if high(r) {
+                if full != RAX {
+                    return Err(Unsupported);
+                }
+                out.set_op_register(n, Register::AH);
+            } else if !matches!(r, Register::BH | Register::DH) {
+                out.set_op_register(n, abi::sized(full, r.size()));
+            }
             if writes(n) {
-                written[n as usize] = full;
+                written[n as usize] = abi::host(guest).unwrap_or(full);
             }
         }
         let address = match memory {
@@ -435,15 +464,23 @@ impl Block<'_> {
 
     fn load_held(&mut self, held: &[Held]) {
         for h in held {
-            self.asm
-                .rm(Code::Mov_r64_rm64, h.scratch, frame(abi::home(h.guest)));
+            match abi::host(h.guest) {
+                Some(r) => self.asm.rr(Code::Mov_r64_rm64, h.scratch, r),
+                None => self
+                    .asm
+                    .rm(Code::Mov_r64_rm64, h.scratch, frame(abi::home(h.guest))),
+            }
         }
     }
 
     fn finish(&mut self, out: &Instruction, flags: &FlagUse, held: &[Held], written: &[Register; 3]) {
         for h in held.iter().filter(|h| h.written) {
-            self.asm
-                .mr(Code::Mov_rm64_r64, frame(abi::home(h.guest)), h.scratch);
+            match abi::host(h.guest) {
+                Some(r) => self.asm.rr(Code::Mov_r64_rm64, r, h.scratch),
+                None => self
+                    .asm
+                    .mr(Code::Mov_rm64_r64, frame(abi::home(h.guest)), h.scratch),
+            }
         }
         if flags.writes {
             self.flags.written(out);

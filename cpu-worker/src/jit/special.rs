@@ -13,7 +13,30 @@ pub(super) fn known(i: &Instruction) -> bool {
     use Mnemonic::*;
     matches!(
         i.mnemonic(),
-        Nop | Endbr32 | Endbr64 | Push | Pop | Leave | Mul | Imul | Cdq | Cqo | Cdqe | Cwde | Cbw | Cmpxchg
+        Nop | Pause
+            | Endbr32
+            | Endbr64
+            | Prefetchnta
+            | Prefetcht0
+            | Prefetcht1
+            | Prefetcht2
+            | Prefetchw
+            | Lfence
+            | Mfence
+            | Sfence
+            | Push
+            | Pop
+            | Leave
+            | Mul
+            | Imul
+            | Div
+            | Idiv
+            | Cdq
+            | Cqo
+            | Cdqe
+            | Cwde
+            | Cbw
+            | Cmpxchg
     )
 }
 
@@ -21,7 +44,18 @@ impl Block<'_> {
     /// Translates `i` if it is one of these.
     pub(super) fn special(&mut self, i: &Instruction) -> Result<(), Unsupported> {
         match i.mnemonic() {
-            Mnemonic::Nop | Mnemonic::Endbr32 | Mnemonic::Endbr64 => Ok(()),
+            Mnemonic::Nop | Mnemonic::Pause | Mnemonic::Endbr32 | Mnemonic::Endbr64 => Ok(()),
+            Mnemonic::Prefetchnta
+            | Mnemonic::Prefetcht0
+            | Mnemonic::Prefetcht1
+            | Mnemonic::Prefetcht2
+            | Mnemonic::Prefetchw => Ok(()),
+            Mnemonic::Lfence | Mnemonic::Mfence | Mnemonic::Sfence => {
+                self.asm.put(i);
+                Ok(())
+            }
+            Mnemonic::Push if i.op0_kind() == OpKind::Memory => self.push_memory(i),
+            Mnemonic::Div | Mnemonic::Idiv => self.divide(i),
             Mnemonic::Push => self.push(i),
             Mnemonic::Pop => self.pop(i),
             Mnemonic::Leave => self.leave(i),

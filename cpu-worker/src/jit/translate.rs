@@ -98,6 +98,8 @@ pub(super) struct Block<'a> {
     waiting: Option<Site>,
     /// The guest's XMM registers are known to be loaded.
     xmm: bool,
+    /// The op in hand is the block's last.
+    pub last: bool,
 }
 
 /// A finished translation.
@@ -148,12 +150,14 @@ impl<'a> Block<'a> {
             entry_flags_used: false,
             waiting: None,
             xmm: false,
+            last: false,
         };
         let bits = request.mode.code.bits();
         let mut decoder = Decoder::with_ip(bits, request.bytes, request.rip, DecoderOptions::NONE);
         let mut open = true;
-        for op in request.ops {
+        for (n, op) in request.ops.iter().enumerate() {
             let i = decoder.decode();
+            block.last = n + 1 == request.ops.len();
             debug_assert!(i.len() == usize::from(op.len) || op.len == 0);
             block.op = op;
             block.next = block.next.wrapping_add(u64::from(op.len));
@@ -177,18 +181,21 @@ impl<'a> Block<'a> {
 
     /// Translates one instruction; answers whether the block goes on behind it.
     fn instruction(&mut self, i: &Instruction, op: &Op) -> bool {
+        let i = &super::plain::as_executed(i);
         let ends = op.has(flag::ENDS);
         let known = if ends {
             super::branch::known(i)
         } else {
-            super::plain::known(i, &self.mode) || super::special::known(i)
+            super::plain::known(i, &self.mode) || super::special::known(i) || super::system::known(i)
         };
         if known {
             self.hand_over();
             let done = if ends {
                 self.branch(i)
             } else {
-                self.special(i).or_else(|_| self.plain(i))
+                self.special(i)
+                    .or_else(|_| self.system(i))
+                    .or_else(|_| self.plain(i))
             };
             if done.is_ok() {
                 return !ends;

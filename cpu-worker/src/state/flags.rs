@@ -55,6 +55,9 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// Where the flags that are not arithmetic lie, for translated code.
+    pub(crate) const SYSTEM_OFFSET: usize = core::mem::offset_of!(Self, system);
+
     /// Flags from an RFLAGS image; bits that do not exist are dropped.
     pub fn from_bits(bits: u64) -> Self {
         let mut f = Self {
