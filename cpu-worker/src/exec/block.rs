@@ -236,8 +236,28 @@ impl BlockCache {
         for &n in &dropped {
             let first = self.blocks[n as usize].first as usize;
             self.arena[first].handler = stale;
+            self.unlink(n);
         }
         dropped
+    }
+
+    /// Takes block `n` out of its bucket: code that is written again and again would make that endless.
+    fn unlink(&mut self, n: u32) {
+        let Block { start, code, next, .. } = self.blocks[n as usize];
+        let bucket = &mut self.buckets[Self::bucket(start, code)];
+        if *bucket == n {
+            *bucket = next;
+            return;
+        }
+        let mut at = *bucket;
+        while at != NONE {
+            let block = &mut self.blocks[at as usize];
+            if block.next == n {
+                block.next = next;
+                return;
+            }
+            at = block.next;
+        }
     }
 
     /// Drops every block of RAM page `page` and forgets the page. Answers whether it was known.

@@ -175,6 +175,26 @@ const FAST_STRING: usize = 128;
 /// # Safety
 /// `to` must point to `count * T::BYTES` mapped, writable bytes.
 pub(crate) unsafe fn fill<T: Int>(mut to: *mut u8, value: T, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if count * T::BYTES as usize >= FAST_STRING {
+        let v = value.to_u64();
+        macro_rules! stos {
+            ($stos:literal) => {
+                // SAFETY: the caller's promise; other processes may look on as at any store of a program.
+                unsafe {
+                    core::arch::asm!($stos, inout("rcx") count => _, inout("rdi") to => _, in("rax") v,
+                        options(nostack, preserves_flags));
+                }
+            };
+        }
+        match T::BYTES {
+            1 => stos!("rep stosb"),
+            2 => stos!("rep stosw"),
+            4 => stos!("rep stosd"),
+            _ => stos!("rep stosq"),
+        }
+        return;
+    }
     for _ in 0..count {
         // SAFETY: room for one more remains.
         unsafe {

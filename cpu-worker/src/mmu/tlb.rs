@@ -70,8 +70,32 @@ const NO_JUMP: Jump = Jump {
     block: 0,
 };
 
+/// What the upper levels of the page tables say of 2 MiB: a paging-structure cache (SDM vol. 3, 4.10.3).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Upper {
+    /// Linear address >> 21.
+    pub region: u64,
+    /// Physical address of the page table.
+    pub table: u64,
+    pub writable: bool,
+    pub user: bool,
+    pub no_exec: bool,
+}
+
+const NO_UPPER: Upper = Upper {
+    region: u64::MAX,
+    table: 0,
+    writable: false,
+    user: false,
+    no_exec: false,
+};
+
+/// Entries of the paging-structure cache, a power of two.
+const UPPERS: usize = 64;
 /// Entries of the instruction TLB, a power of two.
 const CODE_ENTRIES: usize = 256;
+/// Bits in which pages with jumps are remembered.
+const JUMP_PAGES: usize = 64 << 10;
 /// Most entries on a list before everything is dropped instead.
 const LIST: usize = 64 << 10;
 
@@ -92,6 +116,7 @@ pub struct Tlb {
     /// RAM page of each entry of `frame.write`.
     write_pages: Box<[[u64; TLB_ENTRIES]; 3]>,
     code: Box<[[CodeEntry; CODE_ENTRIES]; 3]>,
+    upper: [Upper; UPPERS],
     jumps: Box<[[Jump; JUMPS]; MODES]>,
     /// Not global, then global.
     filled: [Filled; 2],
@@ -99,8 +124,8 @@ pub struct Tlb {
     large: HashSet<u64>,
     /// Whether a large page of 1 GiB was seen.
     huge: bool,
-    /// Linear pages (address >> 12) that jumps may lead into.
-    jump_pages: HashSet<u64>,
+    /// Bit per class of linear pages (address >> 12, modulo the bits): jumps may lead into one of them.
+    jump_pages: [u64; JUMP_PAGES / 64],
 }
 
 impl Default for Tlb {
@@ -109,13 +134,20 @@ impl Default for Tlb {
             frame: Frame::new(),
             write_pages: Box::new([[0; TLB_ENTRIES]; 3]),
             code: Box::new([[NO_CODE; CODE_ENTRIES]; 3]),
+            upper: [NO_UPPER; UPPERS],
             jumps: Box::new([[NO_JUMP; JUMPS]; MODES]),
             filled: Default::default(),
             large: HashSet::new(),
             huge: false,
-            jump_pages: HashSet::new(),
+            jump_pages: [0; JUMP_PAGES / 64],
         }
     }
+}
+
+/// Where [`Tlb::jump_pages`] has the page of `linear`.
+fn jump_page(linear: u64) -> (usize, u64) {
+    let page = (linear >> 12) as usize % JUMP_PAGES;
+    (page / 64, 1 << (page % 64))
 }
 
 /// A slot on a list: table and index in one number.
@@ -161,6 +193,18 @@ impl Tlb {
         }
     }
 
+    /// What the upper levels are known to say of `linear`.
+    #[inline]
+    pub(super) fn upper(&self, linear: u64) -> Option<Upper> {
+        let e = self.upper[(linear >> 21) as usize % UPPERS];
+        (e.region == linear >> 21).then_some(e)
+    }
+
+    /// Remembers what a walk that went through found in the upper levels.
+    pub(super) fn fill_upper(&mut self, entry: Upper) {
+        self.upper[entry.region as usize % UPPERS] = entry;
+    }
+
     #[inline]
     pub(super) fn code_entry(&self, index: TlbIndex, linear: u64) -> &CodeEntry {
         &self.code[index as usize][(linear >> 12) as usize % CODE_ENTRIES]
@@ -197,7 +241,8 @@ impl Tlb {
         self.jumps[mode][slot] = jump;
         let list = &mut self.filled[usize::from(global)].jumps;
         list.push(number(mode, slot, JUMPS));
-        self.jump_pages.insert(linear >> 12);
+        let (word, bit) = jump_page(linear);
+        self.jump_pages[word] |= bit;
         if list.len() > LIST {
             self.forget_jumps();
         }
@@ -218,7 +263,7 @@ impl Tlb {
                 self.frame.targets.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
             }
         }
-        self.jump_pages.clear();
+        self.jump_pages.fill(0);
     }
 
     /// Notes that the translation of `linear` came from a large page of `1 << shift` bytes: INVLPG drops all of it.
@@ -245,7 +290,7 @@ impl Tlb {
         self.flush_non_global();
         self.large.clear();
         self.huge = false;
-        self.jump_pages.clear();
+        self.jump_pages.fill(0);
     }
 
     /// Drops everything but global pages.
@@ -254,6 +299,7 @@ impl Tlb {
     }
 
     fn flush(&mut self, global: usize) {
+        self.upper = [NO_UPPER; UPPERS];
         let list = &mut self.filled[global];
         for n in list.read.drain(..) {
             self.frame.read.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
@@ -274,6 +320,8 @@ impl Tlb {
         if self.huge || self.large.contains(&(linear >> 22)) {
             return self.flush_all();
         }
+        // INVLPG drops all paging-structure caches.
+        self.upper = [NO_UPPER; UPPERS];
         let page = linear & !0xFFF;
         let slot = Frame::tlb_slot(linear);
         for index in INDICES {
@@ -288,7 +336,8 @@ impl Tlb {
                 c.tag = NO_TAG;
             }
         }
-        if self.jump_pages.contains(&(linear >> 12)) {
+        let (word, bit) = jump_page(linear);
+        if self.jump_pages[word] & bit != 0 {
             self.forget_jumps();
         }
     }

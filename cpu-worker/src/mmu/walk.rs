@@ -127,6 +127,18 @@ impl Vcpu {
         } else {
             (22, s.cr3 & 0xFFFF_F000)
         };
+        let known = if pae { self.tlb.upper(linear) } else { None };
+        if let Some(upper) = known {
+            (shift, table) = (12, upper.table);
+            (writable, user_page, no_exec) = (upper.writable, upper.user, upper.no_exec);
+        }
+        let mut upper = super::tlb::Upper {
+            region: linear >> 21,
+            table,
+            writable,
+            user: user_page,
+            no_exec,
+        };
         let leaf = loop {
             let entry = if pae {
                 self.read_entry(table + (linear >> shift & 0x1FF) * 8, true)
@@ -174,6 +186,12 @@ impl Vcpu {
             if shift == 12 || large {
                 break v;
             }
+            upper = super::tlb::Upper {
+                writable,
+                user: user_page,
+                no_exec,
+                ..upper
+            };
             table = if pae { v & ADDRESS } else { v & 0xFFFF_F000 };
             shift -= if pae { 9 } else { 10 };
         };
@@ -202,6 +220,9 @@ impl Vcpu {
             if new != entry.value && entry.at != u64::MAX && !self.set_entry(entry, new) {
                 return Ok(None);
             }
+        }
+        if pae && shift == 12 && known.is_none() {
+            self.tlb.fill_upper(super::tlb::Upper { table, ..upper });
         }
         let mask = (1u64 << shift) - 1;
         let frame = if pae {
