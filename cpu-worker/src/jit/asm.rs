@@ -3,7 +3,9 @@
 //! Instructions of the guest are re-encoded, not assembled from text or macros, so that one encoder serves both them
 //! and the code around them. `dynasmrt` was rejected: it could do only the second half.
 
-use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Register};
+use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Mnemonic, OpKind, Register};
+
+use super::abi::{self, RAX};
 
 /// A place in the code that is jumped to; bound once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +20,8 @@ pub(super) struct Asm {
     labels: Vec<Option<usize>>,
     /// Offsets of 32-bit displacements, and the labels they lead to.
     fixups: Vec<(usize, Label)>,
+    /// The guest register that lives in the frame and that RAX is known to hold, too.
+    rax: Option<usize>,
 }
 
 /// An operand in the frame: GS and a displacement.
@@ -60,6 +64,7 @@ impl Asm {
             len: 0,
             labels: Vec::new(),
             fixups: Vec::new(),
+            rax: None,
         }
     }
 
@@ -74,6 +79,7 @@ impl Asm {
         match self.encoder.encode(i, self.base + self.len as u64) {
             Ok(n) => {
                 self.len += n;
+                self.forget_rax(i);
                 true
             }
             Err(_) => {
@@ -97,6 +103,41 @@ impl Asm {
             .map(|n| self.len += n)
         {
             panic!("{i} has no encoding: {e}");
+        }
+        self.forget_rax(i);
+    }
+
+    /// Notes that `i` may have changed RAX.
+    fn forget_rax(&mut self, i: &Instruction) {
+        if self.rax.is_none() {
+            return;
+        }
+        // What has two operands writes the first, but for these three; what has fewer may do anything.
+        let both = matches!(i.mnemonic(), Mnemonic::Xchg | Mnemonic::Xadd | Mnemonic::Cmpxchg);
+        let first = i.op0_kind() == OpKind::Register && i.op0_register().full_register() == Register::RAX;
+        if first || both || i.op_count() < 2 {
+            self.rax = None;
+        }
+    }
+
+    /// Loads guest register `n` from its home, unless RAX is asked for and holds it already.
+    pub fn load_home(&mut self, to: Register, n: usize) {
+        if to == RAX && self.rax == Some(n) {
+            return;
+        }
+        self.rm(Code::Mov_r64_rm64, to, frame(abi::home(n)));
+        if to == RAX {
+            self.rax = Some(n);
+        }
+    }
+
+    /// Stores guest register `n` to its home.
+    pub fn store_home(&mut self, n: usize, from: Register) {
+        self.mr(Code::Mov_rm64_r64, frame(abi::home(n)), from);
+        if from == RAX {
+            self.rax = Some(n);
+        } else if self.rax == Some(n) {
+            self.rax = None;
         }
     }
 
@@ -162,6 +203,7 @@ impl Asm {
     pub fn bind(&mut self, label: Label) {
         debug_assert!(self.labels[label.0].is_none(), "a label is bound once");
         self.labels[label.0] = Some(self.len);
+        self.rax = None;
     }
 
     /// A near branch with a 32-bit displacement to a label.

@@ -171,6 +171,9 @@ impl Flags {
         entry: false,
     };
 
+    /// Nobody will look at them.
+    pub const DEAD: Self = Self::SAVED;
+
     /// Puts them into the frame. RAX must be free.
     pub fn save(&mut self, a: &mut Asm) {
         if self.saved {

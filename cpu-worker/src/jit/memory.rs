@@ -226,7 +226,7 @@ impl Block<'_> {
     /// The 64-bit host register of guest register `n`, loaded into `scratch` when it lives in the frame.
     fn loaded(&mut self, n: usize, scratch: Register) -> Register {
         abi::host(n).unwrap_or_else(|| {
-            self.asm.rm(Code::Mov_r64_rm64, scratch, frame(abi::home(n)));
+            self.asm.load_home(scratch, n);
             scratch
         })
     }

@@ -6,7 +6,7 @@
 //! interpreter's handler, one op at a time (`translate::Block::by_handler`), and so does every access that misses the TLB.
 //!
 //! - `abi`: which register is where. `thunks`: in and out.
-//! - `translate`, `plain`, `special`, `system`, `branch`, `memory`, `flags`: a block's translation.
+//! - `translate`, `plain`, `special`, `system`, `branch`, `memory`, `flags`, `live`: a block's translation.
 //! - `cache`: executable memory. This module: the book of translations, their links, and the run loop's side.
 //!
 //! The seam for another host architecture is `Jit`: `new`, `find`, `translate`, `run`, `bury` and `reset` know nothing of x86
@@ -19,6 +19,7 @@ mod branch;
 mod cache;
 mod check;
 mod flags;
+mod live;
 mod memory;
 mod plain;
 mod special;

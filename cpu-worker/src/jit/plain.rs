@@ -4,7 +4,8 @@ use iced_x86::{Code, CpuidFeature, EncodingKind, Instruction, Mnemonic, OpAccess
 
 use super::abi::{self, RAX, RCX};
 use super::asm::frame;
-use super::flags::ARITHMETIC;
+use super::flags::Flags;
+use super::live::{Effect, by_cl};
 use super::memory::{Address, Want};
 use super::translate::{Block, Unsupported};
 
@@ -12,23 +13,20 @@ use super::translate::{Block, Unsupported};
 struct FlagUse {
     /// It needs them as they were before, to read them or to leave some of them alone.
     before: bool,
-    /// It writes them all.
+    /// It writes some.
     writes: bool,
+    /// Nobody looks at them behind it.
+    dead: bool,
 }
 
 impl FlagUse {
-    fn of(i: &Instruction) -> Self {
-        let modified = i.rflags_modified() & ARITHMETIC;
-        let reads = i.rflags_read() & ARITHMETIC != 0;
-        // Undefined flags are what silicon makes of them: from the operands alone, except here.
-        let keeps = matches!(
-            i.mnemonic(),
-            Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc | Mnemonic::Bsf | Mnemonic::Bsr
-        );
-        let by_cl = i.op_count() > 1 && i.op_register(i.op_count() - 1) == Register::CL;
+    /// For `i`, with `live` flags behind it.
+    fn of(i: &Instruction, live: u32) -> Self {
+        let effect = Effect::of(i);
         Self {
-            before: reads || keeps || by_cl || modified != 0 && modified != ARITHMETIC,
-            writes: modified != 0,
+            before: effect.reads != 0 || effect.may_write && live & !effect.writes != 0,
+            writes: effect.may_write,
+            dead: live == 0,
         }
     }
 }
@@ -259,6 +257,8 @@ struct Held {
     guest: usize,
     scratch: Register,
     written: bool,
+    /// What is there now matters.
+    read: bool,
 }
 
 impl Block<'_> {
@@ -275,20 +275,7 @@ impl Block<'_> {
         if i.mnemonic() == Mnemonic::Lea {
             return self.lea(i);
         }
-        let by_cl = (1..i.op_count())
-            .any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n) == Register::CL)
-            && matches!(
-                i.mnemonic(),
-                Mnemonic::Shl
-                    | Mnemonic::Shr
-                    | Mnemonic::Sar
-                    | Mnemonic::Rol
-                    | Mnemonic::Ror
-                    | Mnemonic::Rcl
-                    | Mnemonic::Rcr
-                    | Mnemonic::Shld
-                    | Mnemonic::Shrd
-            );
+        let by_cl = by_cl(i);
         let bit_string = matches!(
             i.mnemonic(),
             Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc
@@ -335,7 +322,11 @@ impl Block<'_> {
             let guest = r.full_register().number();
             let full = match abi::host(guest) {
                 Some(full) if second != Some(guest) => full,
-                _ => self.hold(&mut held, guest, writes(n), memory.is_some() || by_cl)?,
+                _ => {
+                    let read = accesses[n as usize] != OpAccess::Write || r.size() < 4;
+                    let rcx_taken = memory.is_some() || by_cl;
+                    self.hold(&mut held, guest, [read, writes(n)], rcx_taken)?
+                }
             };
             if high(r) {
                 if full != RAX {
@@ -356,7 +347,7 @@ impl Block<'_> {
         if sse {
             self.need_xmm();
         }
-        let flags = FlagUse::of(i);
+        let flags = FlagUse::of(i, self.live);
         let Some(n) = memory else {
             return self.registers(&out, &flags, &held, &written, by_cl);
         };
@@ -378,11 +369,12 @@ impl Block<'_> {
         &mut self,
         held: &mut Vec<Held>,
         guest: usize,
-        written: bool,
+        [read, written]: [bool; 2],
         rcx_taken: bool,
     ) -> Result<Register, Unsupported> {
         if let Some(h) = held.iter_mut().find(|h| h.guest == guest) {
             h.written |= written;
+            h.read |= read;
             return Ok(h.scratch);
         }
         let scratch = match (held.len(), rcx_taken) {
@@ -394,6 +386,7 @@ impl Block<'_> {
             guest,
             scratch,
             written,
+            read,
         });
         Ok(scratch)
     }
@@ -463,12 +456,10 @@ impl Block<'_> {
     }
 
     fn load_held(&mut self, held: &[Held]) {
-        for h in held {
+        for h in held.iter().filter(|h| h.read) {
             match abi::host(h.guest) {
                 Some(r) => self.asm.rr(Code::Mov_r64_rm64, h.scratch, r),
-                None => self
-                    .asm
-                    .rm(Code::Mov_r64_rm64, h.scratch, frame(abi::home(h.guest))),
+                None => self.asm.load_home(h.scratch, h.guest),
             }
         }
     }
@@ -477,13 +468,14 @@ impl Block<'_> {
         for h in held.iter().filter(|h| h.written) {
             match abi::host(h.guest) {
                 Some(r) => self.asm.rr(Code::Mov_r64_rm64, r, h.scratch),
-                None => self
-                    .asm
-                    .mr(Code::Mov_rm64_r64, frame(abi::home(h.guest)), h.scratch),
+                None => self.asm.store_home(h.guest, h.scratch),
             }
         }
         if flags.writes {
             self.flags.written(out);
+            if flags.dead {
+                self.flags = Flags::DEAD;
+            }
         } else {
             for &r in written.iter().filter(|&&r| r != Register::None) {
                 self.flags.register_written(r);
@@ -506,7 +498,7 @@ impl Block<'_> {
         self.lea_into(target, &address, r.size())?;
         match dst {
             Some(d) => self.flags.register_written(d),
-            None if r.size() >= 4 => self.asm.mr(Code::Mov_rm64_r64, frame(abi::home(guest)), RAX),
+            None if r.size() >= 4 => self.asm.store_home(guest, RAX),
             None => self
                 .asm
                 .mr(Code::Mov_rm16_r16, frame(abi::home(guest)), Register::AX),

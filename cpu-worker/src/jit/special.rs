@@ -135,7 +135,7 @@ impl Block<'_> {
             let n = i.op0_register().full_register().number();
             let src = abi::host(n).unwrap_or(RAX);
             if src == RAX {
-                self.asm.rm(Code::Mov_r64_rm64, RAX, frame(abi::home(n)));
+                self.asm.load_home(RAX, n);
             }
             let code = self.mov_code(false);
             self.asm.mr(code, place, abi::sized(src, bytes));
@@ -172,7 +172,7 @@ impl Block<'_> {
         let code = self.mov_code(true);
         self.asm.rm(code, abi::sized(dst, bytes), place);
         if dst == RAX {
-            self.asm.mr(Code::Mov_rm64_r64, frame(abi::home(n)), RAX);
+            self.asm.store_home(n, RAX);
         }
         self.flags.register_written(dst);
         if n != gpr::RSP {

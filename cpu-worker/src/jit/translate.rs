@@ -100,6 +100,8 @@ pub(super) struct Block<'a> {
     xmm: bool,
     /// The op in hand is the block's last.
     pub last: bool,
+    /// Flags that are live behind the op in hand, in iced's bits.
+    pub live: u32,
 }
 
 /// A finished translation.
@@ -151,17 +153,24 @@ impl<'a> Block<'a> {
             waiting: None,
             xmm: false,
             last: false,
+            live: 0,
         };
         let bits = request.mode.code.bits();
         let mut decoder = Decoder::with_ip(bits, request.bytes, request.rip, DecoderOptions::NONE);
         let mut open = true;
-        for (n, op) in request.ops.iter().enumerate() {
-            let i = decoder.decode();
+        let code: Vec<Instruction> = request
+            .ops
+            .iter()
+            .map(|_| super::plain::as_executed(&decoder.decode()))
+            .collect();
+        let live = super::live::after(&code, request.ops, &request.mode);
+        for (n, (i, op)) in code.iter().zip(request.ops).enumerate() {
             block.last = n + 1 == request.ops.len();
+            block.live = live[n];
             debug_assert!(i.len() == usize::from(op.len) || op.len == 0);
             block.op = op;
             block.next = block.next.wrapping_add(u64::from(op.len));
-            open = block.instruction(&i, op);
+            open = block.instruction(i, op);
             if !open {
                 break;
             }
@@ -181,7 +190,6 @@ impl<'a> Block<'a> {
 
     /// Translates one instruction; answers whether the block goes on behind it.
     fn instruction(&mut self, i: &Instruction, op: &Op) -> bool {
-        let i = &super::plain::as_executed(i);
         let ends = op.has(flag::ENDS);
         let known = if ends {
             super::branch::known(i)
