@@ -243,7 +243,9 @@ impl BlockCache {
 
     /// Takes block `n` out of its bucket: code that is written again and again would make that endless.
     fn unlink(&mut self, n: u32) {
-        let Block { start, code, next, .. } = self.blocks[n as usize];
+        let Block {
+            start, code, next, ..
+        } = self.blocks[n as usize];
         let bucket = &mut self.buckets[Self::bucket(start, code)];
         if *bucket == n {
             *bucket = next;

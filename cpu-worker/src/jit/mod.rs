@@ -370,7 +370,11 @@ impl Vcpu {
 
     /// Ends a site at CS:rIP, in code of size `code`: the translation to go on with, or the way out.
     fn native_on(&mut self, code: CodeSize) -> u64 {
-        let native = if self.trial.is_some() { None } else { self.onward(code) };
+        let native = if self.trial.is_some() {
+            None
+        } else {
+            self.onward(code)
+        };
         self.tlb.frame.flags = flags::image(self.state.flags.arithmetic());
         match native {
             Some(native) => {

@@ -252,7 +252,11 @@ impl Block<'_> {
         self.flags.save(&mut self.asm);
         self.flags.host = false;
         let before = self.flags;
-        let mov = if wide { Code::Mov_r64_rm64 } else { Code::Mov_r32_rm32 };
+        let mov = if wide {
+            Code::Mov_r64_rm64
+        } else {
+            Code::Mov_r32_rm32
+        };
         let divisor = abi::sized(RCX, bytes);
         if register {
             let n = i.op0_register().full_register().number();
@@ -266,7 +270,11 @@ impl Block<'_> {
             self.asm.rm(mov, divisor, place);
         }
         let (rax, rdx) = (abi::sized(RAX, bytes), abi::sized(Register::RDX, bytes));
-        let cmp = if wide { Code::Cmp_r64_rm64 } else { Code::Cmp_r32_rm32 };
+        let cmp = if wide {
+            Code::Cmp_r64_rm64
+        } else {
+            Code::Cmp_r32_rm32
+        };
         if i.mnemonic() == Mnemonic::Div {
             self.asm.rr(cmp, rdx, divisor);
             self.asm.branch(Code::Jae_rel32_64, miss);

@@ -178,7 +178,10 @@ impl Tlb {
         let n = number(table, slot, TLB_ENTRIES);
         let list = &mut self.filled[usize::from(fill.global)];
         let vacant = |e: &TlbEntry| e.tag == NO_TAG || e.tag == entry.tag;
-        let (read, write) = (&mut self.frame.read[table][slot], &mut self.frame.write[table][slot]);
+        let (read, write) = (
+            &mut self.frame.read[table][slot],
+            &mut self.frame.write[table][slot],
+        );
         if !fill.for_write || vacant(read) {
             *read = entry;
             list.read.push(n);
