@@ -108,9 +108,9 @@ impl Vcpu {
                     let Some((n, to)) = self.native_here() else {
                         return;
                     };
-                    let mode = self.mode;
+                    let (mode, crosses) = (self.mode, self.blocks.block(n).second_page.is_some());
                     if let Some(jit) = &mut self.jit {
-                        jit.link(number, n, mode);
+                        jit.link(number, n, mode, crosses);
                     }
                     native = to;
                 }
@@ -124,6 +124,10 @@ impl Vcpu {
         let (start, page) = self.translate_code(linear).ok()?;
         page?;
         let n = self.blocks.find(start, self.code_size)?;
+        if self.blocks.block(n).second_page.is_some() {
+            // Its second page may be another one now.
+            self.find_block(linear).ok()?;
+        }
         let (rip, mode) = (self.rip(), self.mode);
         let native = self.jit.as_ref()?.find(n, rip, mode)?;
         Some((n, native))
@@ -134,7 +138,7 @@ impl Vcpu {
         let n = jump.block;
         let block = *self.blocks.block(n);
         let jit = self.jit.as_mut()?;
-        if !block.valid || block.second_page.is_some() || block.start >= self.mem.ram_pages() * 4096 {
+        if !block.valid || block.start >= self.mem.ram_pages() * 4096 {
             return None;
         }
         if !jit.heat(n) {
@@ -153,8 +157,13 @@ impl Vcpu {
         let native = match jit.find(n, rip, mode) {
             Some(native) => native,
             None => {
+                let in_first = 4096 - block.start % 4096;
                 let bytes: Vec<u8> = (0..u64::from(block.len))
-                    .map(|i| self.mem.read::<u8>(block.start + i))
+                    .map(|i| match block.second_page {
+                        Some(page) if i >= in_first => page * 4096 + (i - in_first),
+                        _ => block.start + i,
+                    })
+                    .map(|at| self.mem.read::<u8>(at))
                     .collect();
                 // SAFETY: first and end bound the ops of one block in the arena.
                 let ops = unsafe {
@@ -165,8 +174,7 @@ impl Vcpu {
         };
         self.jit = Some(jit);
         if self.trial.is_none() {
-            let global = self.tlb.code_global(self.tlb_index, linear);
-            self.tlb.fill_jump(mode, linear, *jump, native, global);
+            self.remember_jump(linear, *jump, native);
         }
         Some(native)
     }
@@ -202,20 +210,29 @@ impl Vcpu {
             if fits && whole {
                 let (first, end) = self.blocks.ops(n);
                 let jump = Jump { first, end, block: n };
-                if b.second_page.is_none() {
-                    let (rip, mode) = (self.rip(), self.mode);
-                    let native = self.jit.as_ref().map_or(0, |j| match j.find(n, rip, mode) {
-                        // Where each block is compared, none leads to the next.
-                        Some(native) if self.trial.is_none() => native,
-                        _ => j.cold(),
-                    });
-                    let global = self.tlb.code_global(self.tlb_index, linear);
-                    self.tlb.fill_jump(mode, linear, jump, native, global);
-                }
+                let (rip, mode) = (self.rip(), self.mode);
+                let native = self.jit.as_ref().map_or(0, |j| match j.find(n, rip, mode) {
+                    // Where each block is compared, none leads to the next.
+                    Some(native) if self.trial.is_none() => native,
+                    _ => j.cold(),
+                });
+                self.remember_jump(linear, jump, native);
                 return Ok(jump);
             }
         }
         self.make_block(linear)
+    }
+
+    /// Puts the block behind `jump` into the jump cache for `linear`; every page it lies in has been looked up.
+    fn remember_jump(&mut self, linear: u64, jump: Jump, native: u64) {
+        let index = self.tlb_index;
+        let mut global = self.tlb.code_global(index, linear);
+        if self.blocks.block(jump.block).second_page.is_some() {
+            let next = self.wrap_linear((linear | 0xFFF) + 1);
+            global &= self.tlb.code_global(index, next);
+            self.tlb.note_jump_page(next);
+        }
+        self.tlb.fill_jump(self.mode, linear, jump, native, global);
     }
 
     #[cold]

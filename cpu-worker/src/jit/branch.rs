@@ -10,7 +10,7 @@ use core::mem::offset_of;
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use super::abi::{self, G_RSP, RAX, RCX};
-use super::asm::{at, frame, frame_at};
+use super::asm::{Asm, at, frame, frame_at};
 use super::memory::{Address, Want};
 use super::translate::{Block, Unsupported};
 use crate::exec::{Frame, JUMPS, Target};
@@ -82,19 +82,10 @@ impl Block<'_> {
         self.on_poll(out, target);
     }
 
-    fn targets(&self) -> usize {
-        offset_of!(Frame, targets) + self.mode_slot * JUMPS * size_of::<Target>()
-    }
-
     /// Jumps to what the jump cache has in `slot` for the address in RAX.
     fn through_cache_at(&mut self, slot: usize) {
-        let entry = self.targets() + slot * size_of::<Target>();
-        self.asm
-            .rm(Code::Cmp_r64_rm64, RAX, frame(entry + offset_of!(Target, tag)));
         let next = self.thunks().next;
-        self.asm.branch_to(Code::Jne_rel32_64, next);
-        self.asm
-            .m(Code::Jmp_rm64, frame(entry + offset_of!(Target, native)));
+        jump_by_entry(&mut self.asm, self.mode_slot, slot, next);
     }
 
     /// RCX := displacement of the entry of the jump cache for the address in RAX, as [`Frame::jump_slot`] has it.
@@ -110,14 +101,14 @@ impl Block<'_> {
     /// Compares the address in RAX with the jump cache; what is not there goes to `miss`.
     fn look_up(&mut self, miss: super::asm::Label) {
         self.slot_of_rax();
-        let tag = self.targets() + offset_of!(Target, tag);
+        let tag = targets(self.mode_slot) + offset_of!(Target, tag);
         self.asm.rm(Code::Cmp_r64_rm64, RAX, frame_at(RCX, tag));
         self.asm.branch(Code::Jne_rel32_64, miss);
     }
 
     /// Jumps to where RCX points in the jump cache.
     fn follow(&mut self) {
-        let native = self.targets() + offset_of!(Target, native);
+        let native = targets(self.mode_slot) + offset_of!(Target, native);
         self.asm.m(Code::Jmp_rm64, frame_at(RCX, native));
     }
 
@@ -267,6 +258,27 @@ impl Block<'_> {
         self.on_miss_leave(miss);
         Ok(())
     }
+}
+
+/// Code at `base` that goes to `target` in mode number `mode` by the jump cache.
+pub(super) fn by_cache(base: u64, target: u64, mode: usize, next: u64) -> Vec<u8> {
+    let mut asm = Asm::new(base);
+    asm.constant(RAX, target);
+    jump_by_entry(&mut asm, mode, Frame::jump_slot(target), next);
+    asm.finish()
+}
+
+/// Goes to what the jump cache has in `slot` for the address in RAX, or to `next`.
+fn jump_by_entry(asm: &mut Asm, mode: usize, slot: usize, next: u64) {
+    let entry = targets(mode) + slot * size_of::<Target>();
+    asm.rm(Code::Cmp_r64_rm64, RAX, frame(entry + offset_of!(Target, tag)));
+    asm.branch_to(Code::Jne_rel32_64, next);
+    asm.m(Code::Jmp_rm64, frame(entry + offset_of!(Target, native)));
+}
+
+/// Displacement in the frame of the jump cache of mode number `mode`.
+fn targets(mode: usize) -> usize {
+    offset_of!(Frame, targets) + mode * JUMPS * size_of::<Target>()
 }
 
 /// The near form of Jcc with condition `cc`.

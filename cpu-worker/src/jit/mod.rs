@@ -221,9 +221,22 @@ impl Jit {
         self.links[number as usize].target
     }
 
-    /// Makes link `number` lead to the translation of block `n` for its target.
-    pub(crate) fn link(&mut self, number: u32, n: u32, mode: usize) {
+    /// Makes link `number` lead to the translation of block `n` for its target. A block that `crosses` into another page is
+    /// led to by the jump cache, which knows when that page is no more.
+    pub(crate) fn link(&mut self, number: u32, n: u32, mode: usize, crosses: bool) {
         let link = self.links[number as usize];
+        if crosses {
+            if !self.full() {
+                let at = self.used;
+                let code = branch::by_cache(self.memory.address(at), link.target, mode, self.thunks.next);
+                self.memory.write(at, &code);
+                self.used = (at + code.len()).next_multiple_of(16);
+                let from = self.memory.address(link.jump + 4);
+                let to = displacement(from, self.memory.address(at));
+                self.memory.write(link.jump, &to);
+            }
+            return;
+        }
         let Some(number) = self.native(n, link.target, mode) else {
             return;
         };

@@ -244,11 +244,17 @@ impl Tlb {
         self.jumps[mode][slot] = jump;
         let list = &mut self.filled[usize::from(global)].jumps;
         list.push(number(mode, slot, JUMPS));
-        let (word, bit) = jump_page(linear);
-        self.jump_pages[word] |= bit;
-        if list.len() > LIST {
+        let long = list.len() > LIST;
+        self.note_jump_page(linear);
+        if long {
             self.forget_jumps();
         }
+    }
+
+    /// Notes that a change of the page of `linear` makes jumps stale.
+    pub(crate) fn note_jump_page(&mut self, linear: u64) {
+        let (word, bit) = jump_page(linear);
+        self.jump_pages[word] |= bit;
     }
 
     /// Drops what the jump cache knows of `linear` in `mode`.
