@@ -156,7 +156,7 @@ pub struct RunArgs {
     /// CPU model: max, qemu64, pentium3 or 486, with +feature and -feature behind commas.
     #[arg(long, default_value = "max")]
     pub cpu: String,
-    /// How instructions are executed [default: interp].
+    /// How instructions are executed [default: jit, where the host can].
     #[arg(long)]
     pub accel: Option<AccelArg>,
     /// Kernel: bzImage, multiboot ELF or PVH ELF.

@@ -154,9 +154,9 @@ impl MachineConfig {
                 vcpus: args.cpus,
                 model: args.cpu.clone(),
                 accel: match args.accel {
-                    Some(AccelArg::Jit) => Accel::Jit,
-                    None if args.check_jit => Accel::Jit,
-                    Some(AccelArg::Interp) | None => Accel::Interp,
+                    Some(AccelArg::Interp) => Accel::Interp,
+                    // On a host that it has no code for, the cpu-worker says so and interprets.
+                    Some(AccelArg::Jit) | None => Accel::Jit,
                 },
                 check_jit: args.check_jit,
                 no_reboot: args.no_reboot,

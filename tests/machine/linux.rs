@@ -1,4 +1,5 @@
-//! Debian's stock kernels on the machine of five processes: to a shell, a typed command, and off.
+//! Debian's stock kernels on the machine of five processes: to a shell, a typed command, and off; translated as is the
+//! default, and interpreted.
 //!
 //! The kernels and initramfs images are prepared by `cargo xtask test`, which names them in the environment.
 
@@ -8,10 +9,17 @@ use support::{Machine, Setup, assert_clean, scale};
 
 /// Boots to a shell that answers, has `look` ask it more, and powers off; the log must be clean.
 fn boots(architecture: &str, ram: &str, look: impl FnOnce(&mut Machine)) {
+    boots_by("jit", architecture, ram, look);
+}
+
+fn boots_by(accel: &str, architecture: &str, ram: &str, look: impl FnOnce(&mut Machine)) {
     let Some(setup) = Setup::linux(architecture) else {
         return;
     };
-    let mut guest = setup.option("--ram", ram).start(&format!("{architecture}-{ram}"));
+    let mut guest = setup
+        .option("--accel", accel)
+        .option("--ram", ram)
+        .start(&format!("{architecture}-{ram}-{accel}"));
     guest.shell();
     assert_eq!(guest.command("echo sum=$((6*7))").trim(), "sum=42");
     look(&mut guest);
@@ -50,6 +58,16 @@ fn debians_amd64_kernel_boots_to_a_shell_and_powers_off() {
 #[test]
 fn debians_i686_kernel_boots_to_a_shell_and_powers_off() {
     boots("I686", "512M", |_| {});
+}
+
+#[test]
+fn debians_amd64_kernel_boots_interpreted() {
+    boots_by("interp", "AMD64", "512M", |_| {});
+}
+
+#[test]
+fn debians_i686_kernel_boots_interpreted() {
+    boots_by("interp", "I686", "512M", |_| {});
 }
 
 #[test]

@@ -324,14 +324,13 @@ impl Vcpu {
             *place = ss.base.wrapping_add(at) & 0xFFFF_FFFF;
         }
         for (&value, &linear) in frame.iter().zip(&places) {
-            self.store_as(linear, size as usize, value, index)?;
+            match size {
+                2 => self.store_with(linear, value as u16, index)?,
+                4 => self.store_with(linear, value as u32, index)?,
+                _ => self.store_with(linear, value, index)?,
+            }
         }
         Ok(sp & !mask | at)
-    }
-
-    /// Stores with the rights of a TLB table.
-    pub(crate) fn store_as(&mut self, linear: u64, len: usize, value: u64, index: TlbIndex) -> Flow {
-        self.store_slow(linear, len, value, index)
     }
 
     /// SS and ESP of level `cpl` from the TSS.
@@ -411,7 +410,7 @@ impl Vcpu {
         let mut at = sp & !15;
         for value in frame {
             at = at.wrapping_sub(8);
-            self.store_as(at, 8, value, index)?;
+            self.store_with(at, value, index)?;
         }
         self.enter_handler(attr.kind() & 1 == 0);
         if inner {

@@ -12,6 +12,8 @@ pub struct ModeKey {
     pub index: TlbIndex,
     /// CPL 0.
     pub cpl0: bool,
+    /// CR4.SMAP, at CPL 0: EFLAGS.AC decides about user pages.
+    pub smap: bool,
     /// SSE instructions execute: CR4.OSFXSR set, CR0.EM and TS clear.
     pub sse: bool,
     /// CS, SS, DS and ES start at 0 and end at 4 GiB, and the stack pointer has 32 bits; always in 64-bit
@@ -29,6 +31,16 @@ fn unlimited(s: &Segment) -> bool {
 }
 
 impl ModeKey {
+    /// The mode after STAC or CLAC, where they change one.
+    pub(super) fn other_ac(&self) -> Option<Self> {
+        let index = match self.index {
+            TlbIndex::Supervisor => TlbIndex::SupervisorAc,
+            TlbIndex::SupervisorAc => TlbIndex::Supervisor,
+            TlbIndex::User => return None,
+        };
+        self.smap.then_some(Self { index, ..*self })
+    }
+
     /// The mode that `s` is in.
     pub(super) fn of(s: &CpuState, code: CodeSize, index: TlbIndex) -> Self {
         let (flat, unlimited) = match code {
@@ -51,6 +63,7 @@ impl ModeKey {
         let sse = s.cr4.contains(Cr4::OSFXSR) && !s.cr0.intersects(Cr0::EM | Cr0::TS);
         Self {
             cpl0: s.cpl == 0,
+            smap: s.cpl == 0 && s.cr4.contains(Cr4::SMAP),
             sse,
             limit,
             code,

@@ -149,6 +149,7 @@ impl Vcpu {
             return None;
         }
         let (rip, mode) = (self.rip(), self.mode);
+        let other = key.other_ac().and_then(|k| self.mode_number_if_free(k));
         let mut jit = self.jit.take()?;
         if jit.full() {
             jit.reset();
@@ -169,7 +170,7 @@ impl Vcpu {
                 let ops = unsafe {
                     core::slice::from_raw_parts(jump.first, jump.end.offset_from(jump.first) as usize)
                 };
-                jit.translate(n, rip, (mode, key), &bytes, ops)
+                jit.translate(n, rip, (mode, key, other), &bytes, ops)
             }
         };
         self.jit = Some(jit);

@@ -261,6 +261,12 @@ impl Vcpu {
         self.modes.len() - 1
     }
 
+    /// The jump cache's number for `key`, unless all are given.
+    pub(super) fn mode_number_if_free(&mut self, key: ModeKey) -> Option<usize> {
+        let room = self.modes.len() < MODES || self.modes.contains(&key);
+        room.then(|| self.mode_number(key))
+    }
+
     /// What code is decoded and translated for now.
     pub(crate) fn mode_key(&self) -> ModeKey {
         self.modes[self.mode]

@@ -215,7 +215,7 @@ impl Vcpu {
         let mut at = sp;
         for value in frame {
             at = at.wrapping_sub(8);
-            self.store_as(at, 8, value, crate::mmu::TlbIndex::Supervisor)?;
+            self.store_with(at, value, crate::mmu::TlbIndex::Supervisor)?;
         }
         self.state.segs[seg::SS] = Self::null_stack(u16::from(cpl));
         self.set_code_segment(cs, cpl);

@@ -113,6 +113,22 @@ pub(super) fn state_base(n: usize) -> i64 {
     (offset_of!(Vcpu, state) + segs + offset_of!(Segment, base)) as i64
 }
 
+/// Displacement in the vCPU of the selector in segment register `n`.
+pub(super) fn state_selector(n: usize) -> i64 {
+    let segs = offset_of!(CpuState, segs) + n * size_of::<Segment>();
+    (offset_of!(Vcpu, state) + segs + offset_of!(Segment, selector)) as i64
+}
+
+/// Displacement in the vCPU of the index of the TLB in force.
+pub(super) fn vcpu_tlb_index() -> i64 {
+    offset_of!(Vcpu, tlb_index) as i64
+}
+
+/// Displacement in the vCPU of the mode's number.
+pub(super) fn vcpu_mode() -> i64 {
+    offset_of!(Vcpu, mode) as i64
+}
+
 /// Displacement in the vCPU of IA32_KERNEL_GS_BASE.
 pub(super) fn state_kernel_gs_base() -> i64 {
     (offset_of!(Vcpu, state) + offset_of!(CpuState, msrs.kernel_gs_base)) as i64

@@ -23,7 +23,7 @@ pub(super) fn known(i: &Instruction) -> bool {
         || i.is_jmp_near_indirect()
         || i.is_call_near()
         || i.is_call_near_indirect()
-        || i.mnemonic() == Mnemonic::Ret
+        || matches!(i.mnemonic(), Mnemonic::Ret | Mnemonic::Stac | Mnemonic::Clac)
 }
 
 impl Block<'_> {
@@ -51,6 +51,8 @@ impl Block<'_> {
             Mnemonic::Jmp if i.is_jmp_near_indirect() => self.jump_indirect(i),
             Mnemonic::Call if i.is_call_near_indirect() => self.call_indirect(i),
             Mnemonic::Ret => self.ret(i),
+            Mnemonic::Stac => self.set_ac(true),
+            Mnemonic::Clac => self.set_ac(false),
             _ => Err(Unsupported),
         }
     }
@@ -67,9 +69,15 @@ impl Block<'_> {
         if (target ^ self.start) & !0xFFF == 0 {
             self.on_link(save, target);
         } else {
-            self.asm.constant(RAX, target);
-            self.through_cache_at(Frame::jump_slot(target));
+            self.go_to_in_mode(target, self.mode_slot);
         }
+    }
+
+    /// Leaves the block for `target` in mode number `mode`; the flags are saved.
+    pub(super) fn go_to_in_mode(&mut self, target: u64, mode: usize) {
+        let next = self.thunks().next;
+        self.asm.constant(RAX, target);
+        jump_by_entry(&mut self.asm, mode, Frame::jump_slot(target), next);
     }
 
     /// Looks at the exit word; the flags are spoiled.
@@ -80,12 +88,6 @@ impl Block<'_> {
         self.asm.mi(Code::Cmp_rm32_imm8, at(RCX, 0), 0);
         self.asm.branch(Code::Jne_rel32_64, out);
         self.on_poll(out, target);
-    }
-
-    /// Jumps to what the jump cache has in `slot` for the address in RAX.
-    fn through_cache_at(&mut self, slot: usize) {
-        let next = self.thunks().next;
-        jump_by_entry(&mut self.asm, self.mode_slot, slot, next);
     }
 
     /// RCX := displacement of the entry of the jump cache for the address in RAX, as [`Frame::jump_slot`] has it.

@@ -177,7 +177,7 @@ impl Jit {
         &mut self,
         n: u32,
         rip: u64,
-        mode: (usize, ModeKey),
+        mode: (usize, ModeKey, Option<usize>),
         bytes: &[u8],
         ops: &[Op],
     ) -> u64 {
@@ -186,6 +186,7 @@ impl Jit {
             rip,
             mode: mode.1,
             mode_slot: mode.0,
+            other_mode: mode.2,
             bytes,
             ops,
             first_link: self.links.len(),

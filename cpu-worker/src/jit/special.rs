@@ -54,6 +54,9 @@ impl Block<'_> {
                 self.asm.put(i);
                 Ok(())
             }
+            Mnemonic::Push if i.op0_kind() == OpKind::Register && i.op0_register().is_segment_register() => {
+                Err(Unsupported)
+            }
             Mnemonic::Push if i.op0_kind() == OpKind::Memory => self.push_memory(i),
             Mnemonic::Div | Mnemonic::Idiv => self.divide(i),
             Mnemonic::Push => self.push(i),

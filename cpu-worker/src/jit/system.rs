@@ -7,7 +7,7 @@
 
 use core::mem::offset_of;
 
-use iced_x86::{Code, Instruction, Mnemonic, Register};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use super::abi::{self, RAX, RCX};
 use super::asm::{Label, at, frame};
@@ -15,6 +15,7 @@ use super::flags::Flags;
 use super::memory::{Address, Want};
 use super::translate::{Block, Unsupported};
 use crate::exec::Frame;
+use crate::mmu::TlbIndex;
 use crate::state::{CodeSize, Flag, gpr, seg};
 
 const IF: i32 = 1 << Flag::If as u8;
@@ -33,10 +34,20 @@ const PUSHED: i32 = !0x3_0000;
 /// Whether `i` may be one of these.
 pub(super) fn known(i: &Instruction) -> bool {
     use Mnemonic::*;
-    matches!(
-        i.mnemonic(),
-        Cli | Sti | Cld | Std | Swapgs | Pushfd | Pushfq | Popfd | Popfq
-    )
+    let selector = match i.mnemonic() {
+        Push => i.op0_kind() == OpKind::Register && i.op0_register().is_segment_register(),
+        Mov => {
+            i.op0_kind() == OpKind::Register
+                && i.op1_kind() == OpKind::Register
+                && i.op1_register().is_segment_register()
+        }
+        _ => false,
+    };
+    selector
+        || matches!(
+            i.mnemonic(),
+            Cli | Sti | Cld | Std | Swapgs | Pushfd | Pushfq | Popfd | Popfq
+        )
 }
 
 impl Block<'_> {
@@ -46,6 +57,8 @@ impl Block<'_> {
             Mnemonic::Cld => self.change_flag(Code::And_rm32_imm32, !DF),
             Mnemonic::Std => self.change_flag(Code::Or_rm32_imm32, DF),
             Mnemonic::Pushfd | Mnemonic::Pushfq => return self.pushf(i),
+            Mnemonic::Push => return self.push_selector(i),
+            Mnemonic::Mov => return self.read_selector(i),
             _ if !self.mode.cpl0 => return Err(Unsupported),
             Mnemonic::Cli => self.change_flag(Code::And_rm32_imm32, !IF),
             Mnemonic::Sti => return self.sti(),
@@ -153,11 +166,7 @@ impl Block<'_> {
         let address = Address::of(i, self.mode.code)?;
         let (miss, back) = (self.asm.label(), self.asm.label());
         self.spoil_flags();
-        if self.flags.lost_with(abi::G_RSP) {
-            self.host_flags();
-            self.flags.save(&mut self.asm);
-            self.flags.host = false;
-        }
+        self.unless_lost_with_stack();
         let before = self.flags;
         let place = self.probe(&address, Want::read(bytes), miss)?;
         let code = if bytes == 8 {
@@ -169,6 +178,101 @@ impl Block<'_> {
         let spill = frame(offset_of!(Frame, scratch));
         self.asm.mr(Code::Mov_rm64_r64, spill, RAX);
         self.push_spilled(miss, back, &before)
+    }
+
+    /// RAX := the selector in segment register `r`.
+    fn selector(&mut self, r: Register) {
+        self.asm
+            .rm(Code::Mov_r64_rm64, RAX, frame(offset_of!(Frame, vcpu)));
+        // iced numbers the segment registers as the architecture does.
+        let from = at(RAX, abi::state_selector(r.number()));
+        self.asm.rm(Code::Movzx_r32_rm16, Register::EAX, from);
+    }
+
+    fn push_selector(&mut self, i: &Instruction) -> Result<(), Unsupported> {
+        let r = i.op0_register();
+        let bytes = usize::try_from(i.stack_pointer_increment().unsigned_abs()).map_err(|_| Unsupported)?;
+        if !r.is_segment_register() || bytes != self.stack_bytes() {
+            return Err(Unsupported);
+        }
+        let (miss, back) = (self.asm.label(), self.asm.label());
+        self.spoil_flags();
+        self.unless_lost_with_stack();
+        let before = self.flags;
+        self.selector(r);
+        let spill = frame(offset_of!(Frame, scratch));
+        self.asm.mr(Code::Mov_rm64_r64, spill, RAX);
+        self.push_spilled(miss, back, &before)
+    }
+
+    /// MOV of a selector into a register.
+    fn read_selector(&mut self, i: &Instruction) -> Result<(), Unsupported> {
+        let (to, from) = (i.op0_register(), i.op1_register());
+        if i.op_count() != 2 || !from.is_segment_register() || !to.is_gpr() {
+            return Err(Unsupported);
+        }
+        let Some(dst) = abi::host(to.full_register().number()) else {
+            return Err(Unsupported);
+        };
+        if self.flags.lost_with(dst) {
+            self.host_flags();
+        }
+        self.selector(from);
+        match to.size() {
+            2 => self.asm.rr(Code::Mov_r16_rm16, abi::sized(dst, 2), Register::AX),
+            _ => self
+                .asm
+                .rr(Code::Mov_r32_rm32, dst.full_register32(), Register::EAX),
+        }
+        self.flags.register_written(dst);
+        Ok(())
+    }
+
+    /// Flags that can be computed from the stack pointer alone are saved before it moves.
+    fn unless_lost_with_stack(&mut self) {
+        if self.flags.lost_with(abi::G_RSP) {
+            self.host_flags();
+            self.flags.save(&mut self.asm);
+            self.flags.host = false;
+        }
+    }
+
+    /// STAC and CLAC: the block goes on in the mode that has the other right to user pages.
+    pub(super) fn set_ac(&mut self, on: bool) -> Result<(), Unsupported> {
+        if !self.mode.cpl0 {
+            return Err(Unsupported);
+        }
+        let (mode, index) = match (self.mode.smap, self.mode.index, on) {
+            (false, _, _) | (true, TlbIndex::SupervisorAc, true) | (true, TlbIndex::Supervisor, false) => {
+                (self.mode_slot, self.mode.index)
+            }
+            (true, TlbIndex::Supervisor, true) => {
+                (self.other_mode.ok_or(Unsupported)?, TlbIndex::SupervisorAc)
+            }
+            (true, TlbIndex::SupervisorAc, false) => {
+                (self.other_mode.ok_or(Unsupported)?, TlbIndex::Supervisor)
+            }
+            (true, TlbIndex::User, _) => return Err(Unsupported),
+        };
+        self.use_flags();
+        self.flags.save(&mut self.asm);
+        self.flags.host = false;
+        let word = self.system_flags();
+        let ac = 1 << Flag::Ac as u8;
+        if on {
+            self.asm.mi(Code::Or_rm32_imm32, word, ac);
+        } else {
+            self.asm.mi(Code::And_rm32_imm32, word, !ac);
+        }
+        if mode != self.mode_slot {
+            self.asm
+                .mi(Code::Mov_rm8_imm8, at(RCX, abi::vcpu_tlb_index()), index as i32);
+            self.asm
+                .mi(Code::Mov_rm64_imm32, at(RCX, abi::vcpu_mode()), mode as i32);
+        }
+        let next = self.next;
+        self.go_to_in_mode(next, mode);
+        Ok(())
     }
 
     fn popf(&mut self, i: &Instruction) -> Result<(), Unsupported> {

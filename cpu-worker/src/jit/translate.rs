@@ -80,6 +80,8 @@ pub(super) struct Block<'a> {
     pub mode: ModeKey,
     /// Number of the mode in the jump cache.
     pub mode_slot: usize,
+    /// Number of the mode with EFLAGS.AC the other way, if it matters and has one.
+    pub other_mode: Option<usize>,
     thunks: &'a Thunks,
     info: &'a mut InstructionInfoFactory,
     sites: &'a mut Vec<Site>,
@@ -120,6 +122,8 @@ pub(super) struct Request<'a> {
     pub rip: u64,
     pub mode: ModeKey,
     pub mode_slot: usize,
+    /// Number of the mode with EFLAGS.AC the other way, if it matters and has one.
+    pub other_mode: Option<usize>,
     /// The instructions' bytes, whole.
     pub bytes: &'a [u8],
     /// The ops they were decoded to.
@@ -140,6 +144,7 @@ impl<'a> Block<'a> {
             flags: Flags::ENTRY,
             mode: request.mode,
             mode_slot: request.mode_slot,
+            other_mode: request.other_mode,
             thunks,
             info,
             sites,

@@ -111,7 +111,9 @@ pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), 
             cpu.trial = Some(Box::default());
         }
         if cpu.jit.is_none() {
-            tracing::warn!("--accel jit is not possible on this host: everything is interpreted");
+            tracing::warn!(
+                "this host cannot execute translated code (--accel jit): everything is interpreted"
+            );
         }
     }
     let runner = Runner {

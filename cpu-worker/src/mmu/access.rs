@@ -37,42 +37,47 @@ impl Vcpu {
     /// Loads at a linear address with the current privilege.
     #[inline(always)]
     pub fn load_linear<T: Int>(&mut self, linear: u64) -> Result<T, Exit> {
-        let e = self.tlb.read(self.tlb_index, linear);
+        self.load_with(linear, self.tlb_index)
+    }
+
+    /// Loads with the rights of a TLB table.
+    #[inline(always)]
+    fn load_with<T: Int>(&mut self, linear: u64, index: TlbIndex) -> Result<T, Exit> {
+        let e = self.tlb.read(index, linear);
         if e.tag == linear.wrapping_add(T::BYTES - 1) & !0xFFF {
             // SAFETY: a matching read tag means that the page is mapped RAM at linear + addend, and that the
             // access lies within it.
             return Ok(unsafe { phys::load((linear.wrapping_add(e.addend)) as *const u8) });
         }
-        self.load_slow(linear, T::BYTES as usize, self.tlb_index)
-            .map(T::trunc)
+        self.load_slow(linear, T::BYTES as usize, index).map(T::trunc)
     }
 
     /// Stores at a linear address with the current privilege.
     #[inline(always)]
     pub fn store_linear<T: Int>(&mut self, linear: u64, value: T) -> Flow {
-        let e = self.tlb.write(self.tlb_index, linear);
+        self.store_with(linear, value, self.tlb_index)
+    }
+
+    /// Stores with the rights of a TLB table.
+    #[inline(always)]
+    pub(crate) fn store_with<T: Int>(&mut self, linear: u64, value: T, index: TlbIndex) -> Flow {
+        let e = self.tlb.write(index, linear);
         if e.tag == linear.wrapping_add(T::BYTES - 1) & !0xFFF {
             // SAFETY: as in `load_linear`, and a write tag means writable.
             unsafe { phys::store((linear.wrapping_add(e.addend)) as *mut u8, value) };
             return Ok(());
         }
-        self.store_slow(linear, T::BYTES as usize, value.to_u64(), self.tlb_index)
+        self.store_slow(linear, T::BYTES as usize, value.to_u64(), index)
     }
 
     /// Loads with supervisor privilege whatever the CPL: descriptor tables, TSS.
     pub fn load_system<T: Int>(&mut self, linear: u64) -> Result<T, Exit> {
-        self.load_slow(self.wrap_linear(linear), T::BYTES as usize, TlbIndex::Supervisor)
-            .map(T::trunc)
+        self.load_with(self.wrap_linear(linear), TlbIndex::Supervisor)
     }
 
     /// Stores with supervisor privilege whatever the CPL.
     pub fn store_system<T: Int>(&mut self, linear: u64, value: T) -> Flow {
-        self.store_slow(
-            self.wrap_linear(linear),
-            T::BYTES as usize,
-            value.to_u64(),
-            TlbIndex::Supervisor,
-        )
+        self.store_with(self.wrap_linear(linear), value, TlbIndex::Supervisor)
     }
 
     /// Host pointer for `linear` when `access` of `len` bytes there is plain RAM within a page, else `None`: for
