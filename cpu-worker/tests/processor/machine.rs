@@ -10,6 +10,7 @@ use iced_x86::code_asm::CodeAssembler;
 use quintet_cpu_worker::bus::{Bus, Effects};
 use quintet_cpu_worker::cpuid::Model;
 use quintet_cpu_worker::exec::{ExitWord, RunExit, Vcpu};
+use quintet_cpu_worker::jit::{CodeMemory, Jit};
 use quintet_cpu_worker::mmu::PageKind;
 use quintet_cpu_worker::state::{
     Activity, Attr, CodeSize, Cr0, Cr4, DescriptorTable, Efer, Flags, RIP, Segment, gpr, seg,
@@ -196,7 +197,11 @@ impl Machine {
         let outside = Arc::new(Mutex::new(Outside::default()));
         let ram = GuestRam::anonymous(RamLayout::new(RAM)).expect("private RAM");
         let word = ExitWord::local();
-        let cpu = Vcpu::new(ram, Box::new(TestBus(outside.clone())), model, word.clone());
+        let mut cpu = Vcpu::new(ram, Box::new(TestBus(outside.clone())), model, word.clone());
+        if std::env::var("QUINTET_TEST_ACCEL").is_ok_and(|v| v == "jit") {
+            let memory = CodeMemory::new(1 << 20).expect("memory for code");
+            cpu.jit = Jit::new(memory, 1);
+        }
         let mut m = Self {
             cpu: Box::new(cpu),
             outside,

@@ -9,5 +9,6 @@ mod paging;
 mod returns;
 mod segments;
 mod single_step;
+mod smc;
 mod tasks;
 mod v86;

@@ -37,7 +37,8 @@ fn a_popf_that_clears_tf_traps_still() {
         a.hlt()
     });
     m.at(at[0]);
-    assert_eq!(m.cpu.run(1), quintet_cpu_worker::exec::RunExit::Budget);
+    // Once without TF, so that the block is known; translated, it may go on to its end.
+    m.cpu.run(1);
     m.at(at[1]);
     m.set(gpr::RSP, STACKS[0] - 4);
     m.set_flags(TF);

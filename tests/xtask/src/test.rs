@@ -38,6 +38,7 @@ pub fn test(args: &[String]) -> Result<ExitCode, Failure> {
         let mut command = sh::cargo(&["test", "--quiet", "--workspace", "--doc", "--profile", PROFILE]);
         sh::run(command.envs(variables.clone()))?;
         models()?;
+        translated()?;
     }
     let nextest = sh::has("cargo-nextest");
     let mut command = if nextest {
@@ -73,6 +74,22 @@ pub fn test(args: &[String]) -> Result<ExitCode, Failure> {
     }
     sh::run(command.envs(variables))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The processor's tests by guest code once more, every block translated at its first execution; the run with all others
+/// interprets them.
+fn translated() -> Result<(), Failure> {
+    let args = [
+        "test",
+        "--quiet",
+        "--package",
+        "quintet-cpu-worker",
+        "--test",
+        "processor",
+        "--profile",
+        PROFILE,
+    ];
+    sh::run(sh::cargo(&args).env("QUINTET_TEST_ACCEL", "jit"))
 }
 
 /// The tests for the model checker, `protocol/tests/loom_*.rs`: they exist only under `cfg(loom)`, with which nothing
