@@ -264,6 +264,12 @@ pub struct RunArgs {
     /// Blocked silence of a worker after which it counts as hung.
     #[arg(long, hide = true, default_value = "2s", value_parser = parse_duration)]
     pub hang_timeout: Duration,
+    /// How a WebAssembly module travels, whatever its size: inline or memfd.
+    #[arg(long, hide = true)]
+    pub transport: Option<String>,
+    /// The compiler behaves as if it could not map the module.
+    #[arg(long, hide = true)]
+    pub refuse_map: bool,
     /// Pretend that the host has so much memory available.
     #[arg(long, hide = true, value_parser = parse_size)]
     pub pretend_available: Option<u64>,

@@ -48,7 +48,10 @@ fn run(args: &RunArgs, signals: &Signals) -> Result<u8, UsageError> {
     if !args.headless {
         eprintln!("quintet: there is no window yet; running headless, with the serial line here");
     }
-    machine::run(config, signals)
+    match config.wasm.clone() {
+        Some(wasm) => crate::wasm::run(config, &wasm, signals),
+        None => machine::run(config, signals),
+    }
 }
 
 /// Our own log goes to the standard error, among the workers' lines.
@@ -168,16 +171,33 @@ fn screenshot(name: &str, file: &Path) -> Result<u8, UsageError> {
     }
 }
 
+/// Shows how the payloads of a machine travelled.
+fn transport(name: &str) -> Result<u8, UsageError> {
+    match client::ask(name, &Request::Transport)? {
+        Answer::Transport(traces) => {
+            for trace in traces {
+                print!("{trace}");
+            }
+            Ok(0)
+        }
+        Answer::Error(e) => Err(UsageError(show::error(&e))),
+        _ => Err(UsageError(format!("The machine \"{name}\" answers strangely"))),
+    }
+}
+
 /// Attaches gdb to a worker, or prints how.
 fn debug(name: &str, role: &str) -> Result<u8, UsageError> {
     use std::os::unix::process::CommandExt as _;
+    if role == "transport" {
+        return transport(name);
+    }
     let report = report(name)?;
     let pid = if role == Role::Coordinator.name() {
         Some(report.pid)
     } else {
         let Some(role) = Role::from_name(role) else {
             return Err(UsageError(format!(
-                "\"{role}\" is not a worker; cpu, io, gpu, audio and coordinator are"
+                "\"{role}\" is not a worker; cpu, io, gpu, audio, coordinator and transport are"
             )));
         };
         report.workers.iter().find(|w| w.role == role).and_then(|w| w.pid)

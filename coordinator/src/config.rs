@@ -15,10 +15,13 @@ use quintet_protocol::handshake::config::{
 };
 use quintet_protocol::payload::{MAX_PAYLOAD, Outgoing, PayloadKind, TransportChoice};
 use quintet_protocol::ram::RamLayout;
+use quintet_protocol::wasm::WasmConfig;
 
 use crate::cli::{AccelArg, RunArgs};
 use crate::limits;
+use crate::supervise::start::random_u64;
 use crate::units::show_size;
+use crate::wasm::WasmRun;
 
 /// A mistake in what the user asked for: one line, exit status 1.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +107,8 @@ pub struct MachineConfig {
     pub stable_after: Duration,
     /// Blocked silence after which a worker counts as hung.
     pub hang_timeout: Duration,
+    /// A WebAssembly module instead of a PC.
+    pub wasm: Option<WasmRun>,
 }
 
 /// Index of the outgoing stream of the first debug console: the two serial lines come first.
@@ -162,6 +167,13 @@ impl MachineConfig {
                 no_reboot: args.no_reboot,
                 rtc_base: now_unix(),
                 spin_nanos,
+                wasm: args.wasm.as_deref().map(|module| WasmConfig {
+                    invoke: args.invoke.clone(),
+                    args: std::iter::once(module.display().to_string())
+                        .chain(args.args.iter().cloned())
+                        .collect(),
+                    seed: random_u64(),
+                }),
             },
             io: IoConfig {
                 vcpus: args.cpus,
@@ -207,6 +219,7 @@ impl MachineConfig {
             log: args.log.clone(),
             stable_after: args.stable_after,
             hang_timeout: args.hang_timeout,
+            wasm: wasm(args)?,
         })
     }
 
@@ -255,30 +268,87 @@ impl MachineConfig {
         Ok(payloads)
     }
 
-    fn read_image(&self, what: &str, path: &Path) -> Result<Vec<u8>, UsageError> {
+    /// Reads a WebAssembly module of at most `most` bytes.
+    ///
+    /// # Errors
+    /// [`UsageError`] for a file that cannot be read, is empty or larger.
+    pub fn read_module(&self, path: &Path, most: u64) -> Result<Vec<u8>, UsageError> {
         let shown = path.display();
-        let cannot =
-            |e: std::io::Error| UsageError(format!("Cannot read {what} \"{shown}\": {}", reason(&e)));
-        let file = File::open(path).map_err(cannot)?;
-        let meta = file.metadata().map_err(cannot)?;
-        if !meta.is_file() {
-            return refuse(format!("The {what} \"{shown}\" is not a file"));
+        let bytes = read_file("module", path, most)?;
+        match bytes.len() as u64 {
+            len if len > most => refuse(format!(
+                "The module \"{shown}\" has {len} bytes or more, {} are the most",
+                show_size(most)
+            )),
+            _ => Ok(bytes),
         }
-        if meta.len() == 0 {
-            return refuse(format!("The {what} \"{shown}\" is empty"));
-        }
+    }
+
+    fn read_image(&self, what: &str, path: &Path) -> Result<Vec<u8>, UsageError> {
         let most = MAX_PAYLOAD.min(self.ram.total());
-        if meta.len() > most {
+        let bytes = read_file(what, path, most)?;
+        if bytes.len() as u64 > most {
             return refuse(format!(
-                "The {what} \"{shown}\" has {} bytes and does not fit into {} of RAM; try a larger --ram",
-                meta.len(),
+                "The {what} \"{}\" has {} bytes and does not fit into {} of RAM; try a larger --ram",
+                path.display(),
+                std::fs::metadata(path).map_or(bytes.len() as u64, |m| m.len()),
                 show_size(most)
             ));
         }
-        let mut bytes = Vec::with_capacity(meta.len() as usize);
-        file.take(most).read_to_end(&mut bytes).map_err(cannot)?;
         Ok(bytes)
     }
+}
+
+/// Reads a file of at least one byte; of one that is longer than `most`, one byte more than that.
+fn read_file(what: &str, path: &Path, most: u64) -> Result<Vec<u8>, UsageError> {
+    let shown = path.display();
+    let cannot = |e: std::io::Error| UsageError(format!("Cannot read {what} \"{shown}\": {}", reason(&e)));
+    let file = File::open(path).map_err(cannot)?;
+    let meta = file.metadata().map_err(cannot)?;
+    if !meta.is_file() {
+        return refuse(format!("The {what} \"{shown}\" is not a file"));
+    }
+    if meta.len() == 0 {
+        return refuse(format!("The {what} \"{shown}\" is empty"));
+    }
+    let mut bytes = Vec::with_capacity(meta.len().min(most) as usize);
+    file.take(most + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    Ok(bytes)
+}
+
+/// What is asked for of a module.
+fn wasm(args: &RunArgs) -> Result<Option<WasmRun>, UsageError> {
+    let Some(module) = args.wasm.clone() else {
+        let needs = [
+            (args.invoke.is_some(), "--invoke"),
+            (args.json, "--json"),
+            (args.exit_code, "--exit-code"),
+            (!args.args.is_empty(), "Arguments behind --"),
+        ];
+        return match needs.iter().find(|(given, _)| *given) {
+            Some((_, what)) => refuse(format!("{what} without --wasm means nothing")),
+            None => Ok(None),
+        };
+    };
+    if !args.kernel.is_empty() {
+        return refuse("--wasm and --kernel are two guests; a machine runs one");
+    }
+    if args.single_process {
+        return refuse("--wasm with --single-process does not work yet");
+    }
+    let transport = match args.transport.as_deref() {
+        None => TransportChoice::BySize,
+        Some("inline") => TransportChoice::Inline,
+        Some("memfd") => TransportChoice::Memfd,
+        Some(other) => return refuse(format!("--transport {other} is not known; inline and memfd are")),
+    };
+    Ok(Some(WasmRun {
+        module,
+        json: args.json,
+        exit_code: args.exit_code,
+        transport,
+        refuse_map: args.refuse_map,
+    }))
 }
 
 /// The guest that runs without `--kernel`.
@@ -391,12 +461,7 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
         (!a.disk.is_empty(), "--disk"),
         (a.cdrom.is_some(), "--cdrom"),
         (a.floppy.is_some(), "--floppy"),
-        (a.wasm.is_some(), "--wasm"),
-        (a.invoke.is_some(), "--invoke"),
         (!a.dir.is_empty(), "--dir"),
-        (a.json, "--json"),
-        (a.exit_code, "--exit-code"),
-        (!a.args.is_empty(), "arguments behind --"),
         (a.machine.is_some(), "--machine"),
         (a.gdb.is_some(), "--gdb"),
         (!a.wait_for_debugger.is_empty(), "--wait-for-debugger"),

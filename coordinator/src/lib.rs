@@ -16,3 +16,4 @@ pub mod streams;
 pub mod supervise;
 pub mod terminal;
 pub mod units;
+pub mod wasm;

@@ -14,7 +14,7 @@ use quintet_protocol::payload::{Outgoing, Payload};
 use quintet_protocol::ram::{GuestRam, RamLayout};
 
 use crate::machine::{Event, Waker};
-use crate::supervise::start::Plan;
+use crate::supervise::start::{Plan, wants};
 
 /// The `run` of a worker library.
 type Run = fn(WorkerContext) -> Result<(), WorkerError>;
@@ -84,7 +84,7 @@ impl Threads {
     fn context(&self, role: Role, generation: u32) -> std::io::Result<WorkerContext> {
         let other = std::io::Error::other::<Box<dyn std::error::Error + Send + Sync>>;
         let plan = &self.plans[role.index() - 1];
-        let wanted = |_: &&Outgoing| role == Role::Io;
+        let wanted = |p: &&Outgoing| wants(role, p.kind());
         let payloads = self
             .payloads
             .iter()

@@ -25,6 +25,8 @@ use crate::terminal::{Escape, Typed};
 pub enum Sink {
     /// Standard output.
     Stdout,
+    /// Standard error.
+    Stderr,
     /// A file.
     File(File),
     /// Nowhere.
@@ -55,6 +57,7 @@ impl Sink {
                 out.write_all(bytes)?;
                 out.flush()
             }
+            Self::Stderr => std::io::stderr().lock().write_all(bytes),
             Self::File(file) => file.write_all(bytes),
             Self::None => Ok(()),
         }

@@ -38,6 +38,8 @@ pub enum Request {
     Type(String),
     /// Press keys together, as in `ctrl-alt-delete`.
     Key(String),
+    /// How the payloads travelled.
+    Transport,
 }
 
 /// What a machine answers.
@@ -49,6 +51,8 @@ pub enum Answer {
     Status(Box<StatusReport>),
     /// The screenshot's descriptor came with this packet; the file has this length in bytes.
     Screenshot(u64),
+    /// How the newest payloads travelled, oldest first.
+    Transport(Vec<crate::payload::TransportTrace>),
     /// Not done, and why.
     Error(MachineError),
 }

@@ -13,7 +13,7 @@ use quintet_protocol::handshake::confine::EXIT_TRAPPED;
 use quintet_protocol::handshake::worker::{EXIT_CONFIG, EXIT_ORPHANED, EXIT_STOPPED};
 use quintet_protocol::layout::SegmentSet;
 use quintet_protocol::lifecycle::{Death, HangVerdict, HangWatch, Sample};
-use quintet_protocol::payload::Outgoing;
+use quintet_protocol::payload::{Outgoing, TransportTrace};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -201,6 +201,18 @@ impl Fleet {
         }
     }
 
+    /// The way of a payload to `role`, what was seen of it here before what `arrived` says.
+    pub(super) fn trace(&self, role: Role, arrived: &TransportTrace) -> TransportTrace {
+        let mut whole = TransportTrace::new(format!("{} -> {role}", arrived.name));
+        if let Kind::Processes(p) = &self.kind
+            && let Some(sent) = p.common.payloads.iter().find(|p| p.kind().text() == arrived.name)
+        {
+            whole.join(sent.trace());
+        }
+        whole.join(arrived);
+        whole
+    }
+
     /// What a worker that died had printed.
     pub(super) fn last_words(&self, role: Role) -> Vec<String> {
         match &self.kind {
@@ -339,8 +351,12 @@ fn plans(config: &MachineConfig) -> Result<[Plan; 4], UsageError> {
                 .map_err(|e| UsageError(format!("Cannot write \"{}\": {}", path.display(), reason(&e))))?;
             host_fds.push(file.into());
         }
+        let policy = match role {
+            Role::Cpu if config.wasm.is_some() => "cpu-wasm",
+            role => role.name(),
+        };
         let confinement =
-            sandbox::confinement(role, config.sandbox).map_err(|e| UsageError(e.to_string()))?;
+            sandbox::confinement_by(policy, config.sandbox).map_err(|e| UsageError(e.to_string()))?;
         Ok(Plan {
             role,
             config: bytes(role),

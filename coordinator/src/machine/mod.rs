@@ -17,13 +17,16 @@ use std::time::{Duration, Instant};
 use quintet_protocol::clock::ClockMaster;
 use quintet_protocol::control::{ErrorCode, MachineError, Request};
 use quintet_protocol::doorbell::{Doorbell, SpinPolicy};
-use quintet_protocol::handshake::{FileId, Mapped, Role};
-use quintet_protocol::layout::{Ends, SegmentSet, SleeperId};
+use quintet_protocol::handshake::{FileId, Mapped, Role, decode};
+use quintet_protocol::layout::{Ends, Region, SegmentSet, SleeperId};
 use quintet_protocol::lifecycle::{Death, Input, Lifecycle, Outcome, Policy};
+use quintet_protocol::payload::{Outgoing, TransportTrace};
 use quintet_protocol::ring::Producer;
 use quintet_protocol::shm::portable;
 use quintet_protocol::status::{StatusReader, StatusWriter};
+use quintet_protocol::stream::{StreamReader, StreamWriter};
 use quintet_protocol::time::HostTime;
+use quintet_protocol::wasm::{JobOutcome, STDIN_STREAM};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::config::{Backend, FIRST_DEBUGCON_STREAM, MachineConfig, StreamTarget, UsageError};
@@ -35,6 +38,11 @@ use crate::supervise::start::{Heads, random_u64};
 use crate::terminal::{RawTerminal, Typed};
 use fleet::Fleet;
 use requests::Waiting;
+
+/// Longest report of a WebAssembly guest, in bytes.
+const MAX_REPORT: usize = 4096;
+/// Traces of payloads that are kept.
+const TRACES: usize = 16;
 
 /// Something a helper thread has to say.
 #[derive(Debug)]
@@ -110,6 +118,8 @@ pub struct Machine {
     /// Key presses asked for on the command line.
     keys: Producer,
     error: Option<MachineError>,
+    /// How the newest payloads travelled.
+    traces: Vec<TransportTrace>,
     next_look: Duration,
     outcome: Option<Outcome>,
 }
@@ -119,9 +129,32 @@ pub struct Machine {
 /// # Errors
 /// [`UsageError`] for whatever keeps it from starting.
 pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
+    let payloads = config.payloads()?;
+    let end = run_with(config, payloads, Vec::new(), signals)?;
+    Ok(end.outcome.exit_status())
+}
+
+/// How a machine ended.
+#[derive(Debug)]
+pub struct End {
+    /// Why.
+    pub outcome: Outcome,
+    /// What its WebAssembly guest came to.
+    pub job: Option<JobOutcome>,
+}
+
+/// As [`run`], with what the guest is made of; `traces` are of payloads that have travelled already.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    config: MachineConfig,
+    payloads: Vec<Outgoing>,
+    traces: Vec<TransportTrace>,
+    signals: &Signals,
+) -> Result<End, UsageError> {
     let cannot = |what: &str, e: &dyn std::fmt::Display| UsageError(format!("Cannot {what}: {e}"));
     // What the user named is opened before anything is made.
-    let payloads = config.payloads()?;
     let mut sinks = vec![Sink::open(&config.serial)?];
     for console in &config.debugcon {
         sinks.push(Sink::open(&console.target)?);
@@ -163,15 +196,23 @@ pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
         unconfined: Vec::new(),
         last_death: String::new(),
     });
-    let pump = start_pump(&ends, sinks).map_err(|e| cannot("start the serial streams", &e))?;
+    let guest = config.wasm.is_some();
+    let pump = start_pump(&ends, sinks, guest).map_err(|e| cannot("start the serial streams", &e))?;
     let terminal = match config.serial {
-        StreamTarget::Stdio => RawTerminal::enter(),
+        // A program is typed to in lines, as to any other on this terminal.
+        StreamTarget::Stdio if !guest => RawTerminal::enter(),
         _ => RawTerminal::none(),
     };
     let intake = (config.serial == StreamTarget::Stdio).then(|| {
-        let writer = ends.stream_in_writer(0).map_err(std::io::Error::other)?;
-        let io = ends.doorbell(SleeperId::Io);
-        Intake::start(writer, io, terminal.is_raw(), sender.clone(), waker.clone())
+        let writer = if guest {
+            let head = ends.view(Region::guest_in_head());
+            StreamWriter::attach(ends.view_mut(Region::stream_in(STDIN_STREAM)), head, 0)
+        } else {
+            ends.stream_in_writer(0)
+        };
+        let reader = ends.doorbell(if guest { SleeperId::Vcpu(0) } else { SleeperId::Io });
+        let writer = writer.map_err(std::io::Error::other)?;
+        Intake::start(writer, reader, terminal.is_raw(), sender.clone(), waker.clone())
     });
     let _intake = intake
         .transpose()
@@ -201,6 +242,7 @@ pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
         obeyed: 0,
         keys,
         error: None,
+        traces,
         next_look: Duration::ZERO,
         outcome: None,
         config,
@@ -212,7 +254,8 @@ pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
     }
     drop(terminal);
     machine.report_end(&outcome);
-    Ok(outcome.exit_status())
+    let job = if guest { machine.job() } else { None };
+    Ok(End { outcome, job })
 }
 
 /// Makes the shared memory.
@@ -233,8 +276,22 @@ fn segments(config: &MachineConfig) -> Result<SegmentSet, UsageError> {
     })
 }
 
-fn start_pump(ends: &Ends, sinks: Vec<Sink>) -> Result<Pump, Box<dyn std::error::Error>> {
+fn start_pump(ends: &Ends, mut sinks: Vec<Sink>, guest: bool) -> Result<Pump, Box<dyn std::error::Error>> {
     let mut outlets = Vec::new();
+    if guest {
+        // A module's standard output takes the place of the first serial line.
+        let out = std::mem::replace(&mut sinks[0], Sink::None);
+        for (n, sink) in [out, Sink::Stderr].into_iter().enumerate() {
+            outlets.push(Outlet {
+                reader: StreamReader::attach(
+                    ends.view_mut(Region::guest_out_head(n)),
+                    ends.view(Region::guest_out(n)),
+                    0,
+                )?,
+                sink,
+            });
+        }
+    }
     for (i, sink) in sinks.into_iter().enumerate() {
         // Stream 0 is the first serial line, 1 the second, which goes nowhere; then the debug consoles.
         let stream = if i == 0 {
@@ -251,7 +308,8 @@ fn start_pump(ends: &Ends, sinks: Vec<Sink>) -> Result<Pump, Box<dyn std::error:
         reader: ends.stream_out_reader(1)?,
         sink: Sink::None,
     });
-    Ok(Pump::start(outlets, ends.doorbell(SleeperId::Io))?)
+    let writer = if guest { SleeperId::Vcpu(0) } else { SleeperId::Io };
+    Ok(Pump::start(outlets, ends.doorbell(writer))?)
 }
 
 /// Turns rings of the coordinator's doorbell, a futex, into events of the main loop, which sleeps in `poll`.
@@ -367,6 +425,11 @@ impl Machine {
                     tracing::warn!("the {role} is not fully confined: {missing}");
                 }
                 self.seen[role.index() - 1].unconfined = mapped.unconfined;
+                for arrived in &mapped.traces {
+                    self.traces.push(self.fleet.trace(role, arrived));
+                }
+                let old = self.traces.len().saturating_sub(TRACES);
+                self.traces.drain(..old);
             }
             Err(reason) => self.fleet.doom(role, generation, reason),
         }
@@ -400,6 +463,17 @@ impl Machine {
             }
         }
         self.step(Input::Died(role, generation, death));
+    }
+
+    /// What the WebAssembly guest has come to: its newest report.
+    fn job(&self) -> Option<JobOutcome> {
+        let mut ring = self.ends.lifecycle_from_consumer(Role::Cpu).ok()?;
+        let mut bytes = vec![0; MAX_REPORT];
+        let mut job = None;
+        while let Ok(Some(record)) = ring.next(&mut bytes) {
+            job = decode(&bytes[..record.len]).ok().or(job);
+        }
+        job
     }
 
     fn step(&mut self, input: Input) {

@@ -67,6 +67,7 @@ impl Machine {
                 let request = open.unwrap_or_else(|| self.ends.ask_for_shot());
                 return self.wait(socket, Until::Shot(request));
             }
+            Request::Transport => Answer::Transport(self.traces.clone()),
             Request::Type(text) => match strokes_of(text) {
                 Ok(strokes) => self.press(strokes.into_iter().flat_map(KeyStroke::events)),
                 Err(e) => refused(&e),

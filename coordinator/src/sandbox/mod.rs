@@ -16,6 +16,8 @@ pub fn policy_text(name: &str) -> Option<&'static str> {
     Some(match name {
         "common" => include_str!("policies/common.policy"),
         "cpu" => include_str!("policies/cpu.policy"),
+        "cpu-wasm" => include_str!("policies/cpu-wasm.policy"),
+        "compile" => include_str!("policies/compile.policy"),
         "io" => include_str!("policies/io.policy"),
         "gpu" => include_str!("policies/gpu.policy"),
         "audio" => include_str!("policies/audio.policy"),
@@ -28,10 +30,18 @@ pub fn policy_text(name: &str) -> Option<&'static str> {
 /// # Errors
 /// [`PolicyError`] when a policy file is wrong, which the tests rule out.
 pub fn confinement(role: Role, enabled: bool) -> Result<Confinement, PolicyError> {
+    confinement_by(role.name(), enabled)
+}
+
+/// As [`confinement`], by the name of a policy.
+///
+/// # Errors
+/// [`PolicyError`].
+pub fn confinement_by(policy: &str, enabled: bool) -> Result<Confinement, PolicyError> {
     if !enabled {
         return Ok(Confinement::default());
     }
-    let programs = compile(role.name())?;
+    let programs = compile(policy)?;
     Ok(Confinement {
         enabled: true,
         seccomp: programs

@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn no_policy_allows_opening_files_sockets_or_other_processes() {
-        for role in ["cpu", "io", "gpu", "audio"] {
+        for role in ["cpu", "cpu-wasm", "compile", "io", "gpu", "audio"] {
             let mut rules = Rules::default();
             read(role, &mut rules).expect("reads");
             let forbidden = [

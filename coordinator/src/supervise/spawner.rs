@@ -111,6 +111,31 @@ fn spawn(binaries: &Binaries, order: Order) -> std::io::Result<Spawned> {
     Ok(Spawned { child, pidfd })
 }
 
+/// Starts a process that handles one order and ends: all three standard streams are pipes. To be called by a thread
+/// that outlives it.
+///
+/// # Errors
+/// The host's.
+pub fn spawn_compiler(binary: BorrowedFd<'_>, inherit: Vec<OwnedFd>) -> std::io::Result<Child> {
+    let numbers: Vec<RawFd> = inherit.iter().map(|fd| fd.as_raw_fd()).collect();
+    let parent = rustix::process::getpid();
+    let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
+    command
+        .arg0(crate::wasm::BINARY)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env("RUST_BACKTRACE", "0")
+        .process_group(0);
+    // SAFETY: the closure only makes async-signal-safe system calls and neither allocates nor locks.
+    unsafe {
+        command.pre_exec(move || prepare(parent, &numbers));
+    }
+    let child = command.spawn()?;
+    drop(inherit);
+    Ok(child)
+}
+
 /// Between fork and exec, in the child.
 fn prepare(parent: Pid, inherit: &[RawFd]) -> std::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;

@@ -15,7 +15,7 @@ use quintet_protocol::handshake::{
     Confinement, FileId, Hello, Mapped, ProbeResult, Proceed, Role, decode, encode,
 };
 use quintet_protocol::layout::{SegmentSet, SetError};
-use quintet_protocol::payload::Outgoing;
+use quintet_protocol::payload::{Outgoing, PayloadKind};
 use quintet_protocol::probe::CoordinatorProbe;
 use quintet_protocol::shm::ViewMut;
 
@@ -81,9 +81,13 @@ pub struct Begun {
     pub server: String,
 }
 
-/// Whether `role` is given the payloads.
-fn wants_payloads(role: Role) -> bool {
-    role == Role::Io
+/// Whether `role` is given a payload of `kind`.
+pub fn wants(role: Role, kind: &PayloadKind) -> bool {
+    match kind {
+        PayloadKind::Kernel | PayloadKind::Initrd { .. } | PayloadKind::Firmware => role == Role::Io,
+        PayloadKind::WasmArtefact => role == Role::Cpu,
+        PayloadKind::WasmModule => false,
+    }
 }
 
 /// Spawns a process and talks it through its start on a thread, which reports [`Event::Started`].
@@ -115,7 +119,7 @@ pub fn begin(
         files.push(grant);
     }
     let mut payloads = Vec::new();
-    for payload in common.payloads.iter().filter(|_| wants_payloads(role)) {
+    for payload in common.payloads.iter().filter(|p| wants(role, p.kind())) {
         let number = match payload.fd() {
             Some(fd) => give(fd.try_clone_to_owned()?),
             None => -1,

@@ -33,6 +33,8 @@ pub struct CpuConfig {
     /// Busy-wait before sleeping when a reply is awaited, in nanoseconds; 0 sleeps at once. Decided by the
     /// coordinator from the number of host cores.
     pub spin_nanos: u64,
+    /// Run a WebAssembly module instead of a PC.
+    pub wasm: Option<crate::wasm::WasmConfig>,
 }
 
 /// A debug console: a port whose written bytes go to a stream.

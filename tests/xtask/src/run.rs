@@ -14,7 +14,11 @@ pub const BINARIES: [&str; 5] = [
     "quintet-audio-worker",
 ];
 
-/// Builds the five processes with a cargo profile.
+/// The package of the WebAssembly compiler. Never in one call with the others: features unify across what a call builds,
+/// and the cpu-worker must not contain a compiler (docs/adr/0060-wasm-guests.md).
+pub const COMPILER: &str = "quintet-wasm-compile";
+
+/// Builds the five processes, and then the compiler of WebAssembly guests, with a cargo profile.
 ///
 /// # Errors
 /// A [`Failure`] when the build fails.
@@ -23,7 +27,14 @@ pub fn build(profile: &str) -> Result<(), Failure> {
     for package in BINARIES {
         args.extend(["--package", package]);
     }
-    sh::run(&mut sh::cargo(&args))
+    sh::run(&mut sh::cargo(&args))?;
+    sh::run(&mut sh::cargo(&[
+        "build",
+        "--profile",
+        profile,
+        "--package",
+        COMPILER,
+    ]))
 }
 
 /// Options alone are those of `quintet run`; nothing at all is the demo.

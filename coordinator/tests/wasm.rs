@@ -1,0 +1,243 @@
+//! WebAssembly guests through the real processes: coordinator, compiler, confined worker.
+
+mod harness;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Once;
+
+use harness::{Machine, quintet, run_to_end};
+
+/// The compiler beside the coordinator; `cargo xtask test` builds it before, by a call of cargo of its own.
+fn compiler() -> PathBuf {
+    static BUILD: Once = Once::new();
+    let dir = quintet().parent().expect("a directory").to_owned();
+    let path = dir.join("quintet-wasm-compile");
+    BUILD.call_once(|| {
+        if path.exists() {
+            return;
+        }
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "-p", "quintet-wasm-compile"])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        if let Some(profile) = dir.file_name().and_then(|n| n.to_str()).filter(|p| *p != "debug") {
+            cargo.args(["--profile", profile]);
+        }
+        assert!(
+            cargo.status().expect("cargo").success(),
+            "the compiler does not build"
+        );
+    });
+    path
+}
+
+/// A module file, removed at the end.
+struct Module(PathBuf);
+
+impl Module {
+    fn new(name: &str, bytes: &[u8]) -> Self {
+        compiler();
+        let file = format!("wasm-{name}-{}.wasm", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
+        std::fs::write(&path, bytes).expect("file");
+        Self(path)
+    }
+
+    fn run(&self, options: &[&str]) -> Output {
+        let path = self.0.display().to_string();
+        let mut all = vec!["run", "--headless", "--ram", "64M", "--wasm", &path];
+        all.extend(options);
+        run_to_end(&all)
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn leb(mut n: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let byte = (n & 0x7F) as u8;
+        n >>= 7;
+        bytes.push(if n == 0 { byte } else { byte | 0x80 });
+        if n == 0 {
+            return bytes;
+        }
+    }
+}
+
+fn section(id: u8, contents: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![id];
+    bytes.extend(leb(contents.len() as u32));
+    bytes.extend(contents);
+    bytes
+}
+
+/// `main` with these instructions, one page of memory that can grow to 16, padded to `len` bytes by a custom section.
+fn module(code: &[u8], len: usize) -> Vec<u8> {
+    let mut bytes = b"\0asm\x01\0\0\0".to_vec();
+    bytes.extend(section(1, &[1, 0x60, 0, 1, 0x7F]));
+    bytes.extend(section(3, &[1, 0]));
+    bytes.extend(section(5, &[1, 1, 1, 16]));
+    bytes.extend(section(7, b"\x01\x04main\0\0"));
+    let mut body = vec![0];
+    body.extend(code);
+    body.push(0x0B);
+    let mut all = vec![1];
+    all.extend(leb(body.len() as u32));
+    all.extend(body);
+    bytes.extend(section(10, &all));
+    if len > bytes.len() {
+        // Identity, three bytes of length padded to three, a name of one byte.
+        let padding = len - bytes.len() - 4;
+        assert!((0x4000..0x20_0000).contains(&padding), "three bytes of LEB128");
+        let mut contents = vec![1, b'p'];
+        contents.resize(padding, 0x55);
+        bytes.extend(section(0, &contents));
+        assert_eq!(bytes.len(), len);
+    }
+    bytes
+}
+
+/// `i32.const 42`.
+const ANSWER: [u8; 2] = [0x41, 42];
+/// The seed's size.
+const LARGE: usize = 1_500_000;
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn without_process(report: &str) -> String {
+    report
+        .lines()
+        .filter(|l| {
+            !["Transport", "Strategy", "Worker"]
+                .iter()
+                .any(|p| l.starts_with(p))
+        })
+        .collect()
+}
+
+#[test]
+fn s1_3_s1_5_the_seeds_module_returns_42_and_the_report_says_how() {
+    let seed = Module::new("seed", &module(&ANSWER, LARGE));
+    let output = seed.run(&["--exit-code"]);
+    let report = text(&output);
+    for line in [
+        "Status: Executed Successfully",
+        "Return Code: 42",
+        "Linear Memory: 65536 bytes",
+        "Transport: sealed memfd",
+        "Strategy: mapped",
+        "Worker: pid ",
+    ] {
+        assert!(report.contains(line), "no {line:?} in {report}{output:?}");
+    }
+    assert_eq!(output.status.code(), Some(42));
+    assert_eq!(seed.run(&[]).status.code(), Some(0));
+}
+
+#[test]
+fn s1_1_s1_2_size_chooses_the_transport_and_reports_are_the_same() {
+    let mut reports = Vec::new();
+    for (len, transport) in [
+        (511_999, "Transport: inline"),
+        (512_000, "Transport: sealed memfd"),
+        (512_001, "Transport: sealed memfd"),
+    ] {
+        let output = Module::new(&format!("size-{len}"), &module(&ANSWER, len)).run(&[]);
+        assert!(text(&output).contains(transport), "{len}: {output:?}");
+        reports.push(without_process(&text(&output)));
+    }
+    let both = Module::new("both", &module(&ANSWER, 0));
+    for way in ["inline", "memfd"] {
+        reports.push(without_process(&text(&both.run(&["--transport", way]))));
+    }
+    assert!(reports.iter().all(|r| *r == reports[0]), "{reports:?}");
+}
+
+#[test]
+fn s1_12_s1_34_a_module_that_cannot_be_mapped_is_copied_with_the_same_result() {
+    let seed = Module::new("copied", &module(&ANSWER, LARGE));
+    let (mapped, copied) = (seed.run(&[]), seed.run(&["--refuse-map"]));
+    assert!(text(&copied).contains("Strategy: copied"), "{copied:?}");
+    assert_eq!(without_process(&text(&mapped)), without_process(&text(&copied)));
+}
+
+#[test]
+fn s1_6_a_trap_and_a_bad_module_are_different_reports() {
+    let trap = Module::new("trap", &module(&[0x00], 0)).run(&["--json"]);
+    assert_eq!(trap.status.code(), Some(3));
+    let report = text(&trap);
+    assert!(report.contains(r#""status":"Execution Failed""#), "{report}");
+    assert!(report.contains("unreachable"), "{report}");
+    let zeros = Module::new("zeros", &[0; 600_000]).run(&["--json"]);
+    assert_eq!(zeros.status.code(), Some(1));
+    let report = text(&zeros);
+    assert!(
+        report.contains(r#""status":"Load Failed""#) && report.contains("all bytes are zero"),
+        "{report}"
+    );
+}
+
+#[test]
+fn s1_8_an_endless_loop_pauses_resumes_and_ends_when_asked() {
+    // loop br 0 end; unreachable for the type.
+    let spin = Module::new("spin", &module(&[0x03, 0x40, 0x0C, 0, 0x0B, 0x00], 0));
+    let path = spin.0.display().to_string();
+    let name = format!("wasm-spin-{}", std::process::id());
+    let child = Command::new(quintet())
+        .args([
+            "run",
+            "--headless",
+            "--ram",
+            "64M",
+            "--wasm",
+            &path,
+            "--name",
+            &name,
+        ])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("quintet starts");
+    let machine = Machine { child, name };
+    machine.wait_for("it runs", |r| {
+        r.state == quintet_protocol::status::MachineState::Running
+    });
+    for command in ["pause", "resume"] {
+        let done = run_to_end(&[command, &machine.name]);
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+    }
+    let traces = text(&run_to_end(&["debug", &machine.name, "transport"]));
+    for stage in [
+        "WebAssembly module -> compiler",
+        "Source",
+        "Inline",
+        "Loader",
+        "Sealed",
+        "Mapped",
+    ] {
+        assert!(traces.contains(stage), "no {stage} in {traces}");
+    }
+    assert!(traces.contains("00 61 73 6d 01 00 00 00"), "{traces}");
+    assert_eq!(machine.quit().0, Some(0));
+}
+
+#[test]
+fn the_worker_contains_no_compiler() {
+    let compiler = std::fs::read(compiler()).expect("the compiler");
+    let worker = quintet().with_file_name("quintet-cpu-worker");
+    let worker = std::fs::read(worker).expect("the worker");
+    let contains = |bytes: &[u8], mark: &[u8]| bytes.windows(mark.len()).any(|w| w == mark);
+    for mark in [&b"cranelift_codegen"[..], b"regalloc2"] {
+        assert!(contains(&compiler, mark), "the mark is wrong");
+        assert!(!contains(&worker, mark), "the cpu-worker contains a compiler");
+    }
+}

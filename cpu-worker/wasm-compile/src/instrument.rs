@@ -1,0 +1,183 @@
+//! Changes a module so that nothing it does to its memory goes unseen or takes too long.
+//!
+//! * `memory.grow m` becomes `memory.grow m; i32.const m; call grown`: the hook gets the result and hands it on, so
+//!   it counts successes only, and also a growth by nothing, which no interface of wasmtime shows (S2.20).
+//! * `memory.fill` and `memory.copy` become calls of functions that work in chunks (see `bulk`), because one large
+//!   operation cannot be interrupted. `memory.init` needs none: a data segment is not longer than a module may be.
+//!
+//! The hook is the last import, so that functions of the module move up by one; the others are added at the end and
+//! move nothing. A module that does none of this is not touched.
+
+use quintet_wasm::engine::{GROWN, RESERVED};
+use wasm_encoder::reencode::{Error, Reencode, utils};
+use wasm_encoder::{
+    CodeSection, EntityType, Function, FunctionSection, ImportSection, Instruction, Module, SectionId,
+    TypeSection, ValType,
+};
+
+use crate::validate::Facts;
+use crate::{Refused, bulk};
+
+/// The changed module; `None` when it may stay as it is.
+///
+/// # Errors
+/// [`Refused::Instrument`], a fault of this module's: what comes here is valid.
+pub fn instrument(module: &[u8], facts: &Facts) -> Result<Option<Vec<u8>>, Refused> {
+    if !(facts.grows || facts.fills || facts.copies) {
+        return Ok(None);
+    }
+    let mut rewriter = Rewriter {
+        facts: *facts,
+        hooked: !facts.grows,
+    };
+    let mut out = Module::new();
+    rewriter
+        .parse_core_module(&mut out, wasmparser::Parser::new(0), module)
+        .map_err(|e| Refused::Instrument(e.to_string()))?;
+    Ok(Some(out.finish()))
+}
+
+/// The module's parts as they are added: types, the hook, functions at the end.
+struct Rewriter {
+    facts: Facts,
+    /// The hook has been imported, or need not be.
+    hooked: bool,
+}
+
+impl Rewriter {
+    /// Type of the hook.
+    fn hook_type(&self) -> u32 {
+        self.facts.types
+    }
+
+    /// Type of the functions that work in chunks.
+    fn bulk_type(&self) -> u32 {
+        self.facts.types + u32::from(self.facts.grows)
+    }
+
+    fn hook(&self) -> u32 {
+        self.facts.imported
+    }
+
+    fn first_added(&self) -> u32 {
+        self.facts.imported + u32::from(self.facts.grows) + self.facts.defined
+    }
+
+    fn fill(&self) -> u32 {
+        self.first_added()
+    }
+
+    fn copy(&self) -> u32 {
+        self.first_added() + u32::from(self.facts.fills)
+    }
+
+    fn import_hook(&mut self, imports: &mut ImportSection) {
+        if !self.hooked {
+            self.hooked = true;
+            imports.import(RESERVED, GROWN, EntityType::Function(self.hook_type()));
+        }
+    }
+}
+
+type Outcome = Result<(), Error>;
+
+impl Reencode for Rewriter {
+    type Error = core::convert::Infallible;
+
+    fn function_index(&mut self, function: u32) -> Result<u32, Error> {
+        let moved = self.facts.grows && function >= self.facts.imported;
+        Ok(function + u32::from(moved))
+    }
+
+    fn parse_type_section(
+        &mut self,
+        types: &mut TypeSection,
+        section: wasmparser::TypeSectionReader<'_>,
+    ) -> Outcome {
+        utils::parse_type_section(self, types, section)?;
+        if self.facts.grows {
+            types.ty().function([ValType::I32; 2], [ValType::I32]);
+        }
+        if self.facts.fills || self.facts.copies {
+            types.ty().function([ValType::I32; 3], []);
+        }
+        Ok(())
+    }
+
+    fn parse_import_section(
+        &mut self,
+        imports: &mut ImportSection,
+        section: wasmparser::ImportSectionReader<'_>,
+    ) -> Outcome {
+        utils::parse_import_section(self, imports, section)?;
+        self.import_hook(imports);
+        Ok(())
+    }
+
+    fn intersperse_section_hook(
+        &mut self,
+        module: &mut Module,
+        after: Option<SectionId>,
+        before: Option<SectionId>,
+    ) -> Outcome {
+        // Without imports of its own the module gets an import section behind its types.
+        if after == Some(SectionId::Type) && before != Some(SectionId::Import) && !self.hooked {
+            let mut imports = ImportSection::new();
+            self.import_hook(&mut imports);
+            module.section(&imports);
+        }
+        Ok(())
+    }
+
+    fn parse_function_section(
+        &mut self,
+        functions: &mut FunctionSection,
+        section: wasmparser::FunctionSectionReader<'_>,
+    ) -> Outcome {
+        utils::parse_function_section(self, functions, section)?;
+        for _ in 0..u32::from(self.facts.fills) + u32::from(self.facts.copies) {
+            functions.function(self.bulk_type());
+        }
+        Ok(())
+    }
+
+    fn parse_code_section(
+        &mut self,
+        code: &mut CodeSection,
+        section: wasmparser::CodeSectionReader<'_>,
+    ) -> Outcome {
+        utils::parse_code_section(self, code, section)?;
+        if self.facts.fills {
+            code.function(&bulk::fill());
+        }
+        if self.facts.copies {
+            code.function(&bulk::copy());
+        }
+        Ok(())
+    }
+
+    fn parse_function_body(&mut self, code: &mut CodeSection, body: wasmparser::FunctionBody<'_>) -> Outcome {
+        let mut function: Function = self.new_function_with_parsed_locals(&body)?;
+        let mut reader = body.get_operators_reader()?;
+        while !reader.eof() {
+            match reader.read()? {
+                wasmparser::Operator::MemoryGrow { mem } => {
+                    function.instruction(&Instruction::MemoryGrow(mem));
+                    function.instruction(&Instruction::I32Const(mem as i32));
+                    function.instruction(&Instruction::Call(self.hook()));
+                }
+                wasmparser::Operator::MemoryFill { .. } => {
+                    function.instruction(&Instruction::Call(self.fill()));
+                }
+                wasmparser::Operator::MemoryCopy { .. } => {
+                    function.instruction(&Instruction::Call(self.copy()));
+                }
+                other => {
+                    function.instruction(&self.instruction(other)?);
+                }
+            }
+        }
+        code.function(&function);
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! `quintet-wasm-compile`: takes one order from standard input, answers on standard output, ends.
+#![allow(
+    unsafe_code,
+    reason = "takes the descriptors that were inherited under listed numbers"
+)]
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::process::ExitCode;
+
+use quintet_protocol::handshake::confine::confine;
+use quintet_protocol::handshake::{decode, encode};
+use quintet_protocol::payload::{Payload, Stage, Transport, TransportTrace, sha256};
+use quintet_protocol::shm::{Map, MapError};
+use quintet_protocol::wasm::{CompileOrder, CompileReply, Compiled};
+use quintet_wasm_compile::compile;
+
+/// Longest order: an inline module and its frame.
+const MOST: u64 = 4 << 20;
+/// Exit status when there was nothing that could be answered.
+const EXIT_FAILED: u8 = 70;
+
+fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{e}");
+            EXIT_FAILED.into()
+        }
+    }
+}
+
+fn serve() -> Result<(), String> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .take(MOST)
+        .read_to_end(&mut bytes)
+        .map_err(|e| format!("The order cannot be read: {e}"))?;
+    let order: CompileOrder = decode(&bytes).map_err(|e| format!("The order cannot be read: {e}"))?;
+    drop(bytes);
+    // SAFETY: the coordinator lists each inherited number once, and nothing else in this process owns it.
+    let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
+    let module_fd = match order.module.transport {
+        Transport::Memfd(number) => Some(own(number)),
+        Transport::Inline(_) => None,
+    };
+    let output = std::fs::File::from(own(order.output));
+    // What the kernel told this process at its start is read while it still may be.
+    let _ = (
+        rustix::param::page_size(),
+        quintet_protocol::time::HostTime::now(),
+    );
+    for missing in confine(&order.confinement) {
+        if order.confinement.enabled {
+            eprintln!("the compiler is not fully confined: {missing}");
+        }
+    }
+    let reply = encode(&answer(order, module_fd, output));
+    std::io::stdout()
+        .write_all(&reply)
+        .map_err(|e| format!("The answer cannot be written: {e}"))
+}
+
+fn answer(order: CompileOrder, module_fd: Option<OwnedFd>, output: std::fs::File) -> CompileReply {
+    let mut trace = TransportTrace::new(order.module.kind.text());
+    let refuse = order.refuse_map;
+    let map = |fd: std::os::fd::BorrowedFd<'_>, len: u64| {
+        if refuse {
+            return Err(MapError::Length(len));
+        }
+        Map::private(fd, len)
+    };
+    let received = Payload::receive_traced(order.module, module_fd, map, &mut trace);
+    let (result, strategy) = match received {
+        Err(e) => (Err(e.to_string()), None),
+        Ok(payload) => {
+            trace.bytes(Stage::Loader, payload.bytes(), false, "");
+            let result = compile(payload.bytes(), &order.limits)
+                .map_err(|e| e.to_string())
+                .and_then(|artefact| {
+                    let mut output = output;
+                    output
+                        .write_all(&artefact.bytes)
+                        .map_err(|e| format!("the artefact cannot be written: {e}"))?;
+                    Ok(Compiled {
+                        len: artefact.bytes.len() as u64,
+                        digest: sha256(&artefact.bytes),
+                        micros: artefact.micros,
+                        instrumented: artefact.instrumented,
+                    })
+                });
+            (result, Some(payload.strategy()))
+        }
+    };
+    if let Err(e) = &result
+        && trace.error.is_empty()
+    {
+        trace.error.clone_from(e);
+    }
+    CompileReply {
+        result,
+        strategy,
+        trace,
+    }
+}

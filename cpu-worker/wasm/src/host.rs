@@ -1,0 +1,149 @@
+//! What a running module has on its host: memory, console, clock, random numbers, and who may stop it.
+
+use quintet_protocol::time::HostTime;
+use quintet_protocol::wasm::WasmConfig;
+use wasmtime::{Caller, Linker, StoreLimits, StoreLimitsBuilder};
+
+use crate::engine::{GROWN, RESERVED};
+use crate::memory::GuestMemory;
+
+/// Most elements of a module's tables.
+const TABLE_ELEMENTS: usize = 1 << 20;
+/// Longest line that `quintet.log` takes, in bytes.
+const LOG_LINE: u32 = 4096;
+
+/// The run is to end, because the machine does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("The machine was told to stop")]
+pub struct Stopped;
+
+/// The program ended itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("The program ended with status {0}")]
+pub struct Exited(pub i32);
+
+/// The process around a module.
+pub trait Surroundings: Send + Sync + 'static {
+    /// Called at least every [`crate::engine::TICK`] while the module runs.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    fn tick(&mut self) -> Result<(), Stopped>;
+
+    /// Takes all of `bytes` for standard output (0) or error (1), waiting for room.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    fn write(&mut self, stream: usize, bytes: &[u8]) -> Result<(), Stopped>;
+
+    /// Copies what has come by standard input; 0 at its end.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, Stopped>;
+
+    /// VM time in nanoseconds.
+    fn now(&self) -> u64;
+
+    /// Sleeps for a while at most, or until something happens.
+    fn doze(&mut self, nanos: u64);
+}
+
+/// A module's host.
+pub struct Host {
+    /// Its linear memory.
+    pub memory: GuestMemory,
+    /// The process around it.
+    pub around: Box<dyn Surroundings>,
+    /// Arguments, its name first.
+    pub args: Vec<String>,
+    pub(crate) limits: StoreLimits,
+    random: u64,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host")
+            .field("memory", &self.memory)
+            .field("args", &self.args)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// A host for one run.
+    pub fn new(memory: GuestMemory, around: Box<dyn Surroundings>, config: &WasmConfig) -> Self {
+        Self {
+            memory,
+            around,
+            args: config.args.clone(),
+            limits: StoreLimitsBuilder::new()
+                .memories(1)
+                .instances(1)
+                .tables(16)
+                .table_elements(TABLE_ELEMENTS)
+                .build(),
+            random: config.seed,
+        }
+    }
+
+    /// The next random number (SplitMix64): not for secrets, which a guest should not need, but repeatable.
+    pub fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Sleeps `nanos` nanoseconds of host time, looking up often enough.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn sleep(&mut self, nanos: u64) -> Result<(), Stopped> {
+        let start = HostTime::now();
+        loop {
+            self.around.tick()?;
+            let gone = HostTime::now().since(start);
+            if gone >= nanos {
+                return Ok(());
+            }
+            self.around.doze((nanos - gone).min(100_000_000));
+        }
+    }
+}
+
+/// Adds the hook of the instrumentation and the `quintet` namespace.
+///
+/// # Errors
+/// wasmtime's, for a name that is taken.
+pub fn add_to(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        RESERVED,
+        GROWN,
+        |caller: Caller<'_, Host>, result: i32, _memory: i32| {
+            // A refused growth changes nothing (S2.9, S2.20).
+            if result != -1 {
+                caller.data().memory.grown();
+            }
+            result
+        },
+    )?;
+    linker.func_wrap("quintet", "log", |caller: Caller<'_, Host>, at: u32, len: u32| {
+        let mut bytes = vec![0; len.min(LOG_LINE) as usize];
+        caller
+            .data()
+            .memory
+            .read(at, &mut bytes)
+            .map_err(wasmtime::Error::new)?;
+        tracing::info!("module: {}", String::from_utf8_lossy(&bytes).escape_debug());
+        Ok(())
+    })?;
+    linker.func_wrap("quintet", "now", |caller: Caller<'_, Host>| {
+        caller.data().around.now()
+    })?;
+    linker.func_wrap("quintet", "sleep", |mut caller: Caller<'_, Host>, nanos: u64| {
+        caller.data_mut().sleep(nanos).map_err(wasmtime::Error::new)
+    })?;
+    Ok(())
+}
