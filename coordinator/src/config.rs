@@ -273,34 +273,34 @@ impl MachineConfig {
     /// # Errors
     /// [`UsageError`] for a file that cannot be read, is empty or larger.
     pub fn read_module(&self, path: &Path, most: u64) -> Result<Vec<u8>, UsageError> {
-        let shown = path.display();
-        let bytes = read_file("module", path, most)?;
-        match bytes.len() as u64 {
-            len if len > most => refuse(format!(
-                "The module \"{shown}\" has {len} bytes or more, {} are the most",
+        read_file("module", path, most, |len| {
+            format!(
+                "The module \"{}\" has {len} bytes, {} are the most",
+                path.display(),
                 show_size(most)
-            )),
-            _ => Ok(bytes),
-        }
+            )
+        })
     }
 
     fn read_image(&self, what: &str, path: &Path) -> Result<Vec<u8>, UsageError> {
         let most = MAX_PAYLOAD.min(self.ram.total());
-        let bytes = read_file(what, path, most)?;
-        if bytes.len() as u64 > most {
-            return refuse(format!(
-                "The {what} \"{}\" has {} bytes and does not fit into {} of RAM; try a larger --ram",
+        read_file(what, path, most, |len| {
+            format!(
+                "The {what} \"{}\" has {len} bytes and does not fit into {} of RAM; try a larger --ram",
                 path.display(),
-                std::fs::metadata(path).map_or(bytes.len() as u64, |m| m.len()),
                 show_size(most)
-            ));
-        }
-        Ok(bytes)
+            )
+        })
     }
 }
 
-/// Reads a file of at least one byte; of one that is longer than `most`, one byte more than that.
-fn read_file(what: &str, path: &Path, most: u64) -> Result<Vec<u8>, UsageError> {
+/// Reads a file of at least one and at most `most` bytes; `too_large` tells what to say of one that has more.
+fn read_file(
+    what: &str,
+    path: &Path,
+    most: u64,
+    too_large: impl Fn(u64) -> String,
+) -> Result<Vec<u8>, UsageError> {
     let shown = path.display();
     let cannot = |e: std::io::Error| UsageError(format!("Cannot read {what} \"{shown}\": {}", reason(&e)));
     let file = File::open(path).map_err(cannot)?;
@@ -311,9 +311,16 @@ fn read_file(what: &str, path: &Path, most: u64) -> Result<Vec<u8>, UsageError> 
     if meta.len() == 0 {
         return refuse(format!("The {what} \"{shown}\" is empty"));
     }
-    let mut bytes = Vec::with_capacity(meta.len().min(most) as usize);
+    if meta.len() > most {
+        return refuse(too_large(meta.len()));
+    }
+    let mut bytes = Vec::with_capacity(meta.len() as usize);
+    // One that grows meanwhile is refused like one that was too large from the start.
     file.take(most + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    Ok(bytes)
+    match bytes.len() as u64 {
+        len if len > most => refuse(too_large(len)),
+        _ => Ok(bytes),
+    }
 }
 
 /// What is asked for of a module.

@@ -96,7 +96,7 @@ impl Fleet {
         }
         let cannot = |what: &str, e: &dyn std::fmt::Display| UsageError(format!("Cannot {what}: {e}"));
         let binaries = Binaries::open().map_err(|e| UsageError(e.to_string()))?;
-        let spawner = Spawner::start(binaries).map_err(|e| cannot("start a thread", &e))?;
+        let spawner = Spawner::start().map_err(|e| cannot("start a thread", &e))?;
         let (parent_pipe, lifeline) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|e| cannot("make a pipe", &e))?;
         let slots = plans.map(|plan| Slot {
@@ -109,6 +109,7 @@ impl Fleet {
             common: Arc::new(Common {
                 set,
                 heads,
+                binaries,
                 payloads,
                 parent_pipe,
             }),

@@ -53,6 +53,7 @@ pub fn call_number(name: &str) -> Option<Option<i64>> {
         "close" => libc::SYS_close,
         "fcntl" => libc::SYS_fcntl,
         "fstat" => libc::SYS_fstat,
+        "fstatfs" => libc::SYS_fstatfs,
         "newfstatat" => libc::SYS_newfstatat,
         "recvmsg" => libc::SYS_recvmsg,
         "sendmsg" => libc::SYS_sendmsg,

@@ -1,7 +1,7 @@
 //! Policy files: their language, and their way to BPF.
 //!
 //! A line is `CALL`, `CALL CONDITION`, `CALL = ERRNO` or `include NAME`; `#` starts a comment. Conditions:
-//! `!exec` (the protection argument has no PROT_EXEC), `thread` (the flags make a thread, not a process),
+//! `!exec` (the protection argument has no PROT_EXEC), `!write` (no PROT_WRITE), `thread` (the flags make a thread, not a process),
 //! `set-name` (only PR_SET_NAME), `get-auxv` (only PR_GET_AUXV, which finds the vDSO's clock), `empty-path` (only the descriptor itself), `read-only` (no new limit).
 
 use std::collections::BTreeMap;
@@ -120,6 +120,7 @@ fn rule(condition: &str) -> Option<SeccompRule> {
     };
     let (argument, op, value) = match condition {
         "!exec" => masked(2, libc::PROT_EXEC, 0),
+        "!write" => masked(2, libc::PROT_WRITE, 0),
         "thread" => {
             let flags = libc::CLONE_THREAD | libc::CLONE_VM | libc::CLONE_SIGHAND;
             masked(0, flags, flags)
@@ -176,8 +177,14 @@ mod tests {
 
     #[test]
     fn memory_can_be_mapped_only_without_execution() {
+        for role in ["cpu", "cpu-wasm", "compile", "io", "gpu", "audio"] {
+            only_with_conditions(role);
+        }
+    }
+
+    fn only_with_conditions(role: &str) {
         let mut rules = Rules::default();
-        read("cpu", &mut rules).expect("reads");
+        read(role, &mut rules).expect("reads");
         for call in [
             libc::SYS_mmap,
             libc::SYS_mprotect,
@@ -186,7 +193,7 @@ mod tests {
         ] {
             assert!(
                 !rules.allow[&call].is_empty(),
-                "call {call} is allowed without a condition"
+                "{role}: call {call} is allowed without a condition"
             );
         }
     }

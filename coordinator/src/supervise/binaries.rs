@@ -4,8 +4,8 @@
 //! machine.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use quintet_protocol::handshake::Role;
 
@@ -21,7 +21,7 @@ pub struct MissingBinary {
 /// The four open executables.
 #[derive(Debug)]
 pub struct Binaries {
-    files: [File; 4],
+    files: [Arc<File>; 4],
 }
 
 impl Binaries {
@@ -30,8 +30,7 @@ impl Binaries {
     /// # Errors
     /// [`MissingBinary`] for the first that is in neither place.
     pub fn open() -> Result<Self, MissingBinary> {
-        let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("quintet"));
-        Self::open_near(own.parent().unwrap_or(Path::new(".")))
+        Self::open_near(&own_directory())
     }
 
     /// As [`Self::open`] for an executable in `dir`.
@@ -39,20 +38,7 @@ impl Binaries {
     /// # Errors
     /// [`MissingBinary`].
     pub fn open_near(dir: &Path) -> Result<Self, MissingBinary> {
-        let libexec = dir.join("../libexec/quintet");
-        let open = |role: Role| {
-            let binary = role.binary();
-            let at = |dir: &Path| {
-                File::open(dir.join(binary))
-                    .ok()
-                    .filter(|f| f.metadata().is_ok_and(|m| m.is_file()))
-            };
-            at(dir).or_else(|| at(&libexec)).ok_or_else(|| MissingBinary {
-                binary,
-                beside: dir.display().to_string(),
-                libexec: libexec.display().to_string(),
-            })
-        };
+        let open = |role: Role| open_one(dir, role.binary());
         let [cpu, io, gpu, audio] = Role::WORKERS;
         Ok(Self {
             files: [open(cpu)?, open(io)?, open(gpu)?, open(audio)?],
@@ -60,9 +46,36 @@ impl Binaries {
     }
 
     /// The executable of a worker. Panics for the coordinator.
-    pub fn of(&self, role: Role) -> BorrowedFd<'_> {
-        self.files[role.index() - 1].as_fd()
+    pub fn of(&self, role: Role) -> Arc<File> {
+        Arc::clone(&self.files[role.index() - 1])
     }
+}
+
+/// Directory of the running executable.
+pub fn own_directory() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("quintet"));
+    own.parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Opens an executable in `dir`, else in `../libexec/quintet` from there.
+///
+/// # Errors
+/// [`MissingBinary`].
+pub fn open_one(dir: &Path, binary: &'static str) -> Result<Arc<File>, MissingBinary> {
+    let libexec = dir.join("../libexec/quintet");
+    let at = |dir: &Path| {
+        File::open(dir.join(binary))
+            .ok()
+            .filter(|f| f.metadata().is_ok_and(|m| m.is_file()))
+    };
+    at(dir)
+        .or_else(|| at(&libexec))
+        .map(Arc::new)
+        .ok_or_else(|| MissingBinary {
+            binary,
+            beside: dir.display().to_string(),
+            libexec: libexec.display().to_string(),
+        })
 }
 
 #[cfg(test)]

@@ -5,25 +5,32 @@
 //! parent may have died in between.
 #![allow(unsafe_code, reason = "the steps between fork and exec")]
 
+use std::fs::File;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
-use quintet_protocol::handshake::Role;
-use quintet_protocol::handshake::worker::CONNECT_ARGUMENT;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::binaries::Binaries;
+/// Longest time from an order to a process that executes its file. It covers a host that swaps.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A process to start.
 #[derive(Debug)]
 pub struct Order {
-    /// Which worker.
-    pub role: Role,
-    /// Name of the one-shot server that it connects to.
-    pub server: String,
+    /// The executable, opened before.
+    pub binary: Arc<File>,
+    /// Name that it is listed by.
+    pub name: &'static str,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Its standard input; nothing without one.
+    pub input: Option<OwnedFd>,
+    /// Whether its standard output is a pipe to here; otherwise it goes nowhere.
+    pub answers: bool,
     /// Descriptors that it inherits under their numbers here; closed here once it runs.
     pub inherit: Vec<OwnedFd>,
     /// Log filter.
@@ -43,8 +50,8 @@ pub struct Spawned {
 
 type Job = (Order, Sender<std::io::Result<Spawned>>);
 
-/// The spawning thread.
-#[derive(Debug)]
+/// The spawning thread. Cloning is cheap.
+#[derive(Clone, Debug)]
 pub struct Spawner {
     jobs: Sender<Job>,
 }
@@ -54,14 +61,19 @@ impl Spawner {
     ///
     /// # Errors
     /// The host's, when it has no thread left.
-    pub fn start(binaries: Binaries) -> std::io::Result<Self> {
+    pub fn start() -> std::io::Result<Self> {
         let (jobs, orders) = channel::<Job>();
-        let binaries = Arc::new(binaries);
         std::thread::Builder::new()
             .name("spawner".into())
             .spawn(move || {
                 for (order, answer) in orders {
-                    let _ = answer.send(spawn(&binaries, order));
+                    if let Err(late) = answer.send(spawn(order))
+                        && let Ok(mut spawned) = late.0
+                    {
+                        // Whoever ordered it has given up.
+                        let _ = spawned.child.kill();
+                        let _ = spawned.child.wait();
+                    }
                 }
                 // The last order has been given, but its process may live: this thread must too.
                 loop {
@@ -74,26 +86,35 @@ impl Spawner {
     /// Starts a process.
     ///
     /// # Errors
-    /// The host's.
+    /// The host's, also when it takes too long.
     pub fn spawn(&self, order: Order) -> std::io::Result<Spawned> {
         let (answer, result) = channel();
-        let gone = || std::io::Error::other("the spawning thread is gone");
-        self.jobs.send((order, answer)).map_err(|_| gone())?;
-        result.recv().map_err(|_| gone())?
+        let gone = |_| std::io::Error::other("the spawning thread is gone");
+        self.jobs.send((order, answer)).map_err(|e| gone(e.to_string()))?;
+        result.recv_timeout(DEADLINE).map_err(|e| match e {
+            std::sync::mpsc::RecvTimeoutError::Timeout => std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                "the process was not started in time",
+            ),
+            e => gone(e.to_string()),
+        })?
     }
 }
 
-fn spawn(binaries: &Binaries, order: Order) -> std::io::Result<Spawned> {
-    let binary = binaries.of(order.role);
+fn spawn(order: Order) -> std::io::Result<Spawned> {
     let inherit: Vec<RawFd> = order.inherit.iter().map(|fd| fd.as_raw_fd()).collect();
     let parent = rustix::process::getpid();
-    let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
+    let mut command = Command::new(format!("/proc/self/fd/{}", order.binary.as_raw_fd()));
     command
-        .arg0(order.role.binary())
-        .args([CONNECT_ARGUMENT, &order.server])
+        .arg0(order.name)
+        .args(&order.args)
         .env("QUINTET_LOG", &order.log)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdin(order.input.map_or_else(Stdio::null, Stdio::from))
+        .stdout(if order.answers {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stderr(Stdio::piped())
         // Signals of the terminal are for the coordinator, which ends its workers in order.
         .process_group(0);
@@ -109,31 +130,6 @@ fn spawn(binaries: &Binaries, order: Order) -> std::io::Result<Spawned> {
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     drop(order.inherit);
     Ok(Spawned { child, pidfd })
-}
-
-/// Starts a process that handles one order and ends: all three standard streams are pipes. To be called by a thread
-/// that outlives it.
-///
-/// # Errors
-/// The host's.
-pub fn spawn_compiler(binary: BorrowedFd<'_>, inherit: Vec<OwnedFd>) -> std::io::Result<Child> {
-    let numbers: Vec<RawFd> = inherit.iter().map(|fd| fd.as_raw_fd()).collect();
-    let parent = rustix::process::getpid();
-    let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
-    command
-        .arg0(crate::wasm::BINARY)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .env("RUST_BACKTRACE", "0")
-        .process_group(0);
-    // SAFETY: the closure only makes async-signal-safe system calls and neither allocates nor locks.
-    unsafe {
-        command.pre_exec(move || prepare(parent, &numbers));
-    }
-    let child = command.spawn()?;
-    drop(inherit);
-    Ok(child)
 }
 
 /// Between fork and exec, in the child.

@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use quintet_protocol::handshake::files::layout_hash;
-use quintet_protocol::handshake::worker::{Bootstrap, MESSAGE_DEADLINE};
+use quintet_protocol::handshake::worker::{Bootstrap, CONNECT_ARGUMENT, MESSAGE_DEADLINE};
 use quintet_protocol::handshake::{
     Confinement, FileId, Hello, Mapped, ProbeResult, Proceed, Role, decode, encode,
 };
@@ -19,6 +19,7 @@ use quintet_protocol::payload::{Outgoing, PayloadKind};
 use quintet_protocol::probe::CoordinatorProbe;
 use quintet_protocol::shm::ViewMut;
 
+use super::binaries::Binaries;
 use super::spawner::{Order, Spawned, Spawner};
 use crate::machine::{Event, Waker};
 
@@ -66,6 +67,8 @@ pub struct Common {
     pub set: Arc<SegmentSet>,
     /// Their heads.
     pub heads: Heads,
+    /// The workers' executables.
+    pub binaries: Binaries,
     /// Kernel and modules.
     pub payloads: Vec<Outgoing>,
     /// Read end of the pipe whose write end only the coordinator holds.
@@ -145,8 +148,11 @@ pub fn begin(
         confinement: plan.confinement.clone(),
     };
     let order = Order {
-        role,
-        server: name.clone(),
+        binary: common.binaries.of(role),
+        name: role.binary(),
+        args: vec![CONNECT_ARGUMENT.to_owned(), name.clone()],
+        input: None,
+        answers: false,
         inherit,
         log: plan.log.clone(),
         confined: plan.confinement.enabled,

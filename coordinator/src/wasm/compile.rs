@@ -1,20 +1,22 @@
 //! One module, one compiler process, under a time and memory budget; the artefact is sealed when it is gone.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::io::Read as _;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::process::ChildStdout;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quintet_protocol::handshake::{decode, encode};
 use quintet_protocol::payload::{Outgoing, PayloadKind, SealError, Strategy, TransportTrace, open_memfd};
 use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::config::UsageError;
 use crate::sandbox;
-use crate::supervise::spawner::spawn_compiler;
+use crate::supervise::binaries::{open_one, own_directory};
+use crate::supervise::spawner::{Order, Spawned, Spawner};
 
 /// File name of the compiler's executable.
 pub const BINARY: &str = "quintet-wasm-compile";
@@ -74,40 +76,25 @@ impl CompileError {
     }
 }
 
-/// The compiler's executable, opened once.
-#[derive(Debug)]
-pub struct Compiler(File);
+/// The compiler's executable, opened once, and who starts it. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    binary: Arc<File>,
+    spawner: Spawner,
+}
 
 impl Compiler {
     /// Opens the executable beside the running one, else in `../libexec/quintet`.
     ///
     /// # Errors
     /// [`UsageError`] when it is in neither place: it is built by a call of cargo of its own.
-    pub fn open() -> Result<Self, UsageError> {
-        let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("quintet"));
-        let dir = own.parent().unwrap_or(Path::new("."));
-        Self::open_near(dir)
+    pub fn open(spawner: Spawner) -> Result<Self, UsageError> {
+        let binary = open_one(&own_directory(), BINARY)
+            .map_err(|e| UsageError(format!("{e} (`cargo build -p {BINARY}`)")))?;
+        Ok(Self { binary, spawner })
     }
 
-    /// As [`Self::open`] for an executable in `dir`.
-    ///
-    /// # Errors
-    /// [`UsageError`].
-    pub fn open_near(dir: &Path) -> Result<Self, UsageError> {
-        [dir.to_owned(), dir.join("../libexec/quintet")]
-            .iter()
-            .find_map(|d| File::open(d.join(BINARY)).ok())
-            .map(Self)
-            .ok_or_else(|| {
-                UsageError(format!(
-                    "Cannot open {BINARY} in {}; build it with `cargo build -p {BINARY}`",
-                    dir.display()
-                ))
-            })
-    }
-
-    /// Compiles `module`. To be called by a thread that outlives the process it starts (the one that runs the
-    /// machine): the compiler is killed when the thread ends.
+    /// Compiles `module`; takes as long as `limits` allow, and can be called by several threads at once.
     ///
     /// # Errors
     /// [`CompileError`].
@@ -168,22 +155,39 @@ impl Compiler {
         order: &[u8],
         limit: Duration,
     ) -> Result<CompileReply, CompileError> {
-        let start = Instant::now();
-        let mut child = spawn_compiler(self.0.as_fd(), inherit).map_err(CompileError::Start)?;
-        let mut stdin = child.stdin.take().expect("piped");
-        // It reads everything before it does anything else; one that does not has died, and its end tells more.
-        let _ = stdin.write_all(order);
-        drop(stdin);
-        let answer = read_answer(&mut child, start, limit);
-        if answer.is_none() {
-            let _ = child.kill();
+        let until = Instant::now() + limit;
+        // A file and not a pipe, which a process that does not read would block.
+        let input = open_memfd()?;
+        rustix::io::pwrite(&input, order, 0)
+            .map_err(std::io::Error::from)
+            .and_then(|n| {
+                (n == order.len())
+                    .then_some(())
+                    .ok_or_else(|| std::io::Error::other("the order was cut"))
+            })
+            .map_err(CompileError::Start)?;
+        let order = Order {
+            binary: Arc::clone(&self.binary),
+            name: BINARY,
+            args: Vec::new(),
+            input: Some(input),
+            answers: true,
+            inherit,
+            log: String::new(),
+            confined: true,
+        };
+        let Spawned { mut child, pidfd } = self.spawner.spawn(order).map_err(CompileError::Start)?;
+        let answer = child.stdout.take().map(|stdout| read_answer(stdout, until));
+        let in_time = matches!(answer, Some(Some(_))) && ready(&pidfd, until);
+        if !in_time {
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
         }
-        let mut said = String::new();
         let status = child.wait().map_err(CompileError::Start)?;
+        let mut said = String::new();
         if let Some(stderr) = child.stderr.take() {
             let _ = stderr.take(4096).read_to_string(&mut said);
         }
-        let Some(answer) = answer else {
+        let (true, Some(Some(answer))) = (in_time, answer) else {
             return Err(CompileError::Timeout(limit));
         };
         if !said.is_empty() {
@@ -196,23 +200,28 @@ impl Compiler {
     }
 }
 
-/// Everything that the process writes until it closes its end; `None` when that takes too long.
-fn read_answer(child: &mut Child, start: Instant, limit: Duration) -> Option<Vec<u8>> {
-    let mut stdout = child.stdout.take().expect("piped");
-    let mut answer = Vec::new();
-    let mut piece = [0; 4096];
+/// Waits until something can be read from `fd`, or for a pidfd until the process is dead; false when it is too late.
+fn ready(fd: impl AsFd, until: Instant) -> bool {
     loop {
-        let left = limit.checked_sub(start.elapsed())?;
+        let left = until.saturating_duration_since(Instant::now());
         let wait = Timespec {
             tv_sec: left.as_secs() as i64,
             tv_nsec: i64::from(left.subsec_nanos()),
         };
-        let mut fds = [PollFd::new(&stdout, PollFlags::IN)];
-        match poll(&mut fds, Some(&wait)) {
-            Ok(0) => return None,
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(_) => return Some(answer),
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&wait)) {
+            Err(rustix::io::Errno::INTR) => {}
+            answer => return matches!(answer, Ok(1)),
+        }
+    }
+}
+
+/// Everything that the process writes until it closes its end; `None` when that takes too long.
+fn read_answer(mut stdout: ChildStdout, until: Instant) -> Option<Vec<u8>> {
+    let mut answer = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        if !ready(&stdout, until) {
+            return None;
         }
         match stdout.read(&mut piece) {
             Ok(0) => return Some(answer),

@@ -16,6 +16,7 @@ pub use report::Report;
 use crate::config::{MachineConfig, UsageError};
 use crate::machine;
 use crate::signals::Signals;
+use crate::supervise::spawner::Spawner;
 
 /// Exit status of a module that trapped.
 const EXIT_TRAPPED: u8 = 3;
@@ -80,7 +81,8 @@ fn prepare(config: &MachineConfig, wasm: &WasmRun, report: &mut Report) -> Resul
     let module = Outgoing::new(PayloadKind::WasmModule, &bytes, wasm.transport).map_err(|e| cannot(&e))?;
     drop(bytes);
     report.transport = module.transport();
-    let compiler = Compiler::open().map_err(Failed::Usage)?;
+    let spawner = Spawner::start().map_err(|e| cannot(&e))?;
+    let compiler = Compiler::open(spawner).map_err(Failed::Usage)?;
     let start = Instant::now();
     let product = compiler
         .compile(&module, &limits, config.sandbox, wasm.refuse_map)

@@ -3,6 +3,10 @@
 //! Arguments, environment (empty), clocks, random numbers, standard streams, sleeping and `proc_exit`. There are no
 //! directories yet: a program that opens a file is told that it may not. Numbers are those of
 //! `wasi_snapshot_preview1.witx`.
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "what the linker calls takes its caller by value"
+)]
 
 use wasmtime::{Caller, Error, Linker, Result};
 

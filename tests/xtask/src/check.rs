@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::run::COMPILER;
 use crate::sh::{self, Failure};
 
 /// The most lines a source file may have, tests included.
@@ -51,12 +50,15 @@ fn format() -> Result<(), Failure> {
 }
 
 fn clippy() -> Result<(), Failure> {
-    let compiler: &[&str] = &["--package", COMPILER];
-    for packages in [&["--workspace", "--exclude", COMPILER], compiler] {
-        let mut command = sh::cargo(&["clippy", "--quiet", "--all-targets"]);
-        sh::run(command.args(packages).args(["--", "-D", "warnings"]))?;
-    }
-    Ok(())
+    sh::run(&mut sh::cargo(&[
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 fn rustdoc() -> Result<(), Failure> {
