@@ -69,6 +69,7 @@ impl Machine {
                 no_reboot: false,
                 rtc_base: 1_700_000_000,
                 spin_nanos: 50_000,
+                wasm: None,
             }),
             Role::Io => postcard::to_allocvec(&IoConfig {
                 vcpus: 1,
