@@ -1,6 +1,6 @@
 //! `--check-jit`: every block by the interpreter and by its translation, compared before either counts.
 //!
-//! The interpreter goes first, from a copy of the state and with a copy of each page it writes; then everything is put
+//! The interpreter goes first, from a copy of the state and with a record of each of its stores; then everything is put
 //! back, the translation executes, and both outcomes are compared. Blocks with ops that translated code hands to
 //! their handlers anyway are not compared, nor is a block that turns out to touch a device or to change decoded code: what
 //! has such effects cannot be done twice, so the interpreter's outcome stands.
@@ -12,46 +12,41 @@ use iced_x86::{Decoder, DecoderOptions, Formatter as _, IntelFormatter, Mnemonic
 
 use super::{Left, hands_over};
 use crate::exec::{Exit, Fault, Jump, Op, Vcpu};
-use crate::mmu::PhysMemory;
+use crate::mmu::{Access, PhysMemory, TlbIndex};
 use crate::state::{CpuState, Flag, RIP};
 
-const PAGE: u64 = 4096;
+/// Up to eight bytes of RAM: address, how many, what they were.
+type Store = (u64, usize, u64);
 
-/// A RAM page as it was.
-type Page = (u64, Box<[u8]>);
-
-/// Pages as they were before they were written, while a block is tried.
+/// What a block did to memory, while it is tried.
 #[derive(Debug, Default)]
 pub struct Trial {
     /// Whether a block is being tried.
     pub active: bool,
     /// Whether it touched what cannot be undone.
     pub device: bool,
-    pages: Vec<Page>,
+    stores: Vec<Store>,
+    /// Linear addresses that were translated for writing.
+    written: Vec<(u64, TlbIndex)>,
     /// Blocks compared so far.
     pub compared: u64,
 }
 
-fn copy(mem: &PhysMemory, page: u64) -> Box<[u8]> {
-    (0..PAGE / 8)
-        .flat_map(|i| mem.read::<u64>(page * PAGE + i * 8).to_le_bytes())
-        .collect()
-}
-
-fn put_back(mem: &PhysMemory, (page, bytes): &Page) {
-    for (i, word) in bytes.chunks_exact(8).enumerate() {
-        let mut v = [0; 8];
-        v.copy_from_slice(word);
-        mem.write(page * PAGE + i as u64 * 8, u64::from_le_bytes(v));
-    }
+fn read(mem: &PhysMemory, at: u64, len: usize) -> u64 {
+    (0..len).fold(0, |v, i| v | u64::from(mem.read::<u8>(at + i as u64)) << (8 * i))
 }
 
 impl Trial {
-    /// RAM page `page` is about to be written.
-    pub(crate) fn before_write(&mut self, mem: &PhysMemory, page: u64) {
-        if self.active && self.pages.iter().all(|(n, _)| *n != page) {
-            self.pages.push((page, copy(mem, page)));
+    /// RAM from `at` is about to be written.
+    pub(crate) fn before_write(&mut self, mem: &PhysMemory, at: u64, len: usize) {
+        if self.active {
+            self.stores.push((at, len, read(mem, at, len)));
         }
+    }
+
+    /// A store to `linear` was found to be allowed.
+    pub(crate) fn written_to(&mut self, linear: u64, index: TlbIndex) {
+        self.written.push((linear, index));
     }
 }
 
@@ -80,17 +75,27 @@ impl Vcpu {
         let first = self.by_interpreter(ops);
         let trial = self.trial.as_mut().expect("this is a trial");
         trial.active = false;
-        let pages = core::mem::take(&mut trial.pages);
-        self.tlb.forget_writes();
+        let stores = core::mem::take(&mut trial.stores);
+        let written = core::mem::take(&mut trial.written);
         if trial.device || self.reasons != reasons || matches!(first.0, Some((Exit::Stale, _))) {
             return outcome(&first);
         }
         trial.compared += 1;
-        let after: Vec<Page> = pages.iter().map(|(n, _)| (*n, copy(&self.mem, *n))).collect();
-        for page in &pages {
-            put_back(&self.mem, page);
+        let after: Vec<u64> = stores
+            .iter()
+            .map(|&(at, len, _)| read(&self.mem, at, len))
+            .collect();
+        for &(at, len, old) in stores.iter().rev() {
+            for i in 0..len {
+                self.mem.write(at + i as u64, (old >> (8 * i)) as u8);
+            }
         }
         let expected = core::mem::replace(&mut self.state, before.clone());
+        // Without this each store of the translation would be left to the handler that the interpreter used.
+        for (linear, index) in written {
+            let _ = self.translate(linear, Access::Write, index);
+        }
+        self.state.cr2 = before.cr2;
         let left = self.run_native(native);
         let second: End = match left {
             Left::Exit(exit, len) => (Some((exit, len)), fault_of(self, exit)),
@@ -105,15 +110,10 @@ impl Vcpu {
         if first != second {
             let _ = writeln!(report, "end: {first:x?} interpreted, {second:x?} translated");
         }
-        for (n, bytes) in &after {
-            let now = copy(&self.mem, *n);
-            if let Some(at) = bytes.iter().zip(&now).position(|(a, b)| a != b) {
-                let (a, b) = (bytes[at], now[at]);
-                let _ = writeln!(
-                    report,
-                    "RAM {:#x}: {a:#x} interpreted, {b:#x} translated",
-                    n * PAGE + at as u64
-                );
+        for (&(at, len, _), a) in stores.iter().zip(after) {
+            let b = read(&self.mem, at, len);
+            if a != b {
+                let _ = writeln!(report, "RAM {at:#x}: {a:#x} interpreted, {b:#x} translated");
             }
         }
         if !report.is_empty() {

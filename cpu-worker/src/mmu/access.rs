@@ -139,12 +139,6 @@ impl Vcpu {
         if access == Access::Fetch {
             return Ok(t.phys);
         }
-        if access == Access::Write
-            && let Some(trial) = &mut self.trial
-            && let PageKind::Ram(n) | PageKind::WriteOnly(n) = kind
-        {
-            trial.before_write(&self.mem, n);
-        }
         let (ram, writable) = match kind {
             PageKind::Ram(n) => (n, t.write_ok && !self.blocks.has_code(n)),
             PageKind::Rom(n) => (n, false),
@@ -154,9 +148,17 @@ impl Vcpu {
             // Data breakpoints look at every access.
             return Ok(t.phys);
         }
-        // While a block is tried, each page is to be seen before its first write.
-        let tried = self.trial.as_ref().is_some_and(|t| t.active);
-        let writable = writable && !(tried && access == Access::Read);
+        // While a block is tried, each store is to be seen.
+        let tried = match &mut self.trial {
+            Some(trial) if trial.active => {
+                if access == Access::Write {
+                    trial.written_to(linear, index);
+                }
+                true
+            }
+            _ => false,
+        };
+        let writable = writable && !tried;
         // A walk for a write proves only the write; reads follow from it, since no page table makes a page
         // write-only.
         let fill = super::tlb::Fill {
@@ -254,6 +256,9 @@ impl Vcpu {
         match self.page_kind(phys / 4096) {
             PageKind::Ram(n) | PageKind::WriteOnly(n) => {
                 let at = n * 4096 + phys % 4096;
+                if let Some(trial) = &mut self.trial {
+                    trial.before_write(&self.mem, at, len);
+                }
                 match len {
                     1 => self.mem.write(at, value as u8),
                     2 => self.mem.write(at, value as u16),
