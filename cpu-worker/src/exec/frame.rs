@@ -49,6 +49,37 @@ pub struct Jump {
     pub block: u32,
 }
 
+/// The guest's x87 unit as FXSAVE64 leaves it and XRSTOR takes it.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct UnitImage(pub [u8; UnitImage::BYTES]);
+
+impl UnitImage {
+    /// The legacy area and the header.
+    pub const BYTES: usize = 576;
+    /// XSTATE_BV.
+    pub const PRESENT: usize = 512;
+}
+
+/// The guest's x87 unit while the host's unit holds it, and what it cannot hold.
+#[derive(Debug)]
+#[repr(C)]
+pub struct LiveUnit {
+    /// Not 0 while it does.
+    pub live: u64,
+    /// The offset of the operand of `data_site`.
+    pub data: u64,
+    /// The site of the last instruction that was no control instruction, plus 1; 0 if there was none since the
+    /// pointers were last taken.
+    pub site: u32,
+    /// The same of the last one with an operand in memory.
+    pub data_site: u32,
+    /// A control word on its way into the unit.
+    pub control: u64,
+    /// The way into the unit and out of it.
+    pub image: UnitImage,
+}
+
 /// Tables and words of one vCPU that translated code addresses directly.
 #[derive(Debug)]
 #[repr(C)]
@@ -74,6 +105,8 @@ pub struct Frame {
     pub interrupt_waits: u64,
     /// For a value that waits while a scratch register is needed otherwise.
     pub scratch: u64,
+    /// The x87 unit.
+    pub unit: LiveUnit,
     /// For reading, by [`TlbIndex`](crate::mmu::TlbIndex).
     pub read: [[TlbEntry; TLB_ENTRIES]; 3],
     /// For writing.
@@ -88,6 +121,8 @@ impl Frame {
         // SAFETY: all fields are integers, for which zero is a value.
         let mut frame = unsafe { Box::<Self>::new_zeroed().assume_init() };
         frame.interrupt_waits = 1;
+        // Of the states that XRSTOR knows, the image holds the x87's.
+        frame.unit.image.0[UnitImage::PRESENT] = 1;
         for table in frame.read.iter_mut().chain(&mut frame.write) {
             for e in table {
                 e.tag = NO_TAG;

@@ -1,5 +1,6 @@
 //! What decoded and translated code depends on besides its bytes and its address.
 
+use crate::fp::x87::control;
 use crate::mmu::TlbIndex;
 use crate::state::{CodeSize, CpuState, Cr0, Cr4, Segment, seg};
 
@@ -16,6 +17,9 @@ pub struct ModeKey {
     pub smap: bool,
     /// SSE instructions execute: CR4.OSFXSR set, CR0.EM and TS clear.
     pub sse: bool,
+    /// x87 instructions execute without a look at anything: CR0.EM and TS clear, all exceptions masked, none
+    /// pending.
+    pub x87: bool,
     /// CS, SS, DS and ES start at 0 and end at 4 GiB, and the stack pointer has 32 bits; always in 64-bit
     /// mode.
     pub flat: bool,
@@ -41,6 +45,14 @@ impl ModeKey {
         self.smap.then_some(Self { index, ..*self })
     }
 
+    /// What [`Self::x87`] is in `s`.
+    #[inline]
+    pub(crate) fn x87_of(s: &CpuState) -> bool {
+        !s.cr0.intersects(Cr0::EM | Cr0::TS)
+            && s.fpu.control & control::MASKS == control::MASKS
+            && !s.fpu.is_pending()
+    }
+
     /// The mode that `s` is in.
     pub(super) fn of(s: &CpuState, code: CodeSize, index: TlbIndex) -> Self {
         let (flat, unlimited) = match code {
@@ -61,10 +73,12 @@ impl ModeKey {
             _ => s.segs[seg::CS].limit,
         };
         let sse = s.cr4.contains(Cr4::OSFXSR) && !s.cr0.intersects(Cr0::EM | Cr0::TS);
+        let x87 = Self::x87_of(s);
         Self {
             cpl0: s.cpl == 0,
             smap: s.cpl == 0 && s.cr4.contains(Cr4::SMAP),
             sse,
+            x87,
             limit,
             code,
             index,

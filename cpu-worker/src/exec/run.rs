@@ -24,6 +24,8 @@ impl Vcpu {
     pub fn run(&mut self, budget: u64) -> RunExit {
         let until = self.instructions.saturating_add(budget);
         self.until = until;
+        // The caller may have changed the x87's masks.
+        self.refresh_x87();
         loop {
             if self.exit_word.is_set() || !self.reasons.is_empty() || self.state.activity != Activity::Active
             {
@@ -262,6 +264,10 @@ impl Vcpu {
     /// Executes ops until the block ends, and tells how if not by its last op.
     #[inline(always)]
     fn execute(&mut self, first: *const Op, end: *const Op) -> Option<Exit> {
+        debug_assert_eq!(
+            self.tlb.frame.unit.live, 0,
+            "handlers find the x87 unit in the state"
+        );
         self.end = end;
         let mut at = first;
         while at < self.end {
@@ -427,6 +433,8 @@ impl Vcpu {
 
     /// Executes one instruction, with the checks of single-step and breakpoints around it.
     pub fn step(&mut self) {
+        // Translated code may be waiting, with the x87 unit loaded: an interrupt shadow is stepped over on its behalf.
+        self.unload_unit();
         self.before_step();
         let mut next = None;
         match self.single_block() {

@@ -209,7 +209,7 @@ impl Vcpu {
     }
 
     /// Derives what is cached of the mode: to be called after any change of CS, SS, CPL, CR0, CR4, EFER,
-    /// RFLAGS.VM, RFLAGS.AC, RFLAGS.TF, RFLAGS.RF or DR7.
+    /// RFLAGS.VM, RFLAGS.AC, RFLAGS.TF, RFLAGS.RF, DR7 or the x87's masks.
     pub fn refresh_mode(&mut self) {
         let s = &self.state;
         self.code_size = s.code_size();
@@ -243,6 +243,14 @@ impl Vcpu {
         let step = s.flags.get(Flag::Tf) || armed.data || armed.other;
         self.reasons.set(Reason::STEP, step);
         self.reasons.set(Reason::RESUME, s.flags.get(Flag::Rf) && !step);
+    }
+
+    /// As [`Self::refresh_mode`], after a change of the x87's control or status word alone.
+    #[inline]
+    pub(crate) fn refresh_x87(&mut self) {
+        if ModeKey::x87_of(&self.state) != self.mode_key().x87 {
+            self.refresh_mode();
+        }
     }
 
     /// The jump cache's number for `key`; all are given anew when they run out.

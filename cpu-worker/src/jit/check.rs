@@ -91,6 +91,8 @@ impl Vcpu {
             }
         }
         let expected = core::mem::replace(&mut self.state, before.clone());
+        // What is cached of the mode is the interpreted block's, and that may have unmasked an exception.
+        self.refresh_mode();
         // Without this each store of the translation would be left to the handler that the interpreter used.
         for (linear, index) in written {
             let _ = self.translate(linear, Access::Write, index);
@@ -128,12 +130,14 @@ impl Vcpu {
 
     fn by_interpreter(&mut self, ops: &[Op]) -> End {
         self.begin_block();
+        let mode = self.mode_key();
         for op in ops {
             self.state.regs[RIP] = self.state.regs[RIP].wrapping_add(u64::from(op.len));
             if let Err(exit) = (op.handler)(self, op) {
                 return (Some((exit, op.len)), fault_of(self, exit));
             }
-            if self.block_ended() {
+            // Translated code goes no further than its mode.
+            if self.block_ended() || self.mode_key() != mode {
                 break;
             }
         }
@@ -238,6 +242,13 @@ fn differences(a: &CpuState, b: &CpuState, undefined: u64) -> String {
             out,
             "MXCSR: {:#x} interpreted, {:#x} translated",
             a.mxcsr, b.mxcsr
+        );
+    }
+    if a.fpu != b.fpu {
+        let _ = writeln!(
+            out,
+            "x87: {:x?} interpreted,\n     {:x?} translated",
+            a.fpu, b.fpu
         );
     }
     if a.cr2 != b.cr2 {

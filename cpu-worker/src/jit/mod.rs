@@ -26,6 +26,8 @@ mod special;
 mod system;
 mod thunks;
 mod translate;
+mod unit;
+mod x87;
 
 use core::mem::offset_of;
 use std::collections::HashMap;
@@ -103,11 +105,12 @@ impl Jit {
     /// A translator that writes into `memory`; `hot` executions make a block worth translating.
     ///
     /// Answers `None` on a host that cannot execute its code: one without the instructions that let a program set its
-    /// GS base, or without SSE4.2, POPCNT, AES and PCLMULQDQ.
+    /// GS base, or without SSE4.2, POPCNT, AES, PCLMULQDQ and XSAVE.
     pub fn new(memory: CodeMemory, hot: u32) -> Option<Box<Self>> {
         let gs = rustix::param::linux_hwcap().1 & 2 != 0;
         let able = is_x86_feature_detected!("sse4.2")
             && is_x86_feature_detected!("popcnt")
+            && is_x86_feature_detected!("xsave")
             && is_x86_feature_detected!("aes")
             && is_x86_feature_detected!("pclmulqdq");
         if !gs || !able {
@@ -308,6 +311,11 @@ impl Vcpu {
         let enter = jit.thunks.enter;
         self.tlb.frame.flags = flags::image(self.state.flags.arithmetic());
         self.publish_bases();
+        debug_assert_eq!(
+            self.mode_key().x87,
+            ModeKey::x87_of(&self.state),
+            "an x87 exception may be a signal"
+        );
         let frame = &raw const *self.tlb.frame;
         self.tlb.frame.exit_word = self.exit_word.address() as u64;
         self.begin_block();
@@ -322,6 +330,7 @@ impl Vcpu {
             let enter: extern "sysv64" fn(u64, *mut Self) -> u64 = core::mem::transmute(enter);
             enter(entry, self)
         };
+        self.unload_unit();
         if !long {
             self.state.regs[8] = r8;
         }
@@ -350,6 +359,10 @@ impl Vcpu {
         let site = jit.sites[site as usize];
         self.state.flags.set_arithmetic(flags::bits(self.tlb.frame.flags));
         self.state.regs[RIP] = site.next;
+        self.take_pointers();
+        if site.unit {
+            self.unload_unit();
+        }
         let mode = self.mode_key();
         // SAFETY: the ops lie one after the other in the arena of the block cache, which is only reset between runs
         // of translated code and takes all translations with it.

@@ -28,6 +28,8 @@ pub(super) struct Thunks {
     pub slow: u64,
     /// Called to load the guest's XMM registers and MXCSR. Changes RCX alone; the host's flags stay.
     pub xmm: u64,
+    /// Called to load the guest's x87 unit unless it is. Changes RAX, RCX and the host's flags.
+    pub unit: u64,
     /// Jumped to with the address of the next instruction in RAX and the flags in the frame.
     pub next: u64,
     /// Jumped to with a link's number in EAX and the flags in the frame.
@@ -171,7 +173,11 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
     load_xmm(&mut a);
     a.op(Code::Retnq);
 
+    let unit = base + a.len() as u64;
+    super::unit::load(&mut a);
+
     let thunks = Thunks {
+        unit,
         enter,
         slow: slow_entry,
         xmm,

@@ -7,7 +7,7 @@
 
 use core::mem::offset_of;
 
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, MemoryOperand, Register};
 
 use super::abi::RAX;
 use super::asm::{Asm, Label, frame};
@@ -28,6 +28,8 @@ pub(super) struct Site {
     pub next: u64,
     /// How many ops are executed, one after the other.
     pub count: u32,
+    /// A handler of theirs may look at the x87 unit.
+    pub unit: bool,
 }
 
 /// A direct jump that can be made to lead to another translation in the same page.
@@ -54,9 +56,13 @@ enum Cold {
         host: bool,
         /// The XMM registers are expected to be loaded at `back`.
         xmm: bool,
+        /// The x87 unit is expected in the host's at `back`.
+        unit: bool,
     },
     /// Loads the XMM registers and goes on at `back`.
     Xmm { from: Label, back: Label },
+    /// Loads the x87 unit and goes on at `back`.
+    Unit { from: Label, back: Label },
     /// As `Miss`, but a control transfer: it does not come back.
     Leave {
         from: Label,
@@ -104,6 +110,10 @@ pub(super) struct Block<'a> {
     pub last: bool,
     /// Flags that are live behind the op in hand, in iced's bits.
     pub live: u32,
+    /// The handler of the op in hand may look at the x87 unit.
+    touches_unit: bool,
+    /// The guest's x87 unit is known to be in the host's.
+    unit: bool,
 }
 
 /// A finished translation.
@@ -159,6 +169,8 @@ impl<'a> Block<'a> {
             xmm: false,
             last: false,
             live: 0,
+            touches_unit: true,
+            unit: false,
         };
         let bits = request.mode.code.bits();
         let mut decoder = Decoder::with_ip(bits, request.bytes, request.rip, DecoderOptions::NONE);
@@ -196,10 +208,14 @@ impl<'a> Block<'a> {
     /// Translates one instruction; answers whether the block goes on behind it.
     fn instruction(&mut self, i: &Instruction, op: &Op) -> bool {
         let ends = op.has(flag::ENDS);
+        self.touches_unit = super::x87::touches(i);
         let known = if ends {
             super::branch::known(i)
         } else {
-            super::plain::known(i, &self.mode) || super::special::known(i) || super::system::known(i)
+            super::plain::known(i, &self.mode)
+                || super::special::known(i)
+                || super::system::known(i)
+                || super::x87::known(i, &self.mode)
         };
         if known {
             self.hand_over();
@@ -209,6 +225,7 @@ impl<'a> Block<'a> {
                 self.special(i)
                     .or_else(|_| self.system(i))
                     .or_else(|_| self.plain(i))
+                    .or_else(|_| self.x87(i))
             };
             if done.is_ok() {
                 return !ends;
@@ -232,6 +249,7 @@ impl<'a> Block<'a> {
             op: self.op,
             next: self.next,
             count: 1,
+            unit: self.touches_unit,
         });
         self.sites.len() as u32 - 1
     }
@@ -239,12 +257,16 @@ impl<'a> Block<'a> {
     /// Has the op in hand executed by its handler, together with others that follow it.
     fn by_handler(&mut self) {
         match &mut self.waiting {
-            Some(site) => site.count += 1,
+            Some(site) => {
+                site.count += 1;
+                site.unit |= self.touches_unit;
+            }
             None => {
                 self.waiting = Some(Site {
                     op: self.op,
                     next: self.next,
                     count: 1,
+                    unit: self.touches_unit,
                 });
             }
         }
@@ -262,24 +284,37 @@ impl<'a> Block<'a> {
         self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
         self.flags = Flags::SAVED;
         self.xmm = false;
+        self.unit = false;
     }
 
     /// Makes sure that the guest's XMM registers are loaded.
     pub fn need_xmm(&mut self) {
-        if core::mem::replace(&mut self.xmm, true) {
-            return;
+        if !core::mem::replace(&mut self.xmm, true) {
+            let (from, back) = self.unless_live(frame(offset_of!(Frame, xmm_live)));
+            self.cold.push(Cold::Xmm { from, back });
         }
+    }
+
+    /// Makes sure that the guest's x87 unit is in the host's.
+    pub fn need_unit(&mut self) {
+        if !core::mem::replace(&mut self.unit, true) {
+            let (from, back) = self.unless_live(super::unit::live());
+            self.cold.push(Cold::Unit { from, back });
+        }
+    }
+
+    /// Looks at a word of the frame: where it is 0, registers are loaded at the first label for the second.
+    fn unless_live(&mut self, word: MemoryOperand) -> (Label, Label) {
         // Nothing looks at the flags where they are loaded, so flags that are in the frame, or nowhere, stay there.
         if !self.flags.saved {
             self.spoil_flags();
         }
         self.flags.host = false;
         let (from, back) = (self.asm.label(), self.asm.label());
-        self.asm
-            .mi(Code::Cmp_rm64_imm8, frame(offset_of!(Frame, xmm_live)), 0);
+        self.asm.mi(Code::Cmp_rm64_imm8, word, 0);
         self.asm.branch(Code::Je_rel32_64, from);
         self.asm.bind(back);
-        self.cold.push(Cold::Xmm { from, back });
+        (from, back)
     }
 
     /// Notes that what follows may look at the flags.
@@ -315,6 +350,7 @@ impl<'a> Block<'a> {
             recipe: if before.saved { None } else { before.recipe },
             host: self.flags.host,
             xmm: self.xmm,
+            unit: self.unit,
         });
     }
 
@@ -371,6 +407,7 @@ impl<'a> Block<'a> {
                     recipe,
                     host,
                     xmm,
+                    unit,
                 } => {
                     self.asm.bind(from);
                     self.recover(recipe);
@@ -378,6 +415,9 @@ impl<'a> Block<'a> {
                     self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
                     if xmm {
                         self.asm.branch_to(Code::Call_rel32_64, self.thunks.xmm);
+                    }
+                    if unit {
+                        self.asm.branch_to(Code::Call_rel32_64, self.thunks.unit);
                     }
                     if host {
                         flags::load(&mut self.asm);
@@ -387,6 +427,11 @@ impl<'a> Block<'a> {
                 Cold::Xmm { from, back } => {
                     self.asm.bind(from);
                     self.asm.branch_to(Code::Call_rel32_64, self.thunks.xmm);
+                    self.asm.branch(Code::Jmp_rel32_64, back);
+                }
+                Cold::Unit { from, back } => {
+                    self.asm.bind(from);
+                    self.asm.branch_to(Code::Call_rel32_64, self.thunks.unit);
                     self.asm.branch(Code::Jmp_rel32_64, back);
                 }
                 Cold::Leave { from, site, recipe } => {

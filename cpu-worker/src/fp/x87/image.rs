@@ -140,7 +140,6 @@ impl Unit {
     pub fn load_fxsave_area(&mut self, area: &[u8; 160], wide: bool) {
         let word = |at: usize| u16::from_le_bytes([area[at], area[at + 1]]);
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 2)) << 16;
-        self.valid = area[4];
         self.opcode = word(6) & 0x7ff;
         self.instruction_pointer = long(8);
         self.data_pointer = long(16);
@@ -153,12 +152,19 @@ impl Unit {
             self.instruction_selector = word(12);
             self.data_selector = word(20);
         }
+        self.load_fxsave_registers(area);
+    }
+
+    /// Loads the registers, tags, control and status words of an FXSAVE image, and not the pointers.
+    pub fn load_fxsave_registers(&mut self, area: &[u8; 160]) {
+        let word = |at: usize| u16::from_le_bytes([area[at], area[at + 1]]);
+        self.valid = area[4];
         self.set_status_word(word(2));
         self.set_control(word(0));
-        for i in 0..8 {
-            let at = 32 + 16 * i;
+        for (i, slot) in area[32..].as_chunks::<16>().0.iter().enumerate() {
+            let (bytes, _) = slot.as_chunks::<10>();
             let n = self.index(i as u8);
-            self.registers[n] = F80::new(word(at + 8), long(at) | long(at + 4) << 32);
+            self.registers[n] = F80::from_bytes(&bytes[0]);
         }
     }
 }

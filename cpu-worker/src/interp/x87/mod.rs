@@ -81,9 +81,11 @@ impl Vcpu {
         }
     }
 
-    /// Drives FERR# from the unit if it is FERR# that reports exceptions.
+    /// To be called after a change of the masks or of what is pending: drives FERR# from the unit if it is FERR# that
+    /// reports exceptions.
     #[cold]
     pub(super) fn sync_ferr(&mut self) {
+        self.refresh_x87();
         if !self.state.cr0.contains(Cr0::NE) {
             self.bus.set_ferr(self.state.fpu.is_pending());
             self.check_interrupts_next();

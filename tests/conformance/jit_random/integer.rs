@@ -1,41 +1,11 @@
-//! Random programs by the interpreter and by the translator: registers, flags, memory and faults must agree.
-//!
-//! `QUINTET_JIT_CASES` sets how many programs are run per width, `QUINTET_JIT_SEED` where the generator starts.
+//! Programs of integer and SSE instructions.
 
-use iced_x86::{Decoder, DecoderOptions, Formatter as _, Instruction, IntelFormatter, Mnemonic};
-use quintet_cpu_worker::exec::{RunExit, Vcpu};
-use quintet_cpu_worker::fp::Xmm;
-use quintet_cpu_worker::state::{Activity, CodeSize, RIP, gpr};
-use quintet_protocol::addr::GuestPhys;
-use quintet_tests::snippet;
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
-const CODE: u64 = 0x0040_0F80;
-const DATA: u64 = 0x0050_0000;
-const DATA_LEN: usize = 0x4000;
-const STACK: u64 = DATA + 0x3000;
-
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-    fn below(&mut self, n: u64) -> u64 {
-        (self.next() >> 33) % n
-    }
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-    fn flip(&mut self) -> bool {
-        self.next() >> 40 & 1 != 0
-    }
-}
+use crate::{DATA, Rng};
 
 /// A ModRM operand: a register, or memory near one of the pointers.
-fn modrm(rng: &mut Rng, wide: bool, rex: &mut u8, reg: u8) -> Vec<u8> {
+pub fn modrm(rng: &mut Rng, wide: bool, rex: &mut u8, reg: u8) -> Vec<u8> {
     if wide && rng.flip() {
         *rex |= 4;
     }
@@ -215,13 +185,13 @@ fn instruction(rng: &mut Rng, wide: bool) -> Vec<u8> {
     out
 }
 
-fn decode(code: &[u8], wide: bool) -> Instruction {
+pub fn decode(code: &[u8], wide: bool) -> Instruction {
     Decoder::with_ip(if wide { 64 } else { 32 }, code, 0, DecoderOptions::NONE).decode()
 }
 
 /// One random instruction, followed by another that defines the flags if it leaves some undefined. (AF after logical
 /// instructions is clear on all silicon.)
-fn defined(rng: &mut Rng, wide: bool) -> Vec<u8> {
+pub fn defined(rng: &mut Rng, wide: bool) -> Vec<u8> {
     let mut code = instruction(rng, wide);
     while rng.below(200) != 0 && decode(&code, wide).is_invalid() {
         code = instruction(rng, wide);
@@ -238,7 +208,7 @@ fn defined(rng: &mut Rng, wide: bool) -> Vec<u8> {
 }
 
 /// A program: some straight code, a jump over part of it now and then, HLT.
-fn program(rng: &mut Rng, wide: bool) -> Vec<u8> {
+pub fn program(rng: &mut Rng, wide: bool) -> Vec<u8> {
     let mut code = Vec::new();
     for _ in 0..4 + rng.below(40) {
         if rng.below(7) == 0 {
@@ -251,131 +221,4 @@ fn program(rng: &mut Rng, wide: bool) -> Vec<u8> {
     }
     code.push(0xF4);
     code
-}
-
-fn prepare(cpu: &mut Vcpu, size: CodeSize, code: &[u8], seed: u64) {
-    let mut rng = Rng(seed | 1);
-    snippet::flat(cpu, size, CODE);
-    cpu.discard_code();
-    let ram = cpu.mem.ram().clone();
-    ram.write(GuestPhys(CODE), code).expect("in RAM");
-    let data: Vec<u8> = (0..DATA_LEN).map(|_| rng.next() as u8).collect();
-    ram.write(GuestPhys(DATA), &data).expect("in RAM");
-    for n in 0..16 {
-        let v = rng.next() >> rng.below(64);
-        cpu.state.regs[n] = match n {
-            gpr::RSP => STACK,
-            gpr::RSI => DATA + 0x100 + (v & 0x1F),
-            gpr::RDI => DATA + 0x1000 - (v & 0x1F),
-            gpr::RBP => DATA + 0x1100,
-            _ if size == CodeSize::Bits64 => v,
-            _ if n < 8 => v & 0xFFFF_FFFF,
-            _ => 0,
-        };
-    }
-    for x in &mut cpu.state.xmm {
-        *x = Xmm::new(rng.next(), rng.next());
-    }
-    cpu.state.flags.set_arithmetic(rng.next());
-    cpu.state.mxcsr = 0x1F80;
-    cpu.state.activity = Activity::Active;
-    cpu.state.cr2 = 0;
-}
-
-fn show(size: CodeSize, code: &[u8]) -> String {
-    let mut text = String::new();
-    let mut formatter = IntelFormatter::new();
-    let mut decoder = Decoder::with_ip(size.bits(), code, CODE, DecoderOptions::NONE);
-    let mut i = Instruction::default();
-    while decoder.can_decode() {
-        decoder.decode_out(&mut i);
-        text.push_str(&format!("{:x}: ", i.ip()));
-        formatter.format(&i, &mut text);
-        text.push('\n');
-    }
-    text
-}
-
-/// What differs between two vCPUs after the same program.
-fn difference(a: &Vcpu, b: &Vcpu) -> Option<String> {
-    for n in 0..=RIP {
-        if a.state.regs[n] != b.state.regs[n] {
-            let (x, y) = (a.state.regs[n], b.state.regs[n]);
-            return Some(format!("register {n}: {x:#x} interpreted, {y:#x} translated"));
-        }
-    }
-    if a.state.flags.bits() != b.state.flags.bits() {
-        let (x, y) = (a.state.flags.bits(), b.state.flags.bits());
-        return Some(format!("flags: {x:#x} interpreted, {y:#x} translated"));
-    }
-    for n in 0..16 {
-        if a.state.xmm[n].quads != b.state.xmm[n].quads {
-            return Some(format!(
-                "xmm{n}: {:x?} interpreted, {:x?} translated",
-                a.state.xmm[n].quads, b.state.xmm[n].quads
-            ));
-        }
-    }
-    if a.state.mxcsr != b.state.mxcsr || a.state.cr2 != b.state.cr2 || a.state.activity != b.state.activity {
-        return Some("MXCSR, CR2 or activity".to_owned());
-    }
-    let read = |c: &Vcpu| {
-        let mut v = vec![0; DATA_LEN];
-        c.mem.ram().read(GuestPhys(DATA), &mut v).expect("in RAM");
-        v
-    };
-    let (x, y) = (read(a), read(b));
-    x.iter()
-        .zip(&y)
-        .position(|(x, y)| x != y)
-        .map(|at| format!("memory at {:#x}: {:x} and {:x}", DATA + at as u64, x[at], y[at]))
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |v| v.parse().expect("a number"))
-}
-
-fn agree(size: CodeSize, checked: bool) {
-    let mut interpreted = snippet::vcpu(8 << 20);
-    let mut translated = snippet::vcpu(8 << 20);
-    interpreted.jit = None;
-    translated.jit = Some(snippet::translator());
-    translated.trial = checked.then(Box::default);
-    let seed = number("QUINTET_JIT_SEED", 1);
-    let mut full = 0;
-    let cases = number("QUINTET_JIT_CASES", 4000);
-    for case in seed..seed + cases {
-        let mut rng = Rng(case.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        let code = program(&mut rng, size == CodeSize::Bits64);
-        for cpu in [&mut interpreted, &mut translated] {
-            prepare(cpu, size, &code, case);
-        }
-        let how = [interpreted.run(10_000), translated.run(10_000)];
-        full += u64::from(how[0] == RunExit::Idle);
-        assert_eq!(how[0], how[1], "case {case}:\n{}", show(size, &code));
-        if let Some(what) = difference(&interpreted, &translated) {
-            panic!("case {case}: {what}\n{}", show(size, &code));
-        }
-    }
-    println!("{full} of {cases} programs ran to their end, the others to a fault");
-    assert!(
-        full * 2 > cases,
-        "most programs must reach their end: {full} of {cases}"
-    );
-}
-
-#[test]
-fn translated_64_bit_programs_do_what_interpreted_ones_do() {
-    agree(CodeSize::Bits64, false);
-}
-
-#[test]
-fn translated_32_bit_programs_do_what_interpreted_ones_do() {
-    agree(CodeSize::Bits32, false);
-}
-
-#[test]
-fn comparing_each_block_changes_nothing() {
-    agree(CodeSize::Bits64, true);
-    agree(CodeSize::Bits32, true);
 }
