@@ -1,13 +1,17 @@
-//! The Berkeley TestFloat vectors against the x87 unit and the SSE kernels.
+//! The Berkeley TestFloat vectors against the x87 unit, the SSE kernels, and x87 instructions in translated code.
 //!
 //! The folder is `$QUINTET_VECTORS` or `../shared/vectors` beside the repository. Without it the test says so
 //! and passes, except in CI, where a skip is a failure.
 #![cfg(target_arch = "x86_64")]
 
 use flate2::read::GzDecoder;
+use quintet_cpu_worker::exec::{RunExit, Vcpu};
 use quintet_cpu_worker::fp::F80;
 use quintet_cpu_worker::fp::sse::{Float, ToInteger, Xmm, float, mxcsr};
 use quintet_cpu_worker::fp::x87::{Unit, kernel, status};
+use quintet_cpu_worker::state::{Activity, CodeSize, RIP, gpr};
+use quintet_protocol::addr::GuestPhys;
+use quintet_tests::snippet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -176,6 +180,87 @@ fn run_x87(operation: &Operation, case: &Case) -> (u128, u32) {
     (result, flags_of(unit.status.into()))
 }
 
+const CODE: u64 = 0x40_0000;
+const DATA: u64 = 0x50_0000;
+
+/// A program for an operation on the operands at RSI + 16 and RSI + 32 under the control word at RSI: the result
+/// goes to RSI + 48, the status word behind the operation to RSI + 64.
+fn program(name: &str) -> Vec<u8> {
+    const LOAD_BOTH: &[u8] = &[0xDB, 0x6E, 32, 0xDB, 0x6E, 16];
+    const STATUS: &[u8] = &[0xDD, 0x7E, 64];
+    // FNSTSW, FSTP m80
+    const RESULT: &[u8] = &[0xDD, 0x7E, 64, 0xDB, 0x7E, 48];
+    let (load, operation, end): (&[u8], &[u8], &[u8]) = match name {
+        "extF80_add" => (LOAD_BOTH, &[0xD8, 0xC1], RESULT),
+        "extF80_sub" => (LOAD_BOTH, &[0xD8, 0xE1], RESULT),
+        "extF80_mul" => (LOAD_BOTH, &[0xD8, 0xC9], RESULT),
+        "extF80_div" => (LOAD_BOTH, &[0xD8, 0xF1], RESULT),
+        "extF80_sqrt" => (LOAD_BOTH, &[0xD9, 0xFA], RESULT),
+        "extF80_roundToInt" => (LOAD_BOTH, &[0xD9, 0xFC], RESULT),
+        // FPREM1, FNSTSW AX, SAHF, JP back
+        "extF80_rem" => (LOAD_BOTH, &[0xD9, 0xF5, 0xDF, 0xE0, 0x9E, 0x7A, 0xF9], RESULT),
+        "extF80_eq" | "extF80_le_quiet" | "extF80_lt_quiet" => (LOAD_BOTH, &[0xDD, 0xE1], STATUS),
+        "extF80_eq_signaling" | "extF80_le" | "extF80_lt" => (LOAD_BOTH, &[0xD8, 0xD1], STATUS),
+        "extF80_to_f32" => (LOAD_BOTH, &[0xD9, 0x5E, 48], STATUS),
+        "extF80_to_f64" => (LOAD_BOTH, &[0xDD, 0x5E, 48], STATUS),
+        "extF80_to_i32" => (LOAD_BOTH, &[0xDB, 0x5E, 48], STATUS),
+        "extF80_to_i64" => (LOAD_BOTH, &[0xDF, 0x7E, 48], STATUS),
+        "f32_to_extF80" => (&[], &[0xD9, 0x46, 16], RESULT),
+        "f64_to_extF80" => (&[], &[0xDD, 0x46, 16], RESULT),
+        "i32_to_extF80" => (&[], &[0xDB, 0x46, 16], RESULT),
+        "i64_to_extF80" => (&[], &[0xDF, 0x6E, 16], RESULT),
+        other => panic!("no x87 operation {other}"),
+    };
+    // FNINIT, FLDCW, …, HLT
+    [&[0xDB, 0xE3, 0xD9, 0x6E, 0], load, operation, end, &[0xF4]].concat()
+}
+
+/// Executes operations by translated guest code, one program after the other.
+struct Translated {
+    cpu: Box<Vcpu>,
+    name: String,
+}
+
+impl Translated {
+    fn run(&mut self, operation: &Operation, case: &Case) -> (u128, u32) {
+        let cpu = &mut self.cpu;
+        let ram = cpu.mem.ram().clone();
+        if self.name != operation.name {
+            self.name.clone_from(&operation.name);
+            snippet::flat(cpu, CodeSize::Bits64, CODE);
+            cpu.discard_code();
+            ram.write(GuestPhys(CODE), &program(&self.name)).expect("code");
+        }
+        let control = 0x7f & !0x300 | operation.precision << 8 | (operation.rounding as u16) << 10;
+        let mut data = [0; 80];
+        data[..2].copy_from_slice(&control.to_le_bytes());
+        for (slot, v) in data[16..48]
+            .as_chunks_mut::<16>()
+            .0
+            .iter_mut()
+            .zip(&case.operands)
+        {
+            *slot = v.to_le_bytes();
+        }
+        ram.write(GuestPhys(DATA), &data).expect("data");
+        cpu.state.activity = Activity::Active;
+        cpu.state.regs[RIP] = CODE;
+        cpu.state.regs[gpr::RSI] = DATA;
+        assert_eq!(cpu.run(1000), RunExit::Idle);
+        ram.read(GuestPhys(DATA), &mut data).expect("data");
+        let status = u16::from_le_bytes([data[64], data[65]]);
+        let name = operation.name.as_str();
+        let result = if name.contains("_eq") || name.contains("_le") || name.contains("_lt") {
+            let set = |bit| status & bit != 0;
+            compared(name, set(status::C3), set(status::C2), set(status::C0))
+        } else {
+            let (slots, _) = data.as_chunks::<16>();
+            u128::from_le_bytes(slots[3])
+        };
+        (result, flags_of(status.into()))
+    }
+}
+
 type Binary = fn(&quintet_cpu_worker::fp::x87::Env, &F80, &F80, &mut F80) -> u16;
 
 fn arith(unit: &mut Unit, op: Binary) -> u128 {
@@ -266,7 +351,7 @@ fn run_sse(operation: &Operation, case: &Case) -> (u128, u32) {
 }
 
 /// Runs every file of a folder but the fused multiply-adds; returns (files, cases).
-fn run_folder(folder: &Path, run: fn(&Operation, &Case) -> (u128, u32)) -> (usize, usize) {
+fn run_folder(folder: &Path, mut run: impl FnMut(&Operation, &Case) -> (u128, u32)) -> (usize, usize) {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("vector folder")
         .map(|entry| entry.expect("entry").file_name().into_string().expect("name"))
@@ -305,6 +390,25 @@ fn x87_agrees_with_every_testfloat_vector() {
     let Some(folder) = vectors() else { return };
     let (files, cases) = run_folder(&folder.join("testfloat/x87"), run_x87);
     println!("testfloat x87: {cases} cases in {files} files");
+}
+
+#[test]
+fn x87_instructions_in_translated_code_agree_with_every_testfloat_vector() {
+    let Some(folder) = vectors() else { return };
+    let mut cpu = snippet::vcpu(8 << 20);
+    cpu.jit = Some(snippet::translator());
+    let mut translated = Translated {
+        cpu,
+        name: String::new(),
+    };
+    let (_, cases) = run_folder(&folder.join("testfloat/x87"), |operation, case| {
+        translated.run(operation, case)
+    });
+    let unloads = translated.cpu.jit.map_or(0, |jit| jit.unit_unloads());
+    assert!(
+        unloads >= cases as u64,
+        "the host's unit had the state {unloads} times in {cases} cases"
+    );
 }
 
 #[test]

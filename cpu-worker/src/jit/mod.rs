@@ -99,6 +99,8 @@ pub struct Jit {
     short: HashMap<u32, Vec<(usize, [u8; 5])>>,
     hot: u32,
     left: Option<(Exit, u8)>,
+    /// How often the guest's x87 unit was taken out of the host's.
+    unloads: u64,
 }
 
 impl Jit {
@@ -129,12 +131,19 @@ impl Jit {
             short: HashMap::new(),
             hot,
             left: None,
+            unloads: 0,
         });
         let (thunks, code) = thunks::make(jit.memory.address(0), slow);
         jit.memory.write(0, &code);
         jit.thunks = thunks;
         jit.used = code.len();
         Some(jit)
+    }
+
+    /// How often translated code has left x87 state in the host's unit that was then taken back. A test that means to
+    /// execute x87 instructions as themselves sees by this that it did.
+    pub fn unit_unloads(&self) -> u64 {
+        self.unloads
     }
 
     /// Where the jump cache leads for what has no translation: back to the run loop.

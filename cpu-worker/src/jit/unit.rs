@@ -126,6 +126,9 @@ impl Vcpu {
 
     fn unload_live_unit(&mut self) {
         self.take_pointers();
+        if let Some(jit) = &mut self.jit {
+            jit.unloads += 1;
+        }
         let unit = &mut self.tlb.frame.unit;
         unit.live = 0;
         let image = &raw mut unit.image;

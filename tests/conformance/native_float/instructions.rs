@@ -1,4 +1,5 @@
-//! Every x87, MMX and SSE instruction that the decoder knows, on this machine's CPU and in the interpreter.
+//! Every x87, MMX and SSE instruction that the decoder knows, on this machine's CPU and in the interpreter; x87 and MMX
+//! by translated code, too.
 //!
 //! Operands are generated from a fixed seed; `QUINTET_NATIVE_SEED` and `QUINTET_NATIVE_CASES` (per encoding)
 //! choose others. Results, flags, status and control words, tags and memory must agree; not compared are the
@@ -71,9 +72,26 @@ fn compare(
 }
 
 fn run(features: &[CpuidFeature], unmasked: bool) {
+    run_by(&mut Guest::new(), features, unmasked);
+}
+
+fn run_translated(features: &[CpuidFeature], unmasked: bool) {
+    let mut guest = Guest::new();
+    guest.translate();
+    let encodings = run_by(&mut guest, features, unmasked);
+    // MMX instructions go to their handlers, and so does what may raise an exception.
+    if features == X87 && !unmasked {
+        let unloads = guest.cpu.jit.as_ref().map_or(0, |jit| jit.unit_unloads());
+        assert!(
+            unloads > encodings,
+            "the host's unit had the state {unloads} times in {encodings} encodings"
+        );
+    }
+}
+
+fn run_by(guest: &mut Guest, features: &[CpuidFeature], unmasked: bool) -> u64 {
     let seed = setting("QUINTET_NATIVE_SEED", 1);
     let mut random = Random::new(seed);
-    let mut guest = Guest::new();
     let (mut failures, mut encodings) = (Vec::new(), 0);
     for code in encode::codes(features).filter(|code| !elsewhere(*code)) {
         for memory in [false, true] {
@@ -82,7 +100,7 @@ fn run(features: &[CpuidFeature], unmasked: bool) {
                 (0..info.op_count()).any(|n| info.op_kind(n) == iced_x86::OpCodeOperandKind::imm8);
             for _ in 0..if immediates { 24 } else { 4 } {
                 if let Some(encoded) = encode::encode(code, memory, &mut random) {
-                    compare(&encoded, &mut guest, &mut random, unmasked, &mut failures);
+                    compare(&encoded, guest, &mut random, unmasked, &mut failures);
                     encodings += 1;
                 }
             }
@@ -97,6 +115,7 @@ fn run(features: &[CpuidFeature], unmasked: bool) {
         failures[..shown].join("\n")
     );
     println!("{encodings} encodings agree");
+    encodings
 }
 
 const X87: &[CpuidFeature] = &[CpuidFeature::FPU, CpuidFeature::FPU287, CpuidFeature::FPU387];
@@ -117,6 +136,21 @@ fn x87_instructions_agree_with_the_host_with_exceptions_masked() {
 #[test]
 fn x87_instructions_agree_with_the_host_with_any_exceptions_unmasked() {
     run(X87, true);
+}
+
+#[test]
+fn translated_x87_instructions_agree_with_the_host_with_exceptions_masked() {
+    run_translated(X87, false);
+}
+
+#[test]
+fn translated_x87_instructions_agree_with_the_host_with_any_exceptions_unmasked() {
+    run_translated(X87, true);
+}
+
+#[test]
+fn mmx_instructions_between_translated_code_agree_with_the_host() {
+    run_translated(&[CpuidFeature::MMX], false);
 }
 
 #[test]

@@ -1,15 +1,16 @@
-//! Execution in the interpreter.
+//! Execution in the interpreter, or by the translator.
 
 use super::{End, General, Machine, OPERAND};
 use quintet_cpu_worker::bus::{Bus, Effects};
 use quintet_cpu_worker::cpuid::Model;
-use quintet_cpu_worker::exec::{ExitWord, Vcpu, Vector};
+use quintet_cpu_worker::exec::{ExitWord, RunExit, Vcpu, Vector};
 use quintet_cpu_worker::fp::Xmm;
 use quintet_cpu_worker::mmu::PageKind;
 use quintet_cpu_worker::state::{Attr, Cr0, Cr4, DescriptorTable, Efer, Flags, Segment, gpr, seg};
 use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::ram::{GuestRam, RamLayout};
 use quintet_protocol::time::VmTime;
+use quintet_tests::snippet;
 
 /// Nothing around the vCPU.
 struct Nothing;
@@ -55,6 +56,7 @@ const STACK: u64 = 0x9000;
 /// Where all exceptions go.
 const HANDLER: u64 = 0xa000;
 const CODE: u64 = 0x10_0000;
+const HLT: u8 = 0xf4;
 
 /// A vCPU in 64-bit mode, paging one to one.
 pub struct Guest {
@@ -106,13 +108,26 @@ impl Guest {
             state.segs[n] = Segment::new(16, 0, u32::MAX, Attr(0xc093));
         }
         cpu.refresh_mode();
-        Self { cpu, ram, next: CODE }
+        ram.write(GuestPhys(HANDLER), &[HLT]).expect("handler");
+        let mut guest = Self { cpu, ram, next: CODE };
+        if std::env::var("QUINTET_TEST_ACCEL").is_ok_and(|v| v == "jit") {
+            guest.translate();
+        }
+        guest
+    }
+
+    /// Has instructions executed by translated code from now on.
+    pub fn translate(&mut self) {
+        self.cpu.jit = Some(snippet::translator());
     }
 
     /// Puts an instruction into memory, at an address of its own.
     pub fn place(&mut self, bytes: &[u8]) -> u64 {
         let at = self.next;
         self.ram.write(GuestPhys(at), bytes).expect("code");
+        // The instruction has at most fifteen bytes.
+        let end = at + bytes.len() as u64;
+        self.ram.write(GuestPhys(end), &[HLT]).expect("code");
         self.next += 16;
         at
     }
@@ -148,8 +163,15 @@ impl Guest {
         cpu.state.activity = Default::default();
         cpu.set_rip(at);
         cpu.state.regs[gpr::RSP] = STACK;
-        cpu.step();
-        let end = if cpu.rip() == at + len as u64 {
+        let mut completed = at + len as u64;
+        if cpu.jit.is_some() {
+            // A translation is a block's: here the instruction's and the HLT's behind it, or the handler's HLT.
+            assert_eq!(cpu.run(10), RunExit::Idle, "it runs into a HLT");
+            completed += 1;
+        } else {
+            cpu.step();
+        }
+        let end = if cpu.rip() == completed {
             End::Completed
         } else {
             match cpu.pending_fault.vector {
