@@ -96,7 +96,7 @@ fn apart(rng: &mut Rng, wide: bool) -> Vec<u8> {
     // `[rsp - 0x600]`, which is aligned unless something was pushed.
     let image = [0x24, 0x00, 0xFA, 0xFF, 0xFF];
     let on_image = |opcode: &[u8], reg: u8| [opcode, &[0x84 | reg << 3], &image].concat();
-    match rng.below(12) {
+    match rng.below(14) {
         0 => [on_image(&[0x0F, 0xAE], 0), on_image(&[0x0F, 0xAE], 1)].concat(),
         1 => on_image(&[0x0F, 0xAE], 0),
         2 => [on_image(&[0xD9], 6), on_image(&[0xD9], 4)].concat(),
@@ -106,6 +106,9 @@ fn apart(rng: &mut Rng, wide: bool) -> Vec<u8> {
         6 => vec![0xDB, 0xE3],
         7 => vec![0xDB, 0xE2],
         8 => with_memory(rng, wide, &[0x0F, 0x6F], 3),
+        // In the shadow of STI, behind an instruction that leaves something in the host's unit.
+        12 => [vec![0xFA, 0xD9, 0xE8, 0xFB], on_image(&[0x0F, 0xAE], 0)].concat(),
+        13 => vec![0xFA, 0xD9, 0xE8, 0xFB, 0xD8, 0xC0 | rng.below(64) as u8],
         // CVTPI2PS from memory leaves the unit alone.
         9 => with_memory(rng, wide, &[0x0F, 0x2A], 3),
         10 => vec![
