@@ -125,7 +125,9 @@ fn vector(i: &Instruction) -> bool {
                 | Stmxcsr
                 | Maskmovdqu
                 | Pcmpestri
+                | Pcmpestri64
                 | Pcmpestrm
+                | Pcmpestrm64
                 | Pcmpistri
                 | Pcmpistrm
                 | Crc32

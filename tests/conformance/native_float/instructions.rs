@@ -149,6 +149,11 @@ fn translated_x87_instructions_agree_with_the_host_with_any_exceptions_unmasked(
 }
 
 #[test]
+fn translated_later_simd_instructions_agree_with_the_host() {
+    run_translated(LATER, false);
+}
+
+#[test]
 fn mmx_instructions_between_translated_code_agree_with_the_host() {
     run_translated(&[CpuidFeature::MMX], false);
 }

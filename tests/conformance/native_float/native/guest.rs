@@ -165,6 +165,8 @@ impl Guest {
         cpu.state.regs[gpr::RSP] = STACK;
         let mut completed = at + len as u64;
         if cpu.jit.is_some() {
+            // The test may have changed control registers.
+            cpu.refresh_mode();
             // A translation is a block's: here the instruction's and the HLT's behind it, or the handler's HLT.
             assert_eq!(cpu.run(10), RunExit::Idle, "it runs into a HLT");
             completed += 1;
