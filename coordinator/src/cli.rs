@@ -79,6 +79,21 @@ pub enum Command {
         /// Report as JSON.
         #[arg(long)]
         json: bool,
+        /// Function to call.
+        #[arg(long)]
+        invoke: Option<String>,
+        /// How long each may run.
+        #[arg(long, default_value = "30s", value_parser = parse_duration)]
+        time_limit: Duration,
+        /// How much memory each may have.
+        #[arg(long, default_value = "4G", value_parser = parse_size)]
+        memory: u64,
+        /// How the modules travel, whatever their size: inline or memfd.
+        #[arg(long, hide = true)]
+        transport: Option<String>,
+        /// Arguments of the modules.
+        #[arg(last = true)]
+        args: Vec<String>,
     },
     /// Show what happens on a machine.
     Watch(Name),
@@ -201,6 +216,9 @@ pub struct RunArgs {
     /// Exit with the module's return value.
     #[arg(long)]
     pub exit_code: bool,
+    /// Wait for `quintet submit` as well; without --wasm, for nothing else.
+    #[arg(long)]
+    pub jobs: bool,
     /// First serial line: stdio, file:FILE or none [default: stdio].
     #[arg(long)]
     pub serial: Option<String>,

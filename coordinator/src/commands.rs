@@ -6,10 +6,11 @@ use quintet_protocol::control::{Answer, Request, StatusReport};
 use quintet_protocol::handshake::Role;
 
 use crate::cli::{Cli, Command, RunArgs};
-use crate::config::{MachineConfig, UsageError, reason};
+use crate::config::{self, MachineConfig, UsageError, reason};
 use crate::control::{client, show};
 use crate::machine;
 use crate::signals::Signals;
+use crate::wasm::{self, SubmitArgs};
 
 /// Carries out a command line and answers the exit status. `signals` are blocked already.
 ///
@@ -27,12 +28,31 @@ pub fn execute(cli: Cli, signals: &Signals) -> Result<u8, UsageError> {
         Some(Command::Reset(n)) => tell(&n.name, &Request::Reset),
         Some(Command::Type { name, text }) => tell(&name, &Request::Type(unescape(&text))),
         Some(Command::Key { name, chord }) => tell(&name, &Request::Key(chord)),
-        Some(Command::Config(args)) => config(&args),
+        Some(Command::Config(args)) => show_config(&args),
         Some(Command::Screenshot { name, file }) => screenshot(&name, &file),
         Some(Command::Debug { name, role }) => debug(&name, &role),
         Some(Command::Top(_)) => not_yet("top"),
         Some(Command::Mouse { .. }) => not_yet("mouse"),
-        Some(Command::Submit { .. }) => not_yet("submit"),
+        Some(Command::Submit {
+            name,
+            modules,
+            json,
+            invoke,
+            time_limit,
+            memory,
+            transport,
+            args,
+        }) => {
+            let args = SubmitArgs {
+                invoke,
+                args,
+                time_limit,
+                memory,
+                json,
+                transport: config::transport(transport.as_deref())?,
+            };
+            wasm::submit(&name, &modules, &args)
+        }
         Some(Command::Watch(_)) => not_yet("watch"),
         Some(Command::Soak { .. }) => not_yet("soak"),
     }
@@ -49,7 +69,7 @@ fn run(args: &RunArgs, signals: &Signals) -> Result<u8, UsageError> {
         eprintln!("quintet: there is no window yet; running headless, with the serial line here");
     }
     match config.wasm.clone() {
-        Some(wasm) => crate::wasm::run(config, &wasm, signals),
+        Some(wasm) => wasm::run(config, &wasm, signals),
         None => machine::run(config, signals),
     }
 }
@@ -67,7 +87,7 @@ fn log_to_stderr(filter: &str) {
         .try_init();
 }
 
-fn config(args: &RunArgs) -> Result<u8, UsageError> {
+fn show_config(args: &RunArgs) -> Result<u8, UsageError> {
     let c = MachineConfig::new(args)?;
     println!("name = {:?}", c.name);
     println!("ram = \"{}\"", crate::units::show_size(c.ram.total()));

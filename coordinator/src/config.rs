@@ -167,13 +167,7 @@ impl MachineConfig {
                 no_reboot: args.no_reboot,
                 rtc_base: now_unix(),
                 spin_nanos,
-                wasm: args.wasm.as_deref().map(|module| WasmConfig {
-                    invoke: args.invoke.clone(),
-                    args: std::iter::once(module.display().to_string())
-                        .chain(args.args.iter().cloned())
-                        .collect(),
-                    seed: random_u64(),
-                }),
+                wasm: args.wasm.is_some() || args.jobs,
             },
             io: IoConfig {
                 vcpus: args.cpus,
@@ -295,7 +289,10 @@ impl MachineConfig {
 }
 
 /// Reads a file of at least one and at most `most` bytes; `too_large` tells what to say of one that has more.
-fn read_file(
+///
+/// # Errors
+/// [`UsageError`].
+pub fn read_file(
     what: &str,
     path: &Path,
     most: u64,
@@ -325,37 +322,53 @@ fn read_file(
 
 /// What is asked for of a module.
 fn wasm(args: &RunArgs) -> Result<Option<WasmRun>, UsageError> {
-    let Some(module) = args.wasm.clone() else {
+    if args.wasm.is_none() {
         let needs = [
             (args.invoke.is_some(), "--invoke"),
             (args.json, "--json"),
             (args.exit_code, "--exit-code"),
             (!args.args.is_empty(), "Arguments behind --"),
         ];
-        return match needs.iter().find(|(given, _)| *given) {
-            Some((_, what)) => refuse(format!("{what} without --wasm means nothing")),
-            None => Ok(None),
-        };
-    };
+        if let Some((_, what)) = needs.iter().find(|(given, _)| *given) {
+            return refuse(format!("{what} without --wasm means nothing"));
+        }
+        if !args.jobs {
+            return Ok(None);
+        }
+    }
     if !args.kernel.is_empty() {
-        return refuse("--wasm and --kernel are two guests; a machine runs one");
+        return refuse("--wasm or --jobs and --kernel are two guests; a machine runs one");
     }
     if args.single_process {
         return refuse("--wasm with --single-process does not work yet");
     }
-    let transport = match args.transport.as_deref() {
-        None => TransportChoice::BySize,
-        Some("inline") => TransportChoice::Inline,
-        Some("memfd") => TransportChoice::Memfd,
-        Some(other) => return refuse(format!("--transport {other} is not known; inline and memfd are")),
-    };
+    let name = args.wasm.as_deref().map(|module| module.display().to_string());
     Ok(Some(WasmRun {
-        module,
+        module: args.wasm.clone(),
+        config: WasmConfig {
+            invoke: args.invoke.clone(),
+            args: name.into_iter().chain(args.args.iter().cloned()).collect(),
+            seed: random_u64(),
+        },
         json: args.json,
         exit_code: args.exit_code,
-        transport,
+        stay: args.jobs,
+        transport: transport(args.transport.as_deref())?,
         refuse_map: args.refuse_map,
     }))
+}
+
+/// How a module is to travel.
+///
+/// # Errors
+/// [`UsageError`] for an unknown name.
+pub fn transport(name: Option<&str>) -> Result<TransportChoice, UsageError> {
+    match name {
+        None => Ok(TransportChoice::BySize),
+        Some("inline") => Ok(TransportChoice::Inline),
+        Some("memfd") => Ok(TransportChoice::Memfd),
+        Some(other) => refuse(format!("--transport {other} is not known; inline and memfd are")),
+    }
 }
 
 /// The guest that runs without `--kernel`.

@@ -166,7 +166,7 @@ fn no_ram() {
 }
 
 #[test]
-fn more_ram_than_there_is() {
+fn s3_9_more_ram_than_there_is() {
     assert_refused(&run_to_end(&["run", "--headless", "--ram", "1T"]), "smaller size");
 }
 

@@ -1,130 +1,15 @@
 //! WebAssembly guests through the real processes: coordinator, compiler, confined worker.
 
 mod harness;
+mod modules;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::Once;
+use std::process::Command;
 
 use harness::{Machine, quintet, run_to_end};
-
-/// The compiler beside the coordinator; `cargo xtask test` builds it before, by a call of cargo of its own.
-fn compiler() -> PathBuf {
-    static BUILD: Once = Once::new();
-    let dir = quintet().parent().expect("a directory").to_owned();
-    let path = dir.join("quintet-wasm-compile");
-    BUILD.call_once(|| {
-        if path.exists() {
-            return;
-        }
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo
-            .args(["build", "-p", "quintet-wasm-compile"])
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        if let Some(profile) = dir.file_name().and_then(|n| n.to_str()).filter(|p| *p != "debug") {
-            cargo.args(["--profile", profile]);
-        }
-        assert!(
-            cargo.status().expect("cargo").success(),
-            "the compiler does not build"
-        );
-    });
-    path
-}
-
-/// A module file, removed at the end.
-struct Module(PathBuf);
-
-impl Module {
-    fn new(name: &str, bytes: &[u8]) -> Self {
-        compiler();
-        let file = format!("wasm-{name}-{}.wasm", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
-        std::fs::write(&path, bytes).expect("file");
-        Self(path)
-    }
-
-    fn run(&self, options: &[&str]) -> Output {
-        let path = self.0.display().to_string();
-        let mut all = vec!["run", "--headless", "--ram", "64M", "--wasm", &path];
-        all.extend(options);
-        run_to_end(&all)
-    }
-}
-
-impl Drop for Module {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-fn leb(mut n: u32) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let byte = (n & 0x7F) as u8;
-        n >>= 7;
-        bytes.push(if n == 0 { byte } else { byte | 0x80 });
-        if n == 0 {
-            return bytes;
-        }
-    }
-}
-
-fn section(id: u8, contents: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![id];
-    bytes.extend(leb(contents.len() as u32));
-    bytes.extend(contents);
-    bytes
-}
-
-/// `main` with these instructions, one page of memory that can grow to 16, padded to `len` bytes by a custom section.
-fn module(code: &[u8], len: usize) -> Vec<u8> {
-    let mut bytes = b"\0asm\x01\0\0\0".to_vec();
-    bytes.extend(section(1, &[1, 0x60, 0, 1, 0x7F]));
-    bytes.extend(section(3, &[1, 0]));
-    bytes.extend(section(5, &[1, 1, 1, 16]));
-    bytes.extend(section(7, b"\x01\x04main\0\0"));
-    let mut body = vec![0];
-    body.extend(code);
-    body.push(0x0B);
-    let mut all = vec![1];
-    all.extend(leb(body.len() as u32));
-    all.extend(body);
-    bytes.extend(section(10, &all));
-    if len > bytes.len() {
-        // Identity, three bytes of length padded to three, a name of one byte.
-        let padding = len - bytes.len() - 4;
-        assert!((0x4000..0x20_0000).contains(&padding), "three bytes of LEB128");
-        let mut contents = vec![1, b'p'];
-        contents.resize(padding, 0x55);
-        bytes.extend(section(0, &contents));
-        assert_eq!(bytes.len(), len);
-    }
-    bytes
-}
-
-/// `i32.const 42`.
-const ANSWER: [u8; 2] = [0x41, 42];
-/// The seed's size.
-const LARGE: usize = 1_500_000;
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn without_process(report: &str) -> String {
-    report
-        .lines()
-        .filter(|l| {
-            !["Transport", "Strategy", "Worker"]
-                .iter()
-                .any(|p| l.starts_with(p))
-        })
-        .collect()
-}
+use modules::{ANSWER, LARGE, Module, compiler, module, text, without_process};
 
 #[test]
-fn s1_3_s1_5_the_seeds_module_returns_42_and_the_report_says_how() {
+fn s1_3_s1_5_s1_32_the_seeds_module_returns_42_and_the_report_says_how() {
     let seed = Module::new("seed", &module(&ANSWER, LARGE));
     let output = seed.run(&["--exit-code"]);
     let report = text(&output);
@@ -216,14 +101,7 @@ fn s1_8_an_endless_loop_pauses_resumes_and_ends_when_asked() {
         assert_eq!(done.status.code(), Some(0), "{done:?}");
     }
     let traces = text(&run_to_end(&["debug", &machine.name, "transport"]));
-    for stage in [
-        "WebAssembly module -> compiler",
-        "Source",
-        "Inline",
-        "Loader",
-        "Sealed",
-        "Mapped",
-    ] {
+    for stage in ["WebAssembly module -> compiler", "Source", "Inline", "Loader"] {
         assert!(traces.contains(stage), "no {stage} in {traces}");
     }
     assert!(traces.contains("00 61 73 6d 01 00 00 00"), "{traces}");

@@ -40,6 +40,8 @@ pub enum Request {
     Key(String),
     /// How the payloads travelled.
     Transport,
+    /// Run a module, which comes with this packet; answered when it has ended.
+    Submit(Box<crate::wasm::Submission>),
 }
 
 /// What a machine answers.
@@ -53,6 +55,8 @@ pub enum Answer {
     Screenshot(u64),
     /// How the newest payloads travelled, oldest first.
     Transport(Vec<crate::payload::TransportTrace>),
+    /// What became of a module.
+    Job(Box<crate::wasm::JobReport>),
     /// Not done, and why.
     Error(MachineError),
 }

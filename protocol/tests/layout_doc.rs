@@ -79,7 +79,7 @@ fn table() -> String {
 }
 
 #[test]
-fn s3_110_the_layout_table_in_the_documentation_is_the_layout() {
+fn s3_42_s3_110_the_layout_table_in_the_documentation_is_the_layout() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md");
     let text = std::fs::read_to_string(path).unwrap();
     let (before, rest) = text.split_once(BEGIN).expect("the begin marker");

@@ -187,7 +187,7 @@ fn s1_22_future_write_is_no_substitute_for_write() {
 }
 
 #[test]
-fn s1_23_a_live_writable_map_is_reported_and_nothing_is_sealed() {
+fn s1_9_s1_23_a_live_writable_map_is_reported_and_nothing_is_sealed() {
     let fd = unsealed(&bytes(4096));
     let map = shared_map(fd.as_fd(), ProtFlags::READ | ProtFlags::WRITE).expect("map");
     assert!(matches!(seal(&fd), Err(SealError::Busy)));
@@ -258,7 +258,7 @@ fn s1_12_s1_29_the_copy_path_reads_by_position() {
 }
 
 #[test]
-fn s1_26_the_sender_may_close_at_once() {
+fn s1_10_s1_26_the_sender_may_close_at_once() {
     let (a, b) = pair();
     let out = outgoing(600_000, TransportChoice::Memfd);
     let grant = out.grant(-1);

@@ -69,7 +69,7 @@ impl Machine {
                 no_reboot: false,
                 rtc_base: 1_700_000_000,
                 spin_nanos: 50_000,
-                wasm: None,
+                wasm: false,
             }),
             Role::Io => postcard::to_allocvec(&IoConfig {
                 vcpus: 1,

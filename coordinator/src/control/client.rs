@@ -1,17 +1,16 @@
 //! The asking end of the control socket.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use quintet_protocol::control::{
-    Answer, MAX_PACKET, Request, address, address_prefix, check_name, decode_answer, encode_request,
+    Answer, Request, address, address_prefix, check_name, decode_answer, encode_request,
 };
+use quintet_protocol::handshake::worker::with_sources;
+use quintet_protocol::payload::{TransferError, receive_with_fd, send_fd};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, connect, recvmsg, send, socket_with, sockopt,
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with, sockopt,
 };
 
 use crate::config::UsageError;
@@ -32,47 +31,74 @@ pub fn ask(name: &str, request: &Request) -> Result<Answer, UsageError> {
 /// # Errors
 /// As [`ask`].
 pub fn ask_for_file(name: &str, request: &Request) -> Result<(Answer, Option<OwnedFd>), UsageError> {
-    check_name(name).map_err(|e| UsageError(e.to_string()))?;
-    let failed = |e: Errno| UsageError(format!("Cannot talk to the machine \"{name}\": {e}"));
-    let uid = rustix::process::geteuid().as_raw();
-    let at = SocketAddrUnix::new_abstract_name(&address(uid, name)).map_err(failed)?;
-    let socket = socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(failed)?;
-    connect(&socket, &at).map_err(|e| match e {
-        Errno::CONNREFUSED => UsageError(format!(
-            "There is no machine \"{name}\"; `quintet ps` lists those that run"
-        )),
-        e => failed(e),
-    })?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE)).map_err(failed)?;
-    send(&socket, &encode_request(request), SendFlags::NOSIGNAL).map_err(failed)?;
-    let mut packet = vec![0; MAX_PACKET];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let into = &mut [IoSliceMut::new(&mut packet)];
-    let received = recvmsg(&socket, into, &mut control, RecvFlags::CMSG_CLOEXEC).map_err(|e| match e {
-        Errno::AGAIN => UsageError(format!("The machine \"{name}\" does not answer")),
-        e => failed(e),
-    })?;
-    let mut file = None;
-    for part in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(fds) = part {
-            file = fds.last();
+    Conversation::start(name, request, None)?.answer(Some(PATIENCE))
+}
+
+/// A request that has not been answered yet.
+#[derive(Debug)]
+pub struct Conversation {
+    socket: OwnedFd,
+    name: String,
+}
+
+impl Conversation {
+    /// Asks the machine `name`, giving it a descriptor if there is one.
+    ///
+    /// # Errors
+    /// [`UsageError`] when there is no such machine.
+    pub fn start(name: &str, request: &Request, fd: Option<BorrowedFd<'_>>) -> Result<Self, UsageError> {
+        check_name(name).map_err(|e| UsageError(e.to_string()))?;
+        let failed =
+            |e: &dyn std::fmt::Display| UsageError(format!("Cannot talk to the machine \"{name}\": {e}"));
+        let uid = rustix::process::geteuid().as_raw();
+        let at = SocketAddrUnix::new_abstract_name(&address(uid, name)).map_err(|e| failed(&e))?;
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|e| failed(&e))?;
+        connect(&socket, &at).map_err(|e| match e {
+            Errno::CONNREFUSED => UsageError(format!(
+                "There is no machine \"{name}\"; `quintet ps` lists those that run"
+            )),
+            e => failed(&e),
+        })?;
+        let packet = encode_request(request);
+        match fd {
+            Some(fd) => send_fd(&socket, &packet, fd).map_err(|e| failed(&e))?,
+            None => drop(send(&socket, &packet, SendFlags::NOSIGNAL).map_err(|e| failed(&e))?),
         }
+        Ok(Self {
+            socket,
+            name: name.to_owned(),
+        })
     }
-    if received.bytes == 0 {
-        return Err(UsageError(format!(
-            "The machine \"{name}\" ended before it answered"
-        )));
+
+    /// Waits for the answer, at most for `patience`, without it for as long as the machine lives.
+    ///
+    /// # Errors
+    /// [`UsageError`] when none comes.
+    pub fn answer(self, patience: Option<Duration>) -> Result<(Answer, Option<OwnedFd>), UsageError> {
+        let name = &self.name;
+        let failed =
+            |e: &dyn std::fmt::Display| UsageError(format!("Cannot talk to the machine \"{name}\": {e}"));
+        sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Recv, patience)
+            .map_err(|e| failed(&e))?;
+        let (packet, file) = receive_with_fd(&self.socket).map_err(|e| match e {
+            TransferError::Receive(Errno::AGAIN) => {
+                UsageError(format!("The machine \"{name}\" does not answer"))
+            }
+            TransferError::Closed | TransferError::Receive(Errno::CONNRESET) => {
+                UsageError(format!("The machine \"{name}\" ended before it answered"))
+            }
+            e => failed(&with_sources(&e)),
+        })?;
+        let answer = decode_answer(&packet)
+            .map_err(|e| UsageError(format!("The machine \"{name}\" answers strangely: {e}")))?;
+        Ok((answer, file))
     }
-    let answer = decode_answer(&packet[..received.bytes])
-        .map_err(|e| UsageError(format!("The machine \"{name}\" answers strangely: {e}")))?;
-    Ok((answer, file))
 }
 
 /// The names of this user's machines, sorted.

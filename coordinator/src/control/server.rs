@@ -7,11 +7,11 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use quintet_protocol::control::{MAX_PACKET, address, decode_request};
+use quintet_protocol::control::{address, decode_request};
+use quintet_protocol::payload::receive_with_fd;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, recv,
-    socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with, sockopt,
 };
 
 use crate::machine::{Event, Waker};
@@ -54,7 +54,7 @@ impl Server {
             Errno::ADDRINUSE => ServerError::Taken(name.to_owned()),
             e => e.into(),
         })?;
-        listen(&socket, 8)?;
+        listen(&socket, 64)?;
         Ok(Self { socket })
     }
 
@@ -88,13 +88,13 @@ fn take(peer: OwnedFd, events: &Sender<Event>, waker: &Waker) {
     if !ours || sockopt::set_socket_timeout(&peer, sockopt::Timeout::Recv, Some(DAWDLE)).is_err() {
         return;
     }
-    let mut packet = vec![0; MAX_PACKET];
-    let Ok((n, _)) = recv(&peer, &mut packet[..], RecvFlags::empty()) else {
-        return;
+    let (packet, file) = match receive_with_fd(&peer) {
+        Ok(received) => received,
+        Err(e) => return tracing::debug!("a request on the control socket was refused: {e}"),
     };
-    match decode_request(&packet[..n]) {
+    match decode_request(&packet) {
         Ok(request) => {
-            let _ = events.send(Event::Request(request, peer));
+            let _ = events.send(Event::Request(request, file, peer));
             waker.wake();
         }
         Err(e) => tracing::debug!("a request on the control socket was refused: {e}"),

@@ -13,8 +13,9 @@ use quintet_protocol::handshake::confine::EXIT_TRAPPED;
 use quintet_protocol::handshake::worker::{EXIT_CONFIG, EXIT_ORPHANED, EXIT_STOPPED};
 use quintet_protocol::layout::SegmentSet;
 use quintet_protocol::lifecycle::{Death, HangVerdict, HangWatch, Sample};
-use quintet_protocol::payload::{Outgoing, TransportTrace};
+use quintet_protocol::payload::{Outgoing, TransferError, TransportTrace, send_fd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{Event, Waker};
@@ -71,6 +72,10 @@ struct Processes {
     start_dir: StartDir,
     events: Sender<Event>,
     waker: Waker,
+    /// Our end of the socket for orders to the cpu-worker, when it runs modules; a new one for each process, so that no
+    /// order for one reaches its successor.
+    orders: Option<OwnedFd>,
+    modules: bool,
     /// Its closing tells every worker that we are gone.
     _lifeline: OwnedFd,
 }
@@ -118,6 +123,8 @@ impl Fleet {
             start_dir: StartDir::new(),
             events,
             waker,
+            orders: None,
+            modules: config.wasm.is_some(),
             _lifeline: lifeline,
         };
         Ok(Self {
@@ -139,6 +146,25 @@ impl Fleet {
         match &mut self.kind {
             Kind::Processes(p) => p.doom(role, generation, why),
             Kind::Threads(t) => t.give_up_on(role, generation, why),
+        }
+    }
+
+    /// Sends an order to the cpu-worker.
+    pub(super) fn order(&self, message: &[u8], fd: BorrowedFd<'_>) -> Result<(), TransferError> {
+        match &self.kind {
+            Kind::Processes(p) => match &p.orders {
+                Some(socket) => send_fd(socket, message, fd),
+                None => Err(TransferError::Closed),
+            },
+            Kind::Threads(_) => Err(TransferError::Closed),
+        }
+    }
+
+    /// Who starts processes; `None` where there are only threads.
+    pub(super) fn spawner(&self) -> Option<Spawner> {
+        match &self.kind {
+            Kind::Processes(p) => Some(p.spawner.clone()),
+            Kind::Threads(_) => None,
         }
     }
 
@@ -229,11 +255,23 @@ impl Processes {
     }
 
     fn spawn(&mut self, role: Role, generation: u32, hang_timeout: Duration) -> std::io::Result<()> {
+        let mut theirs = None;
+        if self.modules && role == Role::Cpu {
+            let (ours, orders) = socketpair(
+                AddressFamily::UNIX,
+                SocketType::SEQPACKET,
+                SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+                None,
+            )?;
+            self.orders = Some(ours);
+            theirs = Some(orders);
+        }
         self.start_dir.enter()?;
         let plan = &self.slots[role.index() - 1].plan;
         let begun = begin(
             &self.common,
             plan,
+            theirs,
             generation,
             &self.spawner,
             self.events.clone(),

@@ -6,6 +6,7 @@
 
 mod act;
 mod fleet;
+mod jobs;
 mod observe;
 mod requests;
 
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use quintet_protocol::clock::ClockMaster;
 use quintet_protocol::control::{ErrorCode, MachineError, Request};
 use quintet_protocol::doorbell::{Doorbell, SpinPolicy};
-use quintet_protocol::handshake::{FileId, Mapped, Role, decode};
+use quintet_protocol::handshake::{FileId, Mapped, Role};
 use quintet_protocol::layout::{Ends, Region, SegmentSet, SleeperId};
 use quintet_protocol::lifecycle::{Death, Input, Lifecycle, Outcome, Policy};
 use quintet_protocol::payload::{Outgoing, TransportTrace};
@@ -26,7 +27,7 @@ use quintet_protocol::shm::portable;
 use quintet_protocol::status::{StatusReader, StatusWriter};
 use quintet_protocol::stream::{StreamReader, StreamWriter};
 use quintet_protocol::time::HostTime;
-use quintet_protocol::wasm::{JobOutcome, STDIN_STREAM};
+use quintet_protocol::wasm::{JobReport, STDIN_STREAM};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::config::{Backend, FIRST_DEBUGCON_STREAM, MachineConfig, StreamTarget, UsageError};
@@ -36,11 +37,10 @@ use crate::streams::{Intake, Outlet, Pump, Sink};
 use crate::supervise::names;
 use crate::supervise::start::{Heads, random_u64};
 use crate::terminal::{RawTerminal, Typed};
+use crate::wasm::{Compiler, Jobs, Made, Source};
 use fleet::Fleet;
 use requests::Waiting;
 
-/// Longest report of a WebAssembly guest, in bytes.
-const MAX_REPORT: usize = 4096;
 /// Traces of payloads that are kept.
 const TRACES: usize = 16;
 
@@ -59,7 +59,11 @@ pub enum Event {
     /// A worker that is a thread has ended.
     ThreadEnded(Role, u32, Death),
     /// Somebody asks something through the control socket.
-    Request(Request, OwnedFd),
+    ///
+    /// A descriptor may have come with it; the last one is the socket.
+    Request(Request, Option<OwnedFd>, OwnedFd),
+    /// A job is ready to be executed, or never will be.
+    Made(Box<Made>),
     /// A key at the terminal that is for us.
     Escape(Typed),
     /// A doorbell rang.
@@ -120,6 +124,12 @@ pub struct Machine {
     error: Option<MachineError>,
     /// How the newest payloads travelled.
     traces: Vec<TransportTrace>,
+    /// What a machine for modules has to do.
+    jobs: Option<Jobs>,
+    /// Number of the job that it was started with.
+    first: Option<u32>,
+    /// What became of that.
+    job: Option<JobReport>,
     next_look: Duration,
     outcome: Option<Outcome>,
 }
@@ -130,7 +140,7 @@ pub struct Machine {
 /// [`UsageError`] for whatever keeps it from starting.
 pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
     let payloads = config.payloads()?;
-    let end = run_with(config, payloads, Vec::new(), signals)?;
+    let end = run_with(config, payloads, None, signals)?;
     Ok(end.outcome.exit_status())
 }
 
@@ -139,18 +149,18 @@ pub fn run(config: MachineConfig, signals: &Signals) -> Result<u8, UsageError> {
 pub struct End {
     /// Why.
     pub outcome: Outcome,
-    /// What its WebAssembly guest came to.
-    pub job: Option<JobOutcome>,
+    /// What its first module came to, if it had one that has ended.
+    pub job: Option<JobReport>,
 }
 
-/// As [`run`], with what the guest is made of; `traces` are of payloads that have travelled already.
+/// As [`run`], with what the guest is made of: payloads of a PC, or the first module of a machine for modules.
 ///
 /// # Errors
 /// As [`run`].
 pub fn run_with(
     config: MachineConfig,
     payloads: Vec<Outgoing>,
-    traces: Vec<TransportTrace>,
+    first: Option<Source>,
     signals: &Signals,
 ) -> Result<End, UsageError> {
     let cannot = |what: &str, e: &dyn std::fmt::Display| UsageError(format!("Cannot {what}: {e}"));
@@ -217,6 +227,13 @@ pub fn run_with(
     let _intake = intake
         .transpose()
         .map_err(|e| cannot("read standard input", &e))?;
+    let jobs = match fleet.spawner() {
+        Some(spawner) if guest => {
+            let compiler = Compiler::open(spawner)?;
+            Some(Jobs::new(compiler, config.sandbox, sender.clone(), waker.clone()))
+        }
+        _ => None,
+    };
     listen_for_doorbell(&ends, sender.clone(), waker.clone()).map_err(|e| cannot("start a thread", &e))?;
     server
         .start(sender, waker.clone())
@@ -242,20 +259,27 @@ pub fn run_with(
         obeyed: 0,
         keys,
         error: None,
-        traces,
+        traces: Vec::new(),
+        jobs,
+        first: None,
+        job: None,
         next_look: Duration::ZERO,
         outcome: None,
         config,
     };
     machine.report_what_is_open();
+    machine.begin_with(first);
     let outcome = machine.live(signals);
     if let Some(pump) = machine.pump.take() {
         pump.finish(Duration::from_secs(2));
     }
     drop(terminal);
     machine.report_end(&outcome);
-    let job = if guest { machine.job() } else { None };
-    Ok(End { outcome, job })
+    machine.refuse_jobs();
+    Ok(End {
+        outcome,
+        job: machine.job.take(),
+    })
 }
 
 /// Makes the shared memory.
@@ -359,6 +383,7 @@ impl Machine {
                 self.step(Input::Stop(Outcome::TimeLimit));
             }
             self.step(Input::Tick);
+            self.look_at_jobs();
             self.answer_waiting();
         }
     }
@@ -400,7 +425,8 @@ impl Machine {
                 result,
             } => self.started(role, generation, result),
             Event::ThreadEnded(role, generation, death) => self.died(role, generation, death),
-            Event::Request(request, socket) => self.request(&request, socket),
+            Event::Request(request, file, socket) => self.request(request, file, socket),
+            Event::Made(made) => self.made(*made),
             Event::Rung => {
                 if let Some(pump) = &self.pump {
                     pump.nudge();
@@ -426,10 +452,8 @@ impl Machine {
                 }
                 self.seen[role.index() - 1].unconfined = mapped.unconfined;
                 for arrived in &mapped.traces {
-                    self.traces.push(self.fleet.trace(role, arrived));
+                    self.note(self.fleet.trace(role, arrived));
                 }
-                let old = self.traces.len().saturating_sub(TRACES);
-                self.traces.drain(..old);
             }
             Err(reason) => self.fleet.doom(role, generation, reason),
         }
@@ -441,7 +465,17 @@ impl Machine {
         }
     }
 
+    /// Keeps how a payload travelled.
+    fn note(&mut self, trace: TransportTrace) {
+        self.traces.push(trace);
+        let old = self.traces.len().saturating_sub(TRACES);
+        self.traces.drain(..old);
+    }
+
     fn died(&mut self, role: Role, generation: u32, death: Death) {
+        if role == Role::Cpu {
+            self.job_died(&death);
+        }
         if self.life.outcome().is_none() {
             let (reason, words) = match &death {
                 Death::Stopped => ("it ended without being asked to".to_owned(), Vec::new()),
@@ -463,17 +497,6 @@ impl Machine {
             }
         }
         self.step(Input::Died(role, generation, death));
-    }
-
-    /// What the WebAssembly guest has come to: its newest report.
-    fn job(&self) -> Option<JobOutcome> {
-        let mut ring = self.ends.lifecycle_from_consumer(Role::Cpu).ok()?;
-        let mut bytes = vec![0; MAX_REPORT];
-        let mut job = None;
-        while let Ok(Some(record)) = ring.next(&mut bytes) {
-            job = decode(&bytes[..record.len]).ok().or(job);
-        }
-        job
     }
 
     fn step(&mut self, input: Input) {

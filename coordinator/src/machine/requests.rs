@@ -24,13 +24,32 @@ pub(super) struct Waiting {
 }
 
 #[derive(Debug)]
-enum Until {
+pub(super) enum Until {
     /// The vCPUs have obeyed this run epoch.
     Epoch(u32),
     /// The reset with this number is done.
     Reset(u32),
     /// The gpu-worker has answered this request.
     Shot(u32),
+    /// The job with this number has ended; its own limits bound it.
+    Job(u32),
+}
+
+impl Waiting {
+    /// What it waits for.
+    pub(super) fn until(&self) -> &Until {
+        &self.until
+    }
+
+    /// Whether it waits for the job `number`.
+    pub(super) fn is_for(&self, number: u32) -> bool {
+        matches!(self.until, Until::Job(n) if n == number)
+    }
+
+    /// Answers.
+    pub(super) fn tell(&self, answer: &Answer) {
+        reply(&self.socket, answer);
+    }
 }
 
 /// How long a user waits for an answer at most (S3.104).
@@ -39,7 +58,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOST_WAITING: usize = 64;
 
 impl Machine {
-    pub(super) fn request(&mut self, request: &Request, socket: OwnedFd) {
+    pub(super) fn request(&mut self, request: Request, file: Option<OwnedFd>, socket: OwnedFd) {
         let answer = match request {
             Request::Status => Answer::Status(Box::new(self.report())),
             Request::Pause => {
@@ -62,17 +81,18 @@ impl Machine {
                 // One is open at a time, and whoever asks meanwhile gets the same picture.
                 let open = self.waiting.iter().find_map(|w| match w.until {
                     Until::Shot(request) => Some(request),
-                    Until::Epoch(_) | Until::Reset(_) => None,
+                    Until::Epoch(_) | Until::Reset(_) | Until::Job(_) => None,
                 });
                 let request = open.unwrap_or_else(|| self.ends.ask_for_shot());
                 return self.wait(socket, Until::Shot(request));
             }
+            Request::Submit(submission) => return self.submit(*submission, file, socket),
             Request::Transport => Answer::Transport(self.traces.clone()),
-            Request::Type(text) => match strokes_of(text) {
+            Request::Type(text) => match strokes_of(&text) {
                 Ok(strokes) => self.press(strokes.into_iter().flat_map(KeyStroke::events)),
                 Err(e) => refused(&e),
             },
-            Request::Key(chord) => match parse_chord(chord) {
+            Request::Key(chord) => match parse_chord(&chord) {
                 Ok(chord) => self.press(chord.events()),
                 Err(e) => refused(&e),
             },
@@ -81,7 +101,8 @@ impl Machine {
     }
 
     fn wait(&mut self, socket: OwnedFd, until: Until) {
-        if self.waiting.len() >= MOST_WAITING {
+        let waiting = self.waiting.iter().filter(|w| !matches!(w.until, Until::Job(_)));
+        if waiting.count() >= MOST_WAITING {
             let text = format!("{MOST_WAITING} requests are waiting for an answer already");
             let mut error = MachineError::new(ErrorCode::ResourceLimitExceeded, &text, "Ask again later");
             error.limit = Some((MOST_WAITING as u64 + 1, MOST_WAITING as u64));
@@ -92,6 +113,15 @@ impl Machine {
             socket,
             until,
             deadline,
+        });
+    }
+
+    /// Answers the socket when the job has ended, however long that takes.
+    pub(super) fn wait_for_job(&mut self, socket: OwnedFd, number: u32) {
+        self.waiting.push(Waiting {
+            socket,
+            until: Until::Job(number),
+            deadline: Now::MAX,
         });
     }
 
@@ -116,6 +146,7 @@ impl Machine {
                         return false;
                     }
                 },
+                Until::Job(_) => false,
                 Until::Epoch(e) => epoch.wrapping_sub(e) < 1 << 31 || machine != MachineState::Paused,
                 Until::Reset(n) => {
                     n != reset || matches!(machine, MachineState::Running | MachineState::Paused)
@@ -205,7 +236,7 @@ fn reply_with_file(socket: &OwnedFd, bytes: &[u8]) {
 }
 
 /// Answers; an asker who has gone is none of our business.
-fn reply(socket: &OwnedFd, answer: &Answer) {
+pub(super) fn reply(socket: &OwnedFd, answer: &Answer) {
     let flags = rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT;
     let _ = rustix::net::send(socket, &encode_answer(answer), flags);
 }

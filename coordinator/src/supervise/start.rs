@@ -88,18 +88,20 @@ pub struct Begun {
 pub fn wants(role: Role, kind: &PayloadKind) -> bool {
     match kind {
         PayloadKind::Kernel | PayloadKind::Initrd { .. } | PayloadKind::Firmware => role == Role::Io,
-        PayloadKind::WasmArtefact => role == Role::Cpu,
-        PayloadKind::WasmModule => false,
+        // They come with an order.
+        PayloadKind::WasmArtefact | PayloadKind::WasmModule => false,
     }
 }
 
 /// Spawns a process and talks it through its start on a thread, which reports [`Event::Started`].
+/// `orders` is the worker's end of a socket of its own.
 ///
 /// # Errors
 /// The host's: no descriptors, no memory, no executable.
 pub fn begin(
     common: &Arc<Common>,
     plan: &Plan,
+    orders: Option<OwnedFd>,
     generation: u32,
     spawner: &Spawner,
     events: Sender<Event>,
@@ -130,6 +132,9 @@ pub fn begin(
         payloads.push(payload.grant(number));
     }
     let mut host_fds = Vec::new();
+    if let Some(orders) = orders {
+        host_fds.push(give(orders));
+    }
     for fd in &plan.host_fds {
         host_fds.push(give(fd.try_clone()?));
     }

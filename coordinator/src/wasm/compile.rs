@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quintet_protocol::handshake::{decode, encode};
-use quintet_protocol::payload::{Outgoing, PayloadKind, SealError, Strategy, TransportTrace, open_memfd};
+use quintet_protocol::payload::{
+    Outgoing, PayloadKind, SealError, Strategy, TransportTrace, open_memfd, sealed_memfd,
+};
 use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -157,15 +159,7 @@ impl Compiler {
     ) -> Result<CompileReply, CompileError> {
         let until = Instant::now() + limit;
         // A file and not a pipe, which a process that does not read would block.
-        let input = open_memfd()?;
-        rustix::io::pwrite(&input, order, 0)
-            .map_err(std::io::Error::from)
-            .and_then(|n| {
-                (n == order.len())
-                    .then_some(())
-                    .ok_or_else(|| std::io::Error::other("the order was cut"))
-            })
-            .map_err(CompileError::Start)?;
+        let input = sealed_memfd(order)?;
         let order = Order {
             binary: Arc::clone(&self.binary),
             name: BINARY,

@@ -51,8 +51,8 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
 )]
 pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), WorkerError> {
     let config: CpuConfig = context.config()?;
-    if config.wasm.is_some() {
-        return quintet_wasm::worker::run(&context, &config);
+    if config.wasm {
+        return quintet_wasm::worker::run(&context);
     }
     let model = Model::parse(&config.model).map_err(|e| WorkerError::Config(e.to_string()))?;
     let status = WorkerStatus::new(&context);

@@ -1,7 +1,7 @@
 //! What a running module has on its host: memory, console, clock, random numbers, and who may stop it.
 
 use quintet_protocol::time::HostTime;
-use quintet_protocol::wasm::WasmConfig;
+use quintet_protocol::wasm::{JobLimits, WasmConfig};
 use wasmtime::{Caller, Linker, StoreLimits, StoreLimitsBuilder};
 
 use crate::engine::{GROWN, RESERVED};
@@ -17,6 +17,11 @@ const LOG_LINE: u32 = 4096;
 #[error("The machine was told to stop")]
 pub struct Stopped;
 
+/// The job has used up its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("time limit: the job has run for more than {0} ms")]
+pub struct TimedOut(pub u64);
+
 /// The program ended itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("The program ended with status {0}")]
@@ -30,13 +35,13 @@ pub trait Surroundings: Send + Sync + 'static {
     /// [`Stopped`].
     fn tick(&mut self) -> Result<(), Stopped>;
 
-    /// Takes all of `bytes` for standard output (0) or error (1), waiting for room.
+    /// Takes some of `bytes` for standard output (0) or error (1); 0 when there is no room after a short sleep.
     ///
     /// # Errors
     /// [`Stopped`].
-    fn write(&mut self, stream: usize, bytes: &[u8]) -> Result<(), Stopped>;
+    fn write(&mut self, stream: usize, bytes: &[u8]) -> Result<usize, Stopped>;
 
-    /// Copies what has come by standard input; 0 at its end.
+    /// Copies what has come by standard input; 0 when nothing has after a short sleep.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -59,6 +64,8 @@ pub struct Host {
     pub args: Vec<String>,
     pub(crate) limits: StoreLimits,
     random: u64,
+    /// Most milliseconds, and the VM time when they are over; `None` is without end.
+    deadline: Option<(u64, u64)>,
 }
 
 impl std::fmt::Debug for Host {
@@ -72,8 +79,15 @@ impl std::fmt::Debug for Host {
 
 impl Host {
     /// A host for one run.
-    pub fn new(memory: GuestMemory, around: Box<dyn Surroundings>, config: &WasmConfig) -> Self {
+    pub fn new(
+        memory: GuestMemory,
+        around: Box<dyn Surroundings>,
+        config: &WasmConfig,
+        limits: JobLimits,
+    ) -> Self {
+        let end = |millis: u64| around.now().saturating_add(millis.saturating_mul(1_000_000));
         Self {
+            deadline: (limits.millis != 0).then(|| (limits.millis, end(limits.millis))),
             memory,
             around,
             args: config.args.clone(),
@@ -96,14 +110,55 @@ impl Host {
         z ^ (z >> 31)
     }
 
+    /// Looks up: whether the machine wants something, and whether there is time left.
+    ///
+    /// # Errors
+    /// [`Stopped`], [`TimedOut`].
+    pub fn tick(&mut self) -> wasmtime::Result<()> {
+        self.around.tick().map_err(wasmtime::Error::new)?;
+        match self.deadline {
+            Some((millis, end)) if self.around.now() > end => Err(wasmtime::Error::new(TimedOut(millis))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes all of `bytes`, waiting for room.
+    ///
+    /// # Errors
+    /// As [`Self::tick`].
+    pub fn write(&mut self, stream: usize, mut bytes: &[u8]) -> wasmtime::Result<()> {
+        while !bytes.is_empty() {
+            let n = self.around.write(stream, bytes).map_err(wasmtime::Error::new)?;
+            bytes = &bytes[n..];
+            if n == 0 {
+                self.tick()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for standard input.
+    ///
+    /// # Errors
+    /// As [`Self::tick`].
+    pub fn read(&mut self, into: &mut [u8]) -> wasmtime::Result<usize> {
+        loop {
+            let n = self.around.read(into).map_err(wasmtime::Error::new)?;
+            if n != 0 {
+                return Ok(n);
+            }
+            self.tick()?;
+        }
+    }
+
     /// Sleeps `nanos` nanoseconds of host time, looking up often enough.
     ///
     /// # Errors
-    /// [`Stopped`].
-    pub fn sleep(&mut self, nanos: u64) -> Result<(), Stopped> {
+    /// As [`Self::tick`].
+    pub fn sleep(&mut self, nanos: u64) -> wasmtime::Result<()> {
         let start = HostTime::now();
         loop {
-            self.around.tick()?;
+            self.tick()?;
             let gone = HostTime::now().since(start);
             if gone >= nanos {
                 return Ok(());
@@ -143,7 +198,7 @@ pub fn add_to(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         caller.data().around.now()
     })?;
     linker.func_wrap("quintet", "sleep", |mut caller: Caller<'_, Host>, nanos: u64| {
-        caller.data_mut().sleep(nanos).map_err(wasmtime::Error::new)
+        caller.data_mut().sleep(nanos)
     })?;
     Ok(())
 }

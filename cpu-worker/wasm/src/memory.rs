@@ -26,6 +26,8 @@ struct State {
     words: MemoryWriter,
     /// Size of the memory there is, in bytes.
     live: Option<u64>,
+    /// The most that the next memory may have, in bytes.
+    most: u64,
 }
 
 /// Guest RAM as the place of one linear memory at a time. Cloning is cheap.
@@ -38,7 +40,11 @@ pub struct GuestMemory {
 impl GuestMemory {
     /// Over a shared map of guest RAM; `words` publish its state.
     pub fn new(ram: GuestRam, words: MemoryWriter) -> Self {
-        let state = State { words, live: None };
+        let state = State {
+            words,
+            live: None,
+            most: u64::MAX,
+        };
         Self {
             ram,
             state: Arc::new(Mutex::new(state)),
@@ -47,6 +53,11 @@ impl GuestMemory {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds this")
+    }
+
+    /// The next memory may have `bytes` at most, and as much as RAM in any case.
+    pub fn limit(&self, bytes: u64) {
+        self.state().most = bytes;
     }
 
     /// Size of the linear memory in bytes; `None` without one.
@@ -179,7 +190,13 @@ unsafe impl MemoryCreator for GuestMemory {
                 "the module asks for {minimum} bytes of memory, guest RAM below 4 GiB has {low}; try a larger --ram"
             ));
         }
-        let capacity = maximum.unwrap_or(usize::MAX).min(low);
+        let most = usize::try_from(self.state().most).unwrap_or(usize::MAX);
+        if minimum > most {
+            return Err(format!(
+                "the module asks for {minimum} bytes of memory, the job may have {most}"
+            ));
+        }
+        let capacity = maximum.unwrap_or(usize::MAX).min(low).min(most);
         let reserved = reserved_size_in_bytes.ok_or("no reservation is asked for")?;
         let reserve = reserved
             .checked_add(guard_size_in_bytes)

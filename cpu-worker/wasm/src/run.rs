@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use quintet_protocol::control::one_line;
 use quintet_protocol::payload::Payload;
-use quintet_protocol::wasm::{JobOutcome, JobStatus, WasmConfig};
+use quintet_protocol::wasm::{JobLimits, JobOutcome, JobStatus, WasmConfig};
 use wasmtime::{Engine, ExternType, Linker, Module, Store, Trap, UpdateDeadline, Val};
 
 use crate::engine::{self, TICK};
@@ -21,7 +21,7 @@ use crate::wasi;
 /// Functions that are called when none is named, in this order (S1.4).
 pub const ENTRIES: [&str; 3] = ["main", "run", "_start"];
 /// Longest error of a report in bytes.
-const ERROR: usize = 480;
+pub(crate) const ERROR: usize = 480;
 
 /// An engine whose linear memories are guest RAM.
 #[derive(Debug)]
@@ -75,12 +75,13 @@ impl Runtime {
         &self,
         artefact: &Payload,
         config: &WasmConfig,
+        limits: JobLimits,
         around: Box<dyn Surroundings>,
     ) -> Option<JobOutcome> {
         // SAFETY: the payload is sealed, and its digest is the one that the coordinator took of what its own compiler
         // wrote; no guest can reach it.
         let module = unsafe { Module::deserialize(&self.engine, artefact.bytes()) };
-        self.run_module(module, config, around)
+        self.run_module(module, config, limits, around)
     }
 
     /// Runs a module that is loaded, or reports why it is not. `None` when the machine stopped it.
@@ -88,13 +89,14 @@ impl Runtime {
         &self,
         module: wasmtime::Result<Module>,
         config: &WasmConfig,
+        limits: JobLimits,
         around: Box<dyn Surroundings>,
     ) -> Option<JobOutcome> {
         let start = Instant::now();
         let mut memory = None;
         let result = module
             .map_err(Failure::at(JobStatus::LoadFailed))
-            .and_then(|module| self.execute(&module, config, around, &mut memory));
+            .and_then(|module| self.execute(&module, config, limits, around, &mut memory));
         let (status, return_code, error) = match result {
             Ok((status, code)) => (status, code, String::new()),
             Err(failure) => match failure.error.downcast_ref::<Exited>() {
@@ -117,15 +119,18 @@ impl Runtime {
         &self,
         module: &Module,
         config: &WasmConfig,
+        limits: JobLimits,
         around: Box<dyn Surroundings>,
         memory: &mut Option<u64>,
     ) -> Result<(JobStatus, Option<i64>), Failure> {
         let entry = entry(module, config.invoke.as_deref()).map_err(Failure::at(JobStatus::LoadFailed))?;
-        let mut store = Store::new(&self.engine, Host::new(self.memory.clone(), around, config));
+        self.memory.limit(limits.memory);
+        let host = Host::new(self.memory.clone(), around, config, limits);
+        let mut store = Store::new(&self.engine, host);
         store.limiter(|host| &mut host.limits);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
-            store.data_mut().around.tick().map_err(wasmtime::Error::new)?;
+            store.data_mut().tick()?;
             Ok(UpdateDeadline::Continue(1))
         });
         let mut linker = Linker::new(&self.engine);

@@ -125,7 +125,7 @@ pub fn add_to(linker: &mut Linker<Host>) -> Result<()> {
     )?;
     linker.func_wrap(MODULE, "poll_oneoff", poll_oneoff)?;
     linker.func_wrap(MODULE, "sched_yield", |mut c: Guest<'_>| {
-        c.data_mut().around.tick().map_err(Error::new)?;
+        c.data_mut().tick()?;
         Ok(SUCCESS)
     })?;
     linker.func_wrap(MODULE, "proc_exit", |_: Guest<'_>, status: i32| -> Result<()> {
@@ -159,7 +159,7 @@ fn random_get(mut c: Guest<'_>, at: u32, len: u32) -> Result<i32> {
         c.data().memory.write(at, &bytes[..n as usize]).map_err(trap)?;
         done += n;
         if done.is_multiple_of(1 << 20) {
-            c.data_mut().around.tick().map_err(Error::new)?;
+            c.data_mut().tick()?;
         }
     }
     Ok(SUCCESS)
@@ -195,7 +195,7 @@ fn fd_write(mut c: Guest<'_>, fd: u32, list: u32, count: u32, written: u32) -> R
         bytes.resize(start + len, 0);
         c.data().memory.read(at, &mut bytes[start..]).map_err(trap)?;
     }
-    c.data_mut().around.write(stream, &bytes).map_err(Error::new)?;
+    c.data_mut().write(stream, &bytes)?;
     c.data()
         .memory
         .set_word(written, bytes.len() as u32)
@@ -213,7 +213,7 @@ fn fd_read(mut c: Guest<'_>, fd: u32, list: u32, count: u32, read: u32) -> Resul
     let n = if room == 0 {
         0
     } else {
-        c.data_mut().around.read(&mut bytes).map_err(Error::new)?
+        c.data_mut().read(&mut bytes)?
     };
     let mut rest = &bytes[..n];
     for (at, len) in buffers {
@@ -257,7 +257,7 @@ fn poll_oneoff(mut c: Guest<'_>, subscriptions: u32, events: u32, count: u32, st
     } else {
         timeout
     };
-    c.data_mut().sleep(nanos).map_err(Error::new)?;
+    c.data_mut().sleep(nanos)?;
     let mut event = [0; 32];
     event[..8].copy_from_slice(&subscription[..8]);
     c.data().memory.write(events, &event).map_err(trap)?;

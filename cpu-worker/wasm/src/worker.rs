@@ -1,59 +1,67 @@
 //! The life of the cpu-worker's process around a module: start, run, pause, stop, report.
 
+use std::os::fd::OwnedFd;
+
 use quintet_protocol::clock::VmClock;
+use quintet_protocol::control::one_line;
 use quintet_protocol::doorbell::{Doorbell, Sleeper, SpinPolicy};
-use quintet_protocol::handshake::config::CpuConfig;
-use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
+use quintet_protocol::handshake::worker::with_sources;
+use quintet_protocol::handshake::{Role, WorkerContext, WorkerError, decode, encode};
 use quintet_protocol::layout::{Ends, Region, SleeperId};
-use quintet_protocol::payload::{Payload, PayloadKind};
-use quintet_protocol::shm::{View, ViewMut};
-use quintet_protocol::status::{GuestEvent, MachineState, WorkerState, WorkerStatus};
+use quintet_protocol::payload::{Payload, TransportTrace, try_receive_fd};
+use quintet_protocol::shm::{Map, View, ViewMut};
+use quintet_protocol::status::{MachineState, WorkerState, WorkerStatus};
 use quintet_protocol::stream::{StreamReader, StreamWriter};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
-use quintet_protocol::wasm::{GUEST_OUT_STREAMS, JobOutcome, MemoryWriter, STDIN_STREAM, WasmConfig};
+use quintet_protocol::wasm::{
+    GUEST_OUT_STREAMS, JobAnswer, JobOrder, JobOutcome, JobStatus, MemoryWriter, STDIN_STREAM,
+};
 
 use crate::host::{Stopped, Surroundings};
 use crate::memory::GuestMemory;
-use crate::run::Runtime;
+use crate::run::{ERROR, Runtime};
 
 /// Nanoseconds between two beats.
 const BEAT: u64 = NANOS_PER_SEC / 4;
 /// Longest sleep in nanoseconds; doorbells wake it earlier.
 const LONGEST: u64 = NANOS_PER_SEC;
-/// Sleep while a stream is full or empty, in nanoseconds.
+/// Sleep while a stream is full, in nanoseconds.
 const STREAM_WAIT: u64 = 5_000_000;
+/// Sleep while there is no input, in nanoseconds; what comes rings.
+const INPUT_WAIT: u64 = 50_000_000;
 
-/// Runs the cpu-worker of a WebAssembly guest until the coordinator tells it to end.
+/// Runs the cpu-worker of a WebAssembly machine until the coordinator tells it to end.
 ///
 /// # Errors
-/// [`WorkerError::Config`] without a module, others when the shared memory contradicts itself.
-pub fn run(context: &WorkerContext, config: &CpuConfig) -> Result<(), WorkerError> {
-    let wasm = config.wasm.clone().unwrap_or_default();
+/// [`WorkerError::Config`] without a socket for orders, others when the shared memory contradicts itself.
+pub fn run(context: &WorkerContext) -> Result<(), WorkerError> {
     let status = WorkerStatus::new(context);
     status.set_state(WorkerState::Starting);
     let ends = Ends::new(&context.maps);
-    let artefact = context
-        .payloads
-        .iter()
-        .find(|p| *p.kind() == PayloadKind::WasmArtefact)
-        .ok_or_else(|| WorkerError::Config("There is no module".to_owned()))?;
+    let orders = context
+        .host_fds
+        .first()
+        .ok_or_else(|| WorkerError::Config("There is no socket for orders".to_owned()))?;
     let words = MemoryWriter::attach(ends.view_mut(Region::guest_memory()), context.generation);
     let runtime = Runtime::new(GuestMemory::new(context.ram.clone(), words))
         .map_err(|e| WorkerError::Failed(format!("Cannot start the WebAssembly engine: {e:#}")))?;
     let sleeper = ends.sleeper(SleeperId::Vcpu(0), SpinPolicy::NEVER);
     status.set_ready();
-    let mut done = 0;
     while !status.stop_requested() {
         let epoch = status.run_epoch();
-        let wanted = status.reset_generation();
+        let generation = status.reset_generation();
         let state = status.machine_state();
         status.epoch_seen(epoch);
-        status.set_reset_done(wanted);
-        if state == MachineState::Running && done != wanted {
-            done = wanted;
-            let around = Around::new(&ends, &status, sleeper.clone(), wanted)?;
-            if let Some(outcome) = job(&runtime, artefact, &wasm, around) {
-                report(&ends, &status, &outcome)?;
+        status.set_reset_done(generation);
+        if state == MachineState::Running
+            && let Some((message, fd)) = try_receive_fd(orders)
+                .map_err(|e| WorkerError::Failed(format!("Cannot take an order: {}", with_sources(&e))))?
+        {
+            let order: JobOrder = decode(&message)
+                .map_err(|e| WorkerError::Failed(format!("Cannot understand an order: {e}")))?;
+            let around = Around::new(&ends, &status, sleeper.clone(), generation)?;
+            if let Some(answer) = job(&runtime, order, fd, around) {
+                report(&ends, &answer)?;
             }
             continue;
         }
@@ -65,19 +73,37 @@ pub fn run(context: &WorkerContext, config: &CpuConfig) -> Result<(), WorkerErro
     Ok(())
 }
 
-fn job(runtime: &Runtime, artefact: &Payload, config: &WasmConfig, around: Around) -> Option<JobOutcome> {
-    runtime.run(artefact, config, Box::new(around))
+/// Does one order; `None` when the machine stopped it.
+fn job(runtime: &Runtime, order: JobOrder, fd: OwnedFd, around: Around) -> Option<JobAnswer> {
+    let mut trace = TransportTrace::new(order.artefact.kind.text());
+    let received = Payload::receive_traced(order.artefact, Some(fd), Map::private, &mut trace);
+    let outcome = match received {
+        Ok(artefact) => runtime.run(&artefact, &order.config, order.limits, Box::new(around))?,
+        Err(e) => JobOutcome {
+            status: JobStatus::LoadFailed,
+            return_code: None,
+            memory: None,
+            pid: std::process::id(),
+            error: one_line(&e.to_string(), ERROR),
+            micros: 0,
+        },
+    };
+    Some(JobAnswer {
+        number: order.number,
+        outcome,
+        trace,
+    })
 }
 
-/// Sends the outcome to the coordinator; for it, the end of the module is that of the machine.
-fn report(ends: &Ends, status: &WorkerStatus, outcome: &JobOutcome) -> Result<(), WorkerError> {
+/// Sends the answer to the coordinator.
+fn report(ends: &Ends, answer: &JobAnswer) -> Result<(), WorkerError> {
     let failed = |e: &dyn std::fmt::Display| WorkerError::Failed(format!("Cannot report: {e}"));
-    let bytes = quintet_protocol::handshake::encode(outcome);
+    let bytes = encode(answer);
     ends.lifecycle_from_producer(Role::Cpu)
         .map_err(|e| failed(&e))?
         .push(&bytes)
         .map_err(|e| failed(&e))?;
-    status.report(GuestEvent::PowerOff);
+    ends.doorbell(SleeperId::Coordinator).ring();
     Ok(())
 }
 
@@ -158,32 +184,26 @@ impl Surroundings for Around {
         Ok(())
     }
 
-    fn write(&mut self, stream: usize, mut bytes: &[u8]) -> Result<(), Stopped> {
-        while !bytes.is_empty() {
-            // A reader that contradicts itself is the coordinator's end, which ends us too.
-            let writer = &mut self.out[stream];
-            let n = writer.write(bytes).map_err(|_| Stopped)?;
-            writer.publish(writer.position());
-            self.coordinator.ring();
-            bytes = &bytes[n..];
-            if n == 0 {
-                self.tick()?;
-                self.park(STREAM_WAIT);
-            }
+    fn write(&mut self, stream: usize, bytes: &[u8]) -> Result<usize, Stopped> {
+        // A reader that contradicts itself is the coordinator's end, which ends us too.
+        let writer = &mut self.out[stream];
+        let n = writer.write(bytes).map_err(|_| Stopped)?;
+        writer.publish(writer.position());
+        self.coordinator.ring();
+        if n == 0 {
+            self.park(STREAM_WAIT);
         }
-        Ok(())
+        Ok(n)
     }
 
     fn read(&mut self, into: &mut [u8]) -> Result<usize, Stopped> {
-        loop {
-            self.tick()?;
-            let n = self.input.read(into).map_err(|_| Stopped)?;
-            if n != 0 {
-                self.input.release(self.input.position());
-                return Ok(n);
-            }
-            self.park(STREAM_WAIT.max(LONGEST / 20));
+        let n = self.input.read(into).map_err(|_| Stopped)?;
+        if n != 0 {
+            self.input.release(self.input.position());
+        } else if !into.is_empty() {
+            self.park(INPUT_WAIT);
         }
+        Ok(n)
     }
 
     fn now(&self) -> u64 {

@@ -33,8 +33,8 @@ pub struct CpuConfig {
     /// Busy-wait before sleeping when a reply is awaited, in nanoseconds; 0 sleeps at once. Decided by the
     /// coordinator from the number of host cores.
     pub spin_nanos: u64,
-    /// Run a WebAssembly module instead of a PC.
-    pub wasm: Option<crate::wasm::WasmConfig>,
+    /// Run WebAssembly modules instead of a PC; orders come by the socket that is the first host descriptor.
+    pub wasm: bool,
 }
 
 /// A debug console: a port whose written bytes go to a stream.

@@ -27,4 +27,4 @@ pub use role::{FileId, Role};
 
 /// Version of the messages and of the meaning of every segment. Raised with any change to either; a worker of
 /// another version is refused at the handshake.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

@@ -20,7 +20,7 @@ use sha2::Digest as _;
 pub use receive::{Payload, ReceiveError, Strategy};
 pub use seal::{FULL_SEALS, SealError, open_memfd, seal, sealed_memfd};
 pub use trace::{Stage, TraceEntry, TransportTrace};
-pub use transfer::{TransferError, receive_fd, send_fd};
+pub use transfer::{TransferError, receive_fd, receive_with_fd, send_fd, try_receive_fd};
 
 /// Size from which a payload travels as a sealed memfd, in bytes (S1.1).
 pub const INLINE_LIMIT: u64 = 512_000;
@@ -73,7 +73,7 @@ pub enum Transport {
 }
 
 /// Which transport to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum TransportChoice {
     /// By size: the rule of S1.1.
     #[default]
@@ -82,6 +82,27 @@ pub enum TransportChoice {
     Inline,
     /// In a memfd, whatever the size; for tests that compare the two.
     Memfd,
+}
+
+impl TransportChoice {
+    fn inline(self, len: u64) -> bool {
+        match self {
+            Self::BySize => len < INLINE_LIMIT,
+            Self::Inline => true,
+            Self::Memfd => false,
+        }
+    }
+}
+
+/// Why a payload could not be passed on.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// It did not come through.
+    #[error(transparent)]
+    Received(#[from] ReceiveError),
+    /// The host has no descriptor left.
+    #[error("The payload's descriptor cannot be kept: {0}")]
+    Keep(std::io::Error),
 }
 
 /// A payload as a hello names it.
@@ -126,11 +147,7 @@ impl Outgoing {
         if len == 0 || len > MAX_PAYLOAD {
             return Err(SealError::Size { len });
         }
-        let inline = match choice {
-            TransportChoice::BySize => len < INLINE_LIMIT,
-            TransportChoice::Inline => true,
-            TransportChoice::Memfd => false,
-        };
+        let inline = choice.inline(len);
         let mut trace = TransportTrace::new(kind.text());
         let digest = sha256(bytes);
         trace.bytes(Stage::Source, bytes, false, "");
@@ -186,6 +203,34 @@ impl Outgoing {
             digest,
             head: first,
             held: Held::Memfd(fd),
+            trace,
+        })
+    }
+
+    /// What has come from somebody else as a sealed memfd, for somebody else again: checked like every payload, and
+    /// passed on as it is if it travels as a memfd.
+    ///
+    /// # Errors
+    /// [`RelayError`].
+    pub fn relay(grant: PayloadGrant, fd: OwnedFd, choice: TransportChoice) -> Result<Self, RelayError> {
+        let mut trace = TransportTrace::new(grant.kind.text());
+        let (kind, digest) = (grant.kind.clone(), grant.digest);
+        let kept = fd.try_clone().map_err(RelayError::Keep)?;
+        let payload = Payload::receive_traced(grant, Some(fd), crate::shm::Map::private, &mut trace)?;
+        let bytes = payload.bytes();
+        let len = bytes.len() as u64;
+        let inline = choice.inline(len);
+        let held = if inline {
+            Held::Inline(bytes.to_vec())
+        } else {
+            Held::Memfd(kept)
+        };
+        Ok(Self {
+            kind,
+            len,
+            digest,
+            head: head(bytes),
+            held,
             trace,
         })
     }

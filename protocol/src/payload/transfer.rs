@@ -75,12 +75,47 @@ pub fn send_fd(socket: impl AsFd, message: &[u8], fd: BorrowedFd<'_>) -> Result<
 /// # Errors
 /// [`TransferError`]; every descriptor that came is closed then.
 pub fn receive_fd(socket: impl AsFd) -> Result<(Vec<u8>, OwnedFd), TransferError> {
+    let (message, fds) = receive_any(socket, RecvFlags::empty())?;
+    match <[OwnedFd; 1]>::try_from(fds) {
+        Ok([fd]) => Ok((message, fd)),
+        Err(fds) => Err(TransferError::Count(fds.len())),
+    }
+}
+
+/// As [`receive_fd`], without waiting: `None` when nothing has come.
+///
+/// # Errors
+/// As [`receive_fd`].
+pub fn try_receive_fd(socket: impl AsFd) -> Result<Option<(Vec<u8>, OwnedFd)>, TransferError> {
+    match receive_any(socket, RecvFlags::DONTWAIT) {
+        Err(TransferError::Receive(Errno::AGAIN)) => Ok(None),
+        Err(e) => Err(e),
+        Ok((message, fds)) => match <[OwnedFd; 1]>::try_from(fds) {
+            Ok([fd]) => Ok(Some((message, fd))),
+            Err(fds) => Err(TransferError::Count(fds.len())),
+        },
+    }
+}
+
+/// Receives one packet and its one descriptor, close-on-exec, if it has one.
+///
+/// # Errors
+/// [`TransferError`]; every descriptor that came is closed then.
+pub fn receive_with_fd(socket: impl AsFd) -> Result<(Vec<u8>, Option<OwnedFd>), TransferError> {
+    let (message, mut fds) = receive_any(socket, RecvFlags::empty())?;
+    match fds.len() {
+        0 | 1 => Ok((message, fds.pop())),
+        n => Err(TransferError::Count(n)),
+    }
+}
+
+fn receive_any(socket: impl AsFd, how: RecvFlags) -> Result<(Vec<u8>, Vec<OwnedFd>), TransferError> {
     let mut message = vec![0; MAX_TRANSFER];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ROOM))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         let into = &mut [IoSliceMut::new(&mut message)];
-        match rustix::net::recvmsg(&socket, into, &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match rustix::net::recvmsg(&socket, into, &mut control, how | RecvFlags::CMSG_CLOEXEC) {
             Ok(r) => break r,
             Err(Errno::INTR) => {}
             Err(e) => return Err(TransferError::Receive(e)),
@@ -102,8 +137,5 @@ pub fn receive_fd(socket: impl AsFd) -> Result<(Vec<u8>, OwnedFd), TransferError
         return Err(TransferError::Closed);
     }
     message.truncate(received.bytes);
-    match <[OwnedFd; 1]>::try_from(fds) {
-        Ok([fd]) => Ok((message, fd)),
-        Err(fds) => Err(TransferError::Count(fds.len())),
-    }
+    Ok((message, fds))
 }

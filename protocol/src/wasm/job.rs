@@ -17,7 +17,7 @@ pub struct WasmConfig {
 }
 
 /// What a compilation may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CompileLimits {
     /// Largest module in bytes; looked at before anything else.
     pub module: u64,
@@ -79,6 +79,66 @@ pub struct CompileReply {
     pub trace: TransportTrace,
 }
 
+/// What a job may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct JobLimits {
+    /// Linear memory in bytes; guest RAM is the most in any case.
+    pub memory: u64,
+    /// VM time in milliseconds from instantiation on, pauses not counted; 0 is without end.
+    pub millis: u64,
+}
+
+impl JobLimits {
+    /// As much as the machine has.
+    pub const NONE: Self = Self {
+        memory: u64::MAX,
+        millis: 0,
+    };
+}
+
+/// From a user to the coordinator: run this. The module comes beside it, as a sealed memfd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The module.
+    pub module: PayloadGrant,
+    /// What to call, with which arguments.
+    pub config: WasmConfig,
+    /// What it may use.
+    pub limits: JobLimits,
+    /// How the module travels from the coordinator on; by its size when `None`, inline when `Some(false)`, as a memfd
+    /// when `Some(true)`. For tests that compare the two (S1.2).
+    pub memfd: Option<bool>,
+    /// Behave as if the module could not be mapped (S1.12).
+    pub refuse_map: bool,
+}
+
+/// From the coordinator to the cpu-worker: run this. The artefact comes beside it, as a sealed memfd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOrder {
+    /// Its number, repeated in the answer.
+    pub number: u32,
+    /// The artefact.
+    pub artefact: PayloadGrant,
+    /// What to call, with which arguments.
+    pub config: WasmConfig,
+    /// What it may use.
+    pub limits: JobLimits,
+}
+
+/// From the cpu-worker: what became of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobAnswer {
+    /// The order's number.
+    pub number: u32,
+    /// How it ended.
+    pub outcome: JobOutcome,
+    /// How the artefact arrived.
+    pub trace: TransportTrace,
+}
+
+/// Longest answer to an order in bytes.
+pub const MAX_ANSWER: usize = 4096;
+
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobStatus {
@@ -90,8 +150,10 @@ pub enum JobStatus {
     LoadFailed,
     /// Its imports, memory or start function failed.
     InstantiateFailed,
-    /// It trapped.
+    /// It trapped, or used up what it may use.
     ExecutionFailed,
+    /// The process that ran it died (S1.8).
+    WorkerDied,
 }
 
 impl JobStatus {
@@ -103,6 +165,7 @@ impl JobStatus {
             Self::LoadFailed => "Load Failed",
             Self::InstantiateFailed => "Instantiate Failed",
             Self::ExecutionFailed => "Execution Failed",
+            Self::WorkerDied => "Worker Died (Try Again)",
         }
     }
 
@@ -127,4 +190,49 @@ pub struct JobOutcome {
     pub error: String,
     /// Microseconds from the start of the artefact's loading to the end.
     pub micros: u64,
+}
+
+/// What the user is told of a job (S1.5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobReport {
+    /// How it ended.
+    pub status: JobStatus,
+    /// What the function returned, or the program's exit status.
+    pub return_code: Option<i64>,
+    /// Linear memory at the end, in bytes.
+    pub memory: Option<u64>,
+    /// How the module travelled.
+    pub transport: String,
+    /// How it became readable; `None` when it did not.
+    pub strategy: Option<Strategy>,
+    /// The process that ran it.
+    pub pid: Option<u32>,
+    /// Why it failed; empty when it did not.
+    pub error: String,
+    /// Whether the artefact was there already.
+    pub cached: bool,
+    /// Microseconds from the module's arrival to the artefact.
+    pub compile_micros: u64,
+    /// Microseconds of loading and running.
+    pub run_micros: u64,
+    /// The module's way, when it did not load.
+    pub trace: Option<TransportTrace>,
+}
+
+impl Default for JobReport {
+    fn default() -> Self {
+        Self {
+            status: JobStatus::Loaded,
+            return_code: None,
+            memory: None,
+            transport: String::new(),
+            strategy: None,
+            pid: None,
+            error: String::new(),
+            cached: false,
+            compile_micros: 0,
+            run_micros: 0,
+            trace: None,
+        }
+    }
 }

@@ -7,7 +7,10 @@ pub mod job;
 pub mod view;
 pub mod words;
 
-pub use job::{CompileLimits, CompileOrder, CompileReply, Compiled, JobOutcome, JobStatus, WasmConfig};
+pub use job::{
+    CompileLimits, CompileOrder, CompileReply, Compiled, JobAnswer, JobLimits, JobOrder, JobOutcome,
+    JobReport, JobStatus, MAX_ANSWER, Submission, WasmConfig,
+};
 pub use view::{LiveMemory, MemoryView, ViewError};
 pub use words::{MemoryReader, MemoryState, MemoryWords, MemoryWriter, WORDS_LEN};
 

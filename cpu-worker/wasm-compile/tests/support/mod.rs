@@ -7,7 +7,9 @@ use quintet_protocol::handshake::Role;
 use quintet_protocol::layout::{Ends, Region, SegmentSet};
 use quintet_protocol::payload::{Payload, PayloadKind};
 use quintet_protocol::ram::{RamLayout, WASM_PAGE};
-use quintet_protocol::wasm::{CompileLimits, JobOutcome, LiveMemory, MemoryReader, MemoryWriter, WasmConfig};
+use quintet_protocol::wasm::{
+    CompileLimits, JobLimits, JobOutcome, LiveMemory, MemoryReader, MemoryWriter, WasmConfig,
+};
 use quintet_wasm::host::{Stopped, Surroundings};
 use quintet_wasm::memory::GuestMemory;
 use quintet_wasm::run::Runtime;
@@ -23,10 +25,13 @@ pub struct Recorder {
     pub input: Arc<Mutex<Vec<u8>>>,
     /// Looks at the machine until it is stopped; `None` never stops it.
     pub ticks: Arc<Mutex<Option<u32>>>,
+    /// VM time: every look takes 20 ms.
+    pub clock: Arc<Mutex<u64>>,
 }
 
 impl Surroundings for Recorder {
     fn tick(&mut self) -> Result<(), Stopped> {
+        *self.clock.lock().unwrap() += 20_000_000;
         match self.ticks.lock().unwrap().as_mut() {
             Some(0) => Err(Stopped),
             Some(n) => {
@@ -37,9 +42,9 @@ impl Surroundings for Recorder {
         }
     }
 
-    fn write(&mut self, stream: usize, bytes: &[u8]) -> Result<(), Stopped> {
+    fn write(&mut self, stream: usize, bytes: &[u8]) -> Result<usize, Stopped> {
         self.out.lock().unwrap()[stream].extend_from_slice(bytes);
-        Ok(())
+        Ok(bytes.len())
     }
 
     fn read(&mut self, into: &mut [u8]) -> Result<usize, Stopped> {
@@ -51,7 +56,7 @@ impl Surroundings for Recorder {
     }
 
     fn now(&self) -> u64 {
-        1_000
+        *self.clock.lock().unwrap()
     }
 
     fn doze(&mut self, _nanos: u64) {}
@@ -89,9 +94,14 @@ impl Rig {
     }
 
     pub fn run(&self, module: &[u8], config: &WasmConfig) -> Option<JobOutcome> {
+        self.run_limited(module, config, JobLimits::NONE)
+    }
+
+    pub fn run_limited(&self, module: &[u8], config: &WasmConfig, limits: JobLimits) -> Option<JobOutcome> {
         let artefact = compile(module, &CompileLimits::default()).expect("compiles");
         let payload = Payload::from_vec(PayloadKind::WasmArtefact, artefact.bytes);
-        self.runtime.run(&payload, config, Box::new(self.around.clone()))
+        self.runtime
+            .run(&payload, config, limits, Box::new(self.around.clone()))
     }
 
     pub fn wat(&self, text: &str) -> JobOutcome {

@@ -1,0 +1,217 @@
+//! Artefacts that may be wanted again, by what they were made of.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quintet_protocol::payload::{Digest, TransportChoice};
+use quintet_protocol::wasm::CompileLimits;
+
+use super::compile::Product;
+
+/// What an artefact depends on. The compiler's settings are those of this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// SHA-256 of the module.
+    pub digest: Digest,
+    /// What the compilation may cost: it decides what is refused.
+    pub limits: CompileLimits,
+    /// How the module travelled: the report says it.
+    pub transport: TransportChoice,
+    /// Whether the compiler was to copy it.
+    pub refuse_map: bool,
+}
+
+/// One artefact, or its place while somebody makes it.
+type Slot = Arc<Mutex<Option<Arc<Product>>>>;
+
+#[derive(Debug, Default)]
+struct Slots {
+    slots: HashMap<Key, (Slot, u64)>,
+    clock: u64,
+}
+
+/// Artefacts in memory, the least recently used given up first. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    slots: Arc<Mutex<Slots>>,
+    most: u64,
+}
+
+impl Cache {
+    /// Keeps `most` bytes of artefacts.
+    pub fn new(most: u64) -> Self {
+        Self {
+            slots: Arc::default(),
+            most,
+        }
+    }
+
+    /// The artefact for `key`, made by `make` when it is not there; whether it was. Whoever asks for one that is being
+    /// made waits for it. A failure is not kept: the next one tries again.
+    ///
+    /// # Errors
+    /// What `make` says.
+    pub fn get<E>(
+        &self,
+        key: Key,
+        make: impl FnOnce() -> Result<Product, E>,
+    ) -> Result<(Arc<Product>, bool), E> {
+        let slot = {
+            let mut slots = lock(&self.slots);
+            slots.clock += 1;
+            let now = slots.clock;
+            let entry = slots.slots.entry(key).or_default();
+            entry.1 = now;
+            Arc::clone(&entry.0)
+        };
+        let mut place = lock(&slot);
+        if let Some(product) = &*place {
+            return Ok((Arc::clone(product), true));
+        }
+        let product = match make() {
+            Ok(product) => Arc::new(product),
+            Err(e) => {
+                drop(place);
+                self.forget(&key, &slot);
+                return Err(e);
+            }
+        };
+        *place = Some(Arc::clone(&product));
+        drop(place);
+        self.shrink();
+        Ok((product, false))
+    }
+
+    /// Gives up a place that nothing came into. Whoever waits for it fills it for himself.
+    fn forget(&self, key: &Key, slot: &Slot) {
+        let mut slots = lock(&self.slots);
+        if slots.slots.get(key).is_some_and(|(s, _)| Arc::ptr_eq(s, slot)) {
+            slots.slots.remove(key);
+        }
+    }
+
+    /// Gives up the oldest until the rest fits.
+    fn shrink(&self) {
+        let mut slots = lock(&self.slots);
+        let mut sizes: Vec<(u64, Key, u64)> = slots
+            .slots
+            .iter()
+            .map(|(key, (slot, used))| {
+                // One that is being made is of no size yet, and locked.
+                let len = slot
+                    .try_lock()
+                    .ok()
+                    .and_then(|p| p.as_ref().map(|p| p.payload.len()))
+                    .unwrap_or(0);
+                (*used, *key, len)
+            })
+            .collect();
+        sizes.sort_by_key(|(used, ..)| *used);
+        let mut total: u64 = sizes.iter().map(|(.., len)| len).sum();
+        for (_, key, len) in sizes {
+            if total <= self.most {
+                break;
+            }
+            if len != 0 {
+                slots.slots.remove(&key);
+                total -= len;
+            }
+        }
+    }
+
+    /// Bytes and artefacts that are there.
+    #[cfg(test)]
+    fn contents(&self) -> (u64, usize) {
+        let slots = lock(&self.slots);
+        let lens = slots.slots.values().filter_map(|(slot, _)| {
+            slot.try_lock()
+                .ok()
+                .and_then(|p| p.as_ref().map(|p| p.payload.len()))
+        });
+        lens.fold((0, 0), |(bytes, n), len| (bytes + len, n + 1))
+    }
+}
+
+/// What a thread that panicked has left is whole: places are filled in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use quintet_protocol::payload::{Outgoing, PayloadKind, Strategy, TransportTrace, sha256};
+    use quintet_protocol::wasm::Compiled;
+
+    use super::*;
+
+    fn key(n: u8) -> Key {
+        Key {
+            digest: sha256(&[n]),
+            limits: CompileLimits::default(),
+            transport: TransportChoice::BySize,
+            refuse_map: false,
+        }
+    }
+
+    fn product(len: usize) -> Product {
+        let bytes = vec![1; len];
+        Product {
+            payload: Outgoing::new(PayloadKind::WasmArtefact, &bytes, TransportChoice::Memfd)
+                .expect("payload"),
+            compiled: Compiled {
+                len: len as u64,
+                digest: sha256(&bytes),
+                micros: [0; 3],
+                instrumented: false,
+            },
+            strategy: Strategy::Inline,
+            trace: TransportTrace::default(),
+        }
+    }
+
+    #[test]
+    fn s1_36_the_same_module_gives_the_same_artefact_and_a_failure_is_not_kept() {
+        let cache = Cache::new(1000);
+        assert_eq!(cache.get(key(1), || Err("no")).map(|_| ()), Err("no"));
+        assert_eq!(cache.contents(), (0, 0));
+        assert!(lock(&cache.slots).slots.is_empty(), "a failure has no place");
+        let (first, cached) = cache.get(key(1), || Ok::<_, ()>(product(10))).expect("made");
+        assert!(!cached);
+        let (second, cached) = cache.get(key(1), || Err(())).expect("kept");
+        assert!(cached && Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn s1_36_whoever_asks_meanwhile_waits_for_the_same_artefact() {
+        let cache = Cache::new(1000);
+        let made = Arc::new(Mutex::new(0));
+        let threads: Vec<_> = (0..32)
+            .map(|_| {
+                let (cache, made) = (cache.clone(), Arc::clone(&made));
+                std::thread::spawn(move || {
+                    let make = || {
+                        *made.lock().expect("lock") += 1;
+                        std::thread::sleep(std::time::Duration::from_millis(20));
+                        Ok::<_, ()>(product(10))
+                    };
+                    cache.get(key(1), make).expect("made").0.payload.digest()
+                })
+            })
+            .collect();
+        for thread in threads {
+            assert_eq!(thread.join().expect("thread"), sha256(&[1; 10]));
+        }
+        assert_eq!(*made.lock().expect("lock"), 1);
+    }
+
+    #[test]
+    fn the_least_recently_used_is_given_up() {
+        let cache = Cache::new(250);
+        for n in [1, 2, 1, 3] {
+            cache.get(key(n), || Ok::<_, ()>(product(100))).expect("made");
+        }
+        assert_eq!(cache.contents(), (200, 2));
+        assert!(cache.get(key(1), || Err(())).is_ok(), "used since");
+        assert!(cache.get(key(2), || Err(())).is_err(), "the oldest");
+    }
+}
