@@ -224,7 +224,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s3_2_guest_base_is_128_mib() {
+    fn s3_1_s3_2_pages_are_64_kib_and_guest_base_is_128_mib() {
+        assert_eq!(WASM_PAGE, 65_536);
         assert_eq!(GUEST_BASE, 0x0800_0000);
         assert_eq!(MAP_START % WASM_PAGE, 0);
     }

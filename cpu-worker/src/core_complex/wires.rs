@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_ored_and_repeating_a_level_is_silent() {
+    fn s3_94_sources_are_ored_and_repeating_a_level_is_silent() {
         let mut wires = Wires::default();
         assert_eq!(wires.set(11, WireSource::PirqA, true), Some(Transition::Assert));
         assert_eq!(wires.set(11, WireSource::PirqA, true), None);

@@ -116,7 +116,7 @@ fn s2_1_data_and_stores_are_guest_ram_and_a_new_memory_is_zero() {
 }
 
 #[test]
-fn s2_35_a_peer_is_seen_while_the_guest_spins_and_sees_it_grow() {
+fn s2_4_s2_5_s2_35_a_peer_is_seen_while_the_guest_spins_and_sees_it_grow() {
     let rig = Rig::new();
     let module = wat::parse_str(
         "(module (memory 1 4) (func (export \"main\") (result i32)

@@ -105,7 +105,7 @@ fn s3_75_the_default_capacity_is_about_200_ms() {
 }
 
 #[test]
-fn samples_come_out_in_order_across_many_turns_of_the_ring_and_of_the_index() {
+fn s3_70_samples_come_out_in_order_across_many_turns_of_the_ring_and_of_the_index() {
     for start in [0, u32::MAX - 20, u32::MAX] {
         let (mut producer, mut consumer, ..) = ring_at(start, format(8, 2));
         let mut next = 0.0;

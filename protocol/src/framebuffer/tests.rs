@@ -96,7 +96,7 @@ fn s3_82_impossible_layouts_are_refused_by_cause() {
 }
 
 #[test]
-fn s3_83_a_frame_is_read_as_it_was_published() {
+fn s3_80_s3_83_a_frame_is_read_as_it_was_published() {
     let mut s = screen();
     assert!(s.reader.lease().expect("a good file").is_none());
     assert_eq!(show(&mut s.writer, 33, 35, 7), Published::Frame(1));

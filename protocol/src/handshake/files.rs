@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_checked_field_by_field() {
+    fn s3_40_s3_41_a_header_is_checked_field_by_field() {
         let h = head();
         let check = |file, layout, instance| check_header(h.view(), file, layout, instance);
         assert!(matches!(

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_but_ram_and_doorbells_has_one_writer() {
+    fn s3_10_every_file_but_ram_and_doorbells_has_one_writer() {
         for id in FileId::ALL {
             let writers = Role::ALL.into_iter().filter(|&r| id.writable_by(r)).count();
             match id {

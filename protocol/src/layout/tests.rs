@@ -104,7 +104,7 @@ fn a_wire_reaches_the_vcpu_and_its_exit_word() {
 }
 
 #[test]
-fn every_end_can_be_had_in_its_process() {
+fn s3_33_every_end_can_be_had_in_its_process() {
     let (set, cpu, io) = two();
     let c = Ends::new(&set.maps(Role::Coordinator).unwrap());
     let gpu = Ends::new(&set.maps(Role::Gpu).unwrap());

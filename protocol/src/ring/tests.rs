@@ -137,7 +137,7 @@ fn s3_60_a_capacity_that_is_no_power_of_two_is_refused() {
 }
 
 #[test]
-fn staged_records_are_invisible_until_published_and_then_all_there() {
+fn s3_47_staged_records_are_invisible_until_published_and_then_all_there() {
     let (mut p, mut c) = Ring::ends(256, 0);
     assert_eq!(p.stage(b"one"), Ok(1));
     assert_eq!(p.stage_two(b"t", b"wo"), Ok(2));

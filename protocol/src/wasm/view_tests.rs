@@ -70,7 +70,7 @@ fn s2_2_s2_22_a_view_is_the_same_while_nothing_changed_also_without_pages() {
 }
 
 #[test]
-fn s2_3_every_growth_detaches_also_by_nothing() {
+fn s2_3_s2_31_every_growth_detaches_also_by_nothing() {
     let mut rig = Rig::new();
     rig.writer.begin(1, 16);
     let memory = rig.peer();
