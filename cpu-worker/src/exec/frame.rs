@@ -80,6 +80,34 @@ pub struct LiveUnit {
     pub image: UnitImage,
 }
 
+/// What loops of translated code keep in memory while they are prepared and while they go round.
+#[derive(Debug)]
+#[repr(C)]
+pub struct LoopWords {
+    /// Turns until pointers are computed.
+    pub patience: u64,
+    /// What that is at first, by [`LoopWords::slot`].
+    pub first: [u64; 64],
+    /// Where the first step of the loop was when its pointers were first computed.
+    pub begun: u64,
+    /// How far each step may go.
+    pub limits: [u64; 4],
+    /// Host pointers on their way to registers.
+    pub pointers: [u64; 8],
+    /// Guest registers whose host registers hold pointers meanwhile.
+    pub spared: [u64; 16],
+}
+
+impl LoopWords {
+    /// Turns before pointers are computed in a loop of which nothing is known: short ones never get that far.
+    pub const PATIENCE: u64 = 6;
+
+    /// The slot of the loop that starts at `rip`.
+    pub fn slot(rip: u64) -> usize {
+        (rip ^ rip >> 6) as usize % 64
+    }
+}
+
 /// Tables and words of one vCPU that translated code addresses directly.
 #[derive(Debug)]
 #[repr(C)]
@@ -105,6 +133,8 @@ pub struct Frame {
     pub interrupt_waits: u64,
     /// For a value that waits while a scratch register is needed otherwise.
     pub scratch: u64,
+    /// For loops.
+    pub looped: LoopWords,
     /// The x87 unit.
     pub unit: LiveUnit,
     /// For reading, by [`TlbIndex`](crate::mmu::TlbIndex).
@@ -121,6 +151,7 @@ impl Frame {
         // SAFETY: all fields are integers, for which zero is a value.
         let mut frame = unsafe { Box::<Self>::new_zeroed().assume_init() };
         frame.interrupt_waits = 1;
+        frame.looped.first = [LoopWords::PATIENCE; 64];
         // Of the states that XRSTOR knows, the image holds the x87's.
         frame.unit.image.0[UnitImage::PRESENT] = 1;
         for table in frame.read.iter_mut().chain(&mut frame.write) {

@@ -18,7 +18,9 @@ mod vcpu;
 pub use block::{Block, BlockCache};
 pub use decode::Insn;
 pub use fault::{Fault, Vector};
-pub use frame::{Frame, JUMPS, Jump, LiveUnit, MODES, NO_TAG, TLB_ENTRIES, Target, TlbEntry, UnitImage};
+pub use frame::{
+    Frame, JUMPS, Jump, LiveUnit, LoopWords, MODES, NO_TAG, TLB_ENTRIES, Target, TlbEntry, UnitImage,
+};
 pub use int::Int;
 pub use mode::ModeKey;
 pub use op::{Exit, Flow, Handler, Op, flag, op_segment};

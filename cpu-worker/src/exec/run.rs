@@ -172,7 +172,10 @@ impl Vcpu {
                 let ops = unsafe {
                     core::slice::from_raw_parts(jump.first, jump.end.offset_from(jump.first) as usize)
                 };
-                jit.translate(n, rip, (mode, key, other), &bytes, ops)
+                // Where each block is compared, a turn of a loop is one. A page that may be replaced under a block
+                // ends no loop.
+                let loops = self.trial.is_none() && block.second_page.is_none();
+                jit.translate(n, rip, (mode, key, other), &bytes, ops, loops)
             }
         };
         self.jit = Some(jit);

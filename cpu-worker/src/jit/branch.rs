@@ -81,7 +81,7 @@ impl Block<'_> {
     }
 
     /// Looks at the exit word; the flags are spoiled.
-    fn poll(&mut self, target: u64) {
+    pub(super) fn poll(&mut self, target: u64) {
         let out = self.asm.label();
         self.asm
             .rm(Code::Mov_r64_rm64, RCX, frame(offset_of!(Frame, exit_word)));
@@ -124,7 +124,10 @@ impl Block<'_> {
         self.go_to(next);
         self.asm.bind(taken);
         self.flags = flags;
-        self.go_to(i.near_branch_target());
+        match self.looped.take() {
+            Some((plan, top)) if self.xmm || !plan.vector => self.jump_back(i, &plan, top),
+            _ => self.go_to(i.near_branch_target()),
+        }
     }
 
     /// Puts the return address where the stack pointer will be; the flags are saved already.
@@ -284,7 +287,7 @@ fn targets(mode: usize) -> usize {
 }
 
 /// The near form of Jcc with condition `cc`.
-fn jcc_code(cc: iced_x86::ConditionCode) -> Code {
+pub(super) fn jcc_code(cc: iced_x86::ConditionCode) -> Code {
     use iced_x86::ConditionCode as C;
     match cc {
         C::None => unreachable!("a conditional jump has a condition"),

@@ -7,6 +7,7 @@
 //!
 //! - `abi`: which register is where. `thunks`: in and out.
 //! - `translate`, `plain`, `special`, `system`, `branch`, `memory`, `flags`, `live`: a block's translation.
+//! - `values`, `induction`, `looped`: loops that need no look into the TLB at each access.
 //! - `cache`: executable memory. This module: the book of translations, their links, and the run loop's side.
 //!
 //! The seam for another host architecture is `Jit`: `new`, `find`, `translate`, `run`, `bury` and `reset` know nothing of x86
@@ -19,7 +20,9 @@ mod branch;
 mod cache;
 mod check;
 mod flags;
+mod induction;
 mod live;
+mod looped;
 mod memory;
 mod plain;
 mod special;
@@ -27,6 +30,7 @@ mod system;
 mod thunks;
 mod translate;
 mod unit;
+mod values;
 mod x87;
 
 use core::mem::offset_of;
@@ -101,6 +105,8 @@ pub struct Jit {
     left: Option<(Exit, u8)>,
     /// How often the guest's x87 unit was taken out of the host's.
     unloads: u64,
+    /// Translations that go round inside themselves.
+    loops: u64,
 }
 
 impl Jit {
@@ -132,6 +138,7 @@ impl Jit {
             hot,
             left: None,
             unloads: 0,
+            loops: 0,
         });
         let (thunks, code) = thunks::make(jit.memory.address(0), slow);
         jit.memory.write(0, &code);
@@ -144,6 +151,12 @@ impl Jit {
     /// execute x87 instructions as themselves sees by this that it did.
     pub fn unit_unloads(&self) -> u64 {
         self.unloads
+    }
+
+    /// How many translations were made of loops whose accesses need no look into the TLB at each turn. A test that means
+    /// to execute such loops sees by this that it did.
+    pub fn loops(&self) -> u64 {
+        self.loops
     }
 
     /// Where the jump cache leads for what has no translation: back to the run loop.
@@ -192,6 +205,7 @@ impl Jit {
         mode: (usize, ModeKey, Option<usize>),
         bytes: &[u8],
         ops: &[Op],
+        loops: bool,
     ) -> u64 {
         let request = Request {
             base: self.memory.address(self.used),
@@ -202,8 +216,10 @@ impl Jit {
             bytes,
             ops,
             first_link: self.links.len(),
+            loops,
         };
         let t = Block::translate(&request, &self.thunks, &mut self.info, &mut self.sites);
+        self.loops += u64::from(t.looped);
         assert!(t.code.len() <= LARGEST, "a translation has outgrown its bound");
         self.memory.write(self.used, &t.code);
         let at = self.used;

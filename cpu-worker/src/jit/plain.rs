@@ -116,7 +116,7 @@ fn condition(m: Mnemonic) -> bool {
 }
 
 /// Whether `i` is an SSE instruction without anything that its operands do not show.
-fn vector(i: &Instruction) -> bool {
+pub(super) fn vector(i: &Instruction) -> bool {
     use Mnemonic::*;
     if i.code().encoding() != EncodingKind::Legacy
         || matches!(
@@ -171,7 +171,7 @@ pub(super) fn known(i: &Instruction, mode: &crate::exec::ModeKey) -> bool {
 }
 
 /// Whether a 16-byte memory operand of `i` may lie anywhere.
-fn unaligned(m: Mnemonic) -> bool {
+pub(super) fn unaligned(m: Mnemonic) -> bool {
     matches!(
         m,
         Mnemonic::Movups | Mnemonic::Movupd | Mnemonic::Movdqu | Mnemonic::Lddqu

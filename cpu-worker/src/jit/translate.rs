@@ -12,6 +12,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactor
 use super::abi::RAX;
 use super::asm::{Asm, Label, frame};
 use super::flags::{self, Flags, Recipe};
+use super::induction::{self, Plan};
 use super::thunks::Thunks;
 use crate::exec::{Frame, ModeKey, Op, flag};
 
@@ -105,7 +106,9 @@ pub(super) struct Block<'a> {
     /// Ops that wait to be handed over together.
     waiting: Option<Site>,
     /// The guest's XMM registers are known to be loaded.
-    xmm: bool,
+    pub xmm: bool,
+    /// The block is such a loop, and its top.
+    pub looped: Option<(Plan, Label)>,
     /// The op in hand is the block's last.
     pub last: bool,
     /// Flags that are live behind the op in hand, in iced's bits.
@@ -122,6 +125,8 @@ pub(super) struct Translation {
     pub exits: Vec<Exit>,
     /// Whether it may be entered with the flags neither in the frame nor anywhere.
     pub flags_dead: bool,
+    /// Whether it goes round inside itself.
+    pub looped: bool,
 }
 
 /// What a translation needs to know of its surroundings.
@@ -139,6 +144,8 @@ pub(super) struct Request<'a> {
     /// The ops they were decoded to.
     pub ops: &'a [Op],
     pub first_link: usize,
+    /// Loops may go round inside the translation.
+    pub loops: bool,
 }
 
 impl<'a> Block<'a> {
@@ -167,6 +174,7 @@ impl<'a> Block<'a> {
             entry_flags_used: false,
             waiting: None,
             xmm: false,
+            looped: None,
             last: false,
             live: 0,
             touches_unit: true,
@@ -181,6 +189,14 @@ impl<'a> Block<'a> {
             .map(|_| super::plain::as_executed(&decoder.decode()))
             .collect();
         let live = super::live::after(&code, request.ops, &request.mode);
+        let mut looped = false;
+        if request.loops
+            && let Some(plan) = induction::plan(&code, request.ops, &request.mode, request.rip, block.info)
+        {
+            let top = block.begin_loop();
+            block.looped = Some((plan, top));
+            looped = true;
+        }
         for (n, (i, op)) in code.iter().zip(request.ops).enumerate() {
             block.last = n + 1 == request.ops.len();
             block.live = live[n];
@@ -201,6 +217,7 @@ impl<'a> Block<'a> {
         Translation {
             exits: block.exits,
             flags_dead: !block.entry_flags_used,
+            looped,
             code: block.asm.finish(),
         }
     }

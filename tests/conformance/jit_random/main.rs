@@ -3,6 +3,7 @@
 //! `QUINTET_JIT_CASES` sets how many programs are run per width, `QUINTET_JIT_SEED` where the generator starts.
 
 mod integer;
+mod loops;
 mod x87;
 
 use iced_x86::{Decoder, DecoderOptions, Formatter as _, Instruction, IntelFormatter};
