@@ -1,6 +1,6 @@
 //! From bytes to ops: iced decodes, the instruction families choose handlers.
 
-use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction};
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind};
 
 use super::block::MAX_OPS;
 use super::{Exit, Flow, Handler, Op, Vcpu, Vector, flag};
@@ -138,6 +138,57 @@ impl Vcpu {
             }
         }
         Ok((at.1.map(|_| at.0), offset.max(1) as u32, second))
+    }
+
+    /// Decodes the block at `linear` beyond conditional jumps, if it then is a loop: if behind some jumps that lead out of it
+    /// follows one back to its start. Gives the RAM address it starts at and its length.
+    pub(super) fn decode_loop(&mut self, linear: u64, ops: &mut Vec<Op>) -> Option<(u64, u32)> {
+        let code = self.code_size;
+        let near = match code {
+            CodeSize::Bits64 => OpKind::NearBranch64,
+            CodeSize::Bits32 => OpKind::NearBranch32,
+            CodeSize::Bits16 => return None,
+        };
+        let (start, page) = self.translate_code(linear).ok()?;
+        page?;
+        // Where the jumps out of it lead, from the start.
+        let mut nearest = i64::MAX;
+        let mut offset = 0u64;
+        while ops.len() < MAX_OPS && offset < 4096 - (linear & 0xFFF) {
+            let bytes = self.fetch_page(linear + offset, (start + offset, page));
+            let bytes = &bytes.bytes[..bytes.len];
+            let Decoded::Op(mut op) = decode_one(bytes, code, &self.model) else {
+                return None;
+            };
+            offset += u64::from(op.len);
+            if op.has(flag::ENDS) {
+                let i = Decoder::with_ip(code.bits(), bytes, 0, DecoderOptions::NONE).decode();
+                if !i.is_jcc_short_or_near() || i.op0_kind() != near {
+                    return None;
+                }
+                let by = if code == CodeSize::Bits64 {
+                    op.imm as i64
+                } else {
+                    i64::from(op.imm as i32)
+                };
+                let target = offset as i64 + by;
+                if target == 0 {
+                    ops.push(op);
+                    break;
+                }
+                if target < 0 {
+                    return None;
+                }
+                nearest = nearest.min(target);
+                interp::make_side_exit(&mut op, code);
+            }
+            ops.push(op);
+        }
+        let limit = u64::from(self.state.segs[crate::state::seg::CS].limit);
+        let inside = code == CodeSize::Bits64 || self.rip() + offset - 1 <= limit;
+        let closed = ops.last().is_some_and(|op| op.has(flag::ENDS));
+        let out = nearest != i64::MAX && nearest >= offset as i64;
+        (closed && out && inside).then_some((start, offset as u32))
     }
 
     /// Tells everybody that code is about to be read from RAM page `page`, before it is.

@@ -150,6 +150,9 @@ impl Vcpu {
         if !key.flat {
             return None;
         }
+        let jump = self.as_loop(jump, linear);
+        let n = jump.block;
+        let block = *self.blocks.block(n);
         let (rip, mode) = (self.rip(), self.mode);
         let other = key.other_ac().and_then(|k| self.mode_number_if_free(k));
         let mut jit = self.jit.take()?;
@@ -180,9 +183,27 @@ impl Vcpu {
         };
         self.jit = Some(jit);
         if self.trial.is_none() {
-            self.remember_jump(linear, *jump, native);
+            self.remember_jump(linear, jump, native);
         }
         Some(native)
+    }
+
+    /// The block behind `jump`, or a longer one in its place that is a loop.
+    fn as_loop(&mut self, jump: &Jump, linear: u64) -> Jump {
+        let block = *self.blocks.block(jump.block);
+        // What executes now must stay where it is, and where each block is compared, it is a straight run.
+        if self.trial.is_some() || block.second_page.is_some() || self.blocks.full() {
+            return *jump;
+        }
+        let mut ops = Vec::new();
+        match self.decode_loop(linear, &mut ops) {
+            Some((start, len)) if start == block.start && len > block.len => {
+                let n = self.blocks.insert(start, None, len, self.code_size, &ops);
+                let (first, end) = self.blocks.ops(n);
+                Jump { first, end, block: n }
+            }
+            _ => *jump,
+        }
     }
 
     /// The ops to execute at CS:rIP.

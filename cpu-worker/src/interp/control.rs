@@ -41,6 +41,24 @@ fn jcc<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
     }
 }
 
+/// Jcc within a block, which goes on behind it.
+fn jcc_out<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
+    if cpu.state.flags.condition(op.extra as u8) {
+        jmp_rel::<T>(cpu, op)?;
+        cpu.end_block();
+    }
+    Ok(())
+}
+
+/// Makes `op`, a conditional jump in flat code, one that need not be the last of its block.
+pub(crate) fn make_side_exit(op: &mut Op, code: CodeSize) {
+    op.flags &= !flag::ENDS;
+    op.handler = match code {
+        CodeSize::Bits64 => jcc_out::<u64>,
+        _ => jcc_out::<u32>,
+    };
+}
+
 fn call_rel<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
     let target = relative::<T>(cpu, op);
     cpu.check_near(target)?;

@@ -36,6 +36,7 @@ mod width;
 mod x87;
 
 use crate::exec::{Handler, Insn};
+pub(crate) use control::make_side_exit;
 pub(crate) use width::by_width;
 
 /// The handler for an instruction.

@@ -130,6 +130,15 @@ impl Block<'_> {
         }
     }
 
+    /// A conditional jump out of the middle of the block.
+    pub(super) fn side_exit(&mut self, i: &Instruction) {
+        self.host_flags();
+        self.use_flags();
+        let out = self.asm.label();
+        self.asm.branch(jcc_code(i.condition_code()), out);
+        self.on_side(out, i.near_branch_target());
+    }
+
     /// Puts the return address where the stack pointer will be; the flags are saved already.
     fn push_return(&mut self, miss: super::asm::Label) -> Result<(), Unsupported> {
         let bytes = self.stack_bytes();

@@ -81,7 +81,7 @@ pub(super) struct Group {
 pub(super) struct Plan {
     pub groups: Vec<Group>,
     pub steps: Vec<Step>,
-    /// The instructions but for the jump, with host operands; guest registers are the host's of the same name.
+    /// The instructions but for the last jump, with host operands; guest registers are the host's of the same name.
     pub body: Vec<Instruction>,
     /// Where in it the limits are compared: the flags are dead there.
     pub check_at: usize,
@@ -163,6 +163,7 @@ fn usable(i: &Instruction, op: &Op, mode: &ModeKey) -> bool {
     }
     let memory = (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Memory);
     match i.mnemonic() {
+        _ if i.is_jcc_short_or_near() => true,
         Nop | Endbr32 | Endbr64 | Cdq | Cqo | Cdqe | Cwde | Cbw | Mul => true,
         Xchg | Xadd | Bt | Bts | Btr | Btc => !memory,
         _ => plain::known(i, mode),
@@ -175,6 +176,9 @@ fn dead_point(body: &[Instruction]) -> Option<usize> {
     for (n, i) in body.iter().enumerate().rev() {
         let effect = Effect::of(i);
         live = live & !effect.writes | effect.reads;
+        if i.is_jcc_short_or_near() {
+            live = flags::ARITHMETIC;
+        }
         if live == 0 {
             return Some(n);
         }
@@ -233,7 +237,7 @@ impl Search<'_> {
         }
         for i in &mut body {
             i.set_code(plain::general(i.code()));
-            if Encoder::new(64).encode(i, 0).is_err() {
+            if !i.is_jcc_short_or_near() && Encoder::new(64).encode(i, 0).is_err() {
                 return None;
             }
         }

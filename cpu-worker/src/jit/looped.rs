@@ -133,15 +133,12 @@ impl Block<'_> {
         let again = self.asm.label();
         self.asm.bind(again);
         let (first, second) = plan.body.split_at(plan.check_at);
-        for i in first {
-            self.asm.put(i);
-        }
+        let mut exits = Vec::new();
+        self.part_of_turn(first, &mut exits);
         for (n, s) in plan.leaders() {
             self.check_limit(n, s, out);
         }
-        for i in second {
-            self.asm.put(i);
-        }
+        self.part_of_turn(second, &mut exits);
         let jcc = super::branch::jcc_code(jcc.condition_code());
         self.asm.branch(jcc, again);
         self.leave_loop(plan);
@@ -151,9 +148,7 @@ impl Block<'_> {
 
         // A limit is passed: the rest of the turn, and another round.
         self.asm.bind(out);
-        for i in second {
-            self.asm.put(i);
-        }
+        self.part_of_turn(second, &mut exits);
         self.leave_loop(plan);
         let taken = self.asm.label();
         self.asm.branch(jcc, taken);
@@ -165,12 +160,32 @@ impl Block<'_> {
         self.poll(start);
         self.asm.branch(Code::Jmp_rel32_64, round);
 
+        for (exit, target) in exits {
+            self.asm.bind(exit);
+            self.leave_loop(plan);
+            self.learn(&plan.steps[0]);
+            self.go_to(target);
+        }
+
         self.asm.bind(fail);
         self.asm.mi(Code::Mov_rm64_imm32, patience(), AGAIN);
         self.asm.branch(Code::Jmp_rel32_64, top);
         self.asm.bind(far);
         self.asm.mi(Code::Mov_rm64_imm32, patience(), NEVER);
         self.asm.branch(Code::Jmp_rel32_64, top);
+    }
+
+    /// Instructions of the loop, and the jumps out of it.
+    fn part_of_turn(&mut self, part: &[Instruction], exits: &mut Vec<(Label, u64)>) {
+        for i in part {
+            if i.is_jcc_short_or_near() {
+                let exit = self.asm.label();
+                self.asm.branch(super::branch::jcc_code(i.condition_code()), exit);
+                exits.push((exit, i.near_branch_target()));
+            } else {
+                self.asm.put(i);
+            }
+        }
     }
 
     /// Remembers whether pointers were worth while, by the way that step `s` has gone. Saves the flags.

@@ -45,6 +45,7 @@ pub(super) struct Exit {
 }
 
 /// What is to be emitted behind the block.
+#[derive(Clone, Copy)]
 enum Cold {
     /// Executes a site by its handler and goes on at `back`.
     Miss {
@@ -78,6 +79,8 @@ enum Cold {
     },
     /// A direct jump that leads nowhere yet.
     Link { from: Label, exit: usize },
+    /// The block is left for `target`, by a conditional jump within it.
+    Side { from: Label, flags: Flags, target: u64 },
 }
 
 /// A translation in the making.
@@ -226,6 +229,11 @@ impl<'a> Block<'a> {
     fn instruction(&mut self, i: &Instruction, op: &Op) -> bool {
         let ends = op.has(flag::ENDS);
         self.touches_unit = super::x87::touches(i);
+        if !ends && i.is_jcc_short_or_near() && self.mode.flat {
+            self.hand_over();
+            self.side_exit(i);
+            return true;
+        }
         let known = if ends {
             super::branch::known(i)
         } else {
@@ -378,6 +386,12 @@ impl<'a> Block<'a> {
         self.cold.push(Cold::Leave { from, site, recipe });
     }
 
+    /// From `from`, the block is left for `target`.
+    pub fn on_side(&mut self, from: Label, target: u64) {
+        let flags = self.flags;
+        self.cold.push(Cold::Side { from, flags, target });
+    }
+
     /// From `from`, the run loop goes on at `target`.
     pub fn on_poll(&mut self, from: Label, target: u64) {
         let recipe = self.cold_recipe();
@@ -415,65 +429,77 @@ impl<'a> Block<'a> {
     }
 
     fn finish_cold(&mut self) {
-        for cold in core::mem::take(&mut self.cold) {
-            match cold {
-                Cold::Miss {
-                    from,
-                    back,
-                    site,
-                    recipe,
-                    host,
-                    xmm,
-                    unit,
-                } => {
-                    self.asm.bind(from);
-                    self.recover(recipe);
-                    self.asm.constant(RAX, u64::from(site));
-                    self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
-                    if xmm {
-                        self.asm.branch_to(Code::Call_rel32_64, self.thunks.xmm);
-                    }
-                    if unit {
-                        self.asm.branch_to(Code::Call_rel32_64, self.thunks.unit);
-                    }
-                    if host {
-                        flags::load(&mut self.asm);
-                    }
-                    self.asm.branch(Code::Jmp_rel32_64, back);
-                }
-                Cold::Xmm { from, back } => {
-                    self.asm.bind(from);
+        let mut cold = core::mem::take(&mut self.cold);
+        // Ways out of the block have cold paths of their own.
+        while let Some(next) = cold.pop() {
+            self.finish_one(next);
+            cold.append(&mut self.cold);
+        }
+    }
+
+    fn finish_one(&mut self, cold: Cold) {
+        match cold {
+            Cold::Miss {
+                from,
+                back,
+                site,
+                recipe,
+                host,
+                xmm,
+                unit,
+            } => {
+                self.asm.bind(from);
+                self.recover(recipe);
+                self.asm.constant(RAX, u64::from(site));
+                self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
+                if xmm {
                     self.asm.branch_to(Code::Call_rel32_64, self.thunks.xmm);
-                    self.asm.branch(Code::Jmp_rel32_64, back);
                 }
-                Cold::Unit { from, back } => {
-                    self.asm.bind(from);
+                if unit {
                     self.asm.branch_to(Code::Call_rel32_64, self.thunks.unit);
-                    self.asm.branch(Code::Jmp_rel32_64, back);
                 }
-                Cold::Leave { from, site, recipe } => {
-                    self.asm.bind(from);
-                    self.recover(recipe);
-                    self.asm.constant(RAX, u64::from(site));
-                    self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
-                    // The handlers of control transfers are told to leave; this is never reached.
-                    self.asm.op(Code::Ud2);
+                if host {
+                    flags::load(&mut self.asm);
                 }
-                Cold::Poll { from, recipe, target } => {
-                    self.asm.bind(from);
-                    self.recover(recipe);
-                    self.asm.constant(RAX, target);
-                    self.asm.branch_to(Code::Jmp_rel32_64, self.thunks.next);
-                }
-                Cold::Link { from, exit } => {
-                    self.asm.bind(from);
-                    let number = self.first_link + exit;
-                    self.asm.put(
-                        &Instruction::with2(Code::Mov_r32_imm32, Register::EAX, number as u32)
-                            .expect("encodable"),
-                    );
-                    self.asm.branch_to(Code::Jmp_rel32_64, self.thunks.link);
-                }
+                self.asm.branch(Code::Jmp_rel32_64, back);
+            }
+            Cold::Xmm { from, back } => {
+                self.asm.bind(from);
+                self.asm.branch_to(Code::Call_rel32_64, self.thunks.xmm);
+                self.asm.branch(Code::Jmp_rel32_64, back);
+            }
+            Cold::Unit { from, back } => {
+                self.asm.bind(from);
+                self.asm.branch_to(Code::Call_rel32_64, self.thunks.unit);
+                self.asm.branch(Code::Jmp_rel32_64, back);
+            }
+            Cold::Leave { from, site, recipe } => {
+                self.asm.bind(from);
+                self.recover(recipe);
+                self.asm.constant(RAX, u64::from(site));
+                self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
+                // The handlers of control transfers are told to leave; this is never reached.
+                self.asm.op(Code::Ud2);
+            }
+            Cold::Poll { from, recipe, target } => {
+                self.asm.bind(from);
+                self.recover(recipe);
+                self.asm.constant(RAX, target);
+                self.asm.branch_to(Code::Jmp_rel32_64, self.thunks.next);
+            }
+            Cold::Side { from, flags, target } => {
+                self.asm.bind(from);
+                self.flags = flags;
+                self.go_to(target);
+            }
+            Cold::Link { from, exit } => {
+                self.asm.bind(from);
+                let number = self.first_link + exit;
+                self.asm.put(
+                    &Instruction::with2(Code::Mov_r32_imm32, Register::EAX, number as u32)
+                        .expect("encodable"),
+                );
+                self.asm.branch_to(Code::Jmp_rel32_64, self.thunks.link);
             }
         }
     }

@@ -322,6 +322,7 @@ fn program(rng: &mut Rng, wide: bool) -> Vec<u8> {
     l.set(count, turns);
     let top = l.out.len();
     let early = rng.flip();
+    let leaves = rng.below(3) == 0 && !by_data;
     let step = |l: &mut Loop, rng: &mut Rng| {
         for &(n, c, half) in &moves {
             l.advance(rng, n, c, half);
@@ -350,6 +351,23 @@ fn program(rng: &mut Rng, wide: bool) -> Vec<u8> {
                 _ => Instruction::with2(Code::Mov_r32_rm32, to32, from32),
             };
             l.add2(made);
+        }
+        if leaves && rng.below(3) == 0 {
+            // Seldom true, so that the loop goes on for a while; or true in that turn.
+            let (r, rare) = if rng.flip() {
+                (count, rng.below(turns) as i32)
+            } else {
+                (rng.pick(&l.data), rng.next() as i32 & 0x3F)
+            };
+            let r = l.names.half(r);
+            l.add2(Instruction::with2(Code::Cmp_rm32_imm32, r, rare));
+            let code = match (rng.below(4), wide) {
+                (0, true) => Code::Jo_rel32_64,
+                (0, false) => Code::Jo_rel32_32,
+                (_, true) => Code::Je_rel32_64,
+                (_, false) => Code::Je_rel32_32,
+            };
+            l.add2(Instruction::with_branch(code, CODE));
         }
         if rng.below(3) == 0 && !by_data {
             l.work(rng, None);
@@ -386,25 +404,37 @@ fn program(rng: &mut Rng, wide: bool) -> Vec<u8> {
     assemble(&l.out, top, wide)
 }
 
+/// Encodes `list`, what follows `top` closed to a loop, HLT behind it. Conditional jumps in the list lead to the HLT.
 fn assemble(list: &[Instruction], top: usize, wide: bool) -> Vec<u8> {
-    let mut encoder = Encoder::new(if wide { 64 } else { 32 });
-    let (mut at, mut back) = (CODE, CODE);
-    for (n, i) in list.iter().enumerate() {
-        if n == top {
-            back = at;
-        }
-        at += encoder.encode(i, at).unwrap_or_else(|e| panic!("{i}: {e}")) as u64;
-    }
     let code = if wide {
         Code::Jne_rel32_64
     } else {
         Code::Jne_rel32_32
     };
-    let jump = Instruction::with_branch(code, back).expect("a near branch");
-    encoder.encode(&jump, at).expect("in reach");
-    let mut bytes = encoder.take_buffer();
-    bytes.push(0xF4);
-    bytes
+    let (mut back, mut out) = (CODE, CODE);
+    // Near jumps are of one length, wherever they lead: once to find the places, and once more.
+    loop {
+        let mut encoder = Encoder::new(if wide { 64 } else { 32 });
+        let mut at = CODE;
+        for (n, i) in list.iter().enumerate() {
+            let mut i = *i;
+            if n == top {
+                back = at;
+            }
+            if i.is_jcc_short_or_near() {
+                i.set_near_branch64(out);
+            }
+            at += encoder.encode(&i, at).unwrap_or_else(|e| panic!("{i}: {e}")) as u64;
+        }
+        let jump = Instruction::with_branch(code, back).expect("a near branch");
+        at += encoder.encode(&jump, at).expect("in reach") as u64;
+        if out == at {
+            let mut bytes = encoder.take_buffer();
+            bytes.push(0xF4);
+            return bytes;
+        }
+        out = at;
+    }
 }
 
 fn area(cpu: &Vcpu) -> Vec<u8> {
@@ -462,7 +492,7 @@ fn agree(size: CodeSize) {
         "many programs must reach their end: {full} of {cases}"
     );
     assert!(
-        loops * 3 > cases,
+        loops * 4 > cases,
         "many must be loops of that kind: {loops} of {cases}"
     );
 }
