@@ -95,8 +95,17 @@ pub enum Command {
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// Show what happens on a machine.
-    Watch(Name),
+    /// Show the memory of the module that a machine runs, live.
+    Watch {
+        /// Name of the machine.
+        name: String,
+        /// First byte of the hex.
+        #[arg(long, default_value = "0", value_parser = parse_size)]
+        at: u64,
+        /// How long to watch [default: until the machine ends].
+        #[arg(long = "for", value_parser = parse_duration)]
+        time: Option<Duration>,
+    },
     /// Attach gdb to a worker.
     Debug {
         /// Name of the machine.

@@ -10,7 +10,7 @@ use crate::config::{self, MachineConfig, UsageError, reason};
 use crate::control::{client, show};
 use crate::machine;
 use crate::signals::Signals;
-use crate::wasm::{self, SubmitArgs};
+use crate::wasm::{self, SubmitArgs, WatchArgs};
 
 /// Carries out a command line and answers the exit status. `signals` are blocked already.
 ///
@@ -53,7 +53,7 @@ pub fn execute(cli: Cli, signals: &Signals) -> Result<u8, UsageError> {
             };
             wasm::submit(&name, &modules, &args)
         }
-        Some(Command::Watch(_)) => not_yet("watch"),
+        Some(Command::Watch { name, at, time }) => wasm::watch(&name, &WatchArgs { at, time }),
         Some(Command::Soak { .. }) => not_yet("soak"),
     }
 }

@@ -275,7 +275,7 @@ fn s1_8_s1_26_a_killed_worker_compiler_or_machine_is_a_clean_error() {
 
     // The compiler, as soon as it is there: with many functions it has enough to do.
     let body = "local.get 0 i32.const 3 i32.mul local.set 0 ".repeat(40);
-    let functions: String = (0..4_000)
+    let functions: String = (0..1_000)
         .map(|n| format!("(func (param i32) (result i32) {body} local.get 0 i32.const {n} i32.add)\n"))
         .collect();
     let large = Job::wat(&format!(
@@ -404,6 +404,20 @@ fn holdings(pid: i32) -> (usize, usize) {
     (fds, maps.lines().count())
 }
 
+/// What processes hold when nothing changes any more: a thread that has answered may still be on its way out.
+fn at_rest(pids: [i32; 2]) -> [(usize, usize); 2] {
+    let mut last = pids.map(holdings);
+    let mut same = 0;
+    wait_until("they are at rest", || {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = pids.map(holdings);
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        same == 10
+    });
+    last
+}
+
 fn mixed_jobs(count: usize) {
     let machine = machine("mixed");
     let small = module(&ANSWER, 0);
@@ -440,17 +454,12 @@ fn mixed_jobs(count: usize) {
     };
     run(0, 100);
     let pids = [machine.child.id() as i32, machine.pid(Role::Cpu)];
-    let settled = pids.map(holdings);
+    let settled = at_rest(pids);
     let start = Instant::now();
     run(100, count);
     let each = start.elapsed() / (count - 100) as u32;
     println!("{count} jobs, {} µs each", each.as_micros());
-    let start = Instant::now();
-    // A thread that has answered may still be on its way out.
-    while pids.map(holdings) != settled && start.elapsed() < Duration::from_secs(5) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    for (settled, after) in settled.iter().zip(pids.map(holdings)) {
+    for (settled, after) in settled.iter().zip(at_rest(pids)) {
         assert_eq!(settled.0, after.0, "descriptors");
         // The heap takes and gives whole maps; a leaked one per job would be hundreds.
         assert!(after.1 <= settled.1 + 16, "maps: {settled:?} {after:?}");

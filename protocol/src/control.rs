@@ -42,6 +42,8 @@ pub enum Request {
     Transport,
     /// Run a module, which comes with this packet; answered when it has ended.
     Submit(Box<crate::wasm::Submission>),
+    /// A descriptor to look at a file of the shared memory with.
+    Watch(crate::handshake::FileId),
 }
 
 /// What a machine answers.
@@ -59,6 +61,13 @@ pub enum Answer {
     Job(Box<crate::wasm::JobReport>),
     /// Not done, and why.
     Error(MachineError),
+    /// A file's descriptor came with this packet; it is opened read-only.
+    Watch {
+        /// Length of the file in bytes.
+        len: u64,
+        /// The machine's number, which stands in the file's header too.
+        instance: u64,
+    },
 }
 
 /// One worker in a [`StatusReport`].

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quintet_protocol::control::{
     Answer, ErrorCode, MachineError, Request, StatusReport, WorkerReport, encode_answer,
 };
-use quintet_protocol::handshake::Role;
+use quintet_protocol::handshake::{FileId, Role};
 use quintet_protocol::input::{InputEvent, KeyStroke, parse_chord, strokes_of};
 use quintet_protocol::layout::SleeperId;
 use quintet_protocol::lifecycle::{Input, Now, Outcome};
@@ -14,6 +14,7 @@ use quintet_protocol::payload::{sealed_memfd, send_fd};
 use quintet_protocol::status::{MachineState, PeerState, StatusWord, WorkerState};
 
 use super::Machine;
+use crate::wasm::watch::may_be_watched;
 
 /// A request that is answered later.
 #[derive(Debug)]
@@ -87,6 +88,7 @@ impl Machine {
                 return self.wait(socket, Until::Shot(request));
             }
             Request::Submit(submission) => return self.submit(*submission, file, socket),
+            Request::Watch(file) => return self.let_watch(file, &socket),
             Request::Transport => Answer::Transport(self.traces.clone()),
             Request::Type(text) => match strokes_of(&text) {
                 Ok(strokes) => self.press(strokes.into_iter().flat_map(KeyStroke::events)),
@@ -98,6 +100,33 @@ impl Machine {
             },
         };
         reply(&socket, &answer);
+    }
+
+    /// Hands out what `quintet watch` maps.
+    fn let_watch(&self, file: FileId, socket: &OwnedFd) {
+        let refused = |text: &str| {
+            reply(
+                socket,
+                &Answer::Error(MachineError::new(ErrorCode::InvalidConfig, text, "")),
+            );
+        };
+        if self.jobs.is_none() {
+            return refused("This machine is a PC; only modules are watched");
+        }
+        if !may_be_watched(file) {
+            return refused("That file is not for watching");
+        }
+        match self.set.reader(file) {
+            Ok(Some(fd)) => {
+                let (len, instance) = (self.set.len(file), self.set.instance());
+                let answer = encode_answer(&Answer::Watch { len, instance });
+                if let Err(e) = send_fd(socket, &answer, fd.as_fd()) {
+                    tracing::debug!("a watcher went: {e}");
+                }
+            }
+            Ok(None) => refused("The portable back end cannot be watched"),
+            Err(e) => refused(&e.to_string()),
+        }
     }
 
     fn wait(&mut self, socket: OwnedFd, until: Until) {

@@ -5,6 +5,7 @@ mod compile;
 mod jobs;
 pub mod report;
 mod submit;
+pub mod watch;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use quintet_protocol::wasm::{CompileLimits, JobLimits, JobReport, JobStatus, Was
 pub use compile::{BINARY, CompileError, Compiler, Product};
 pub use jobs::{Jobs, MOST_JOBS, Made, Source};
 pub use submit::{SubmitArgs, submit};
+pub use watch::{WatchArgs, watch};
 
 use crate::config::{MachineConfig, UsageError};
 use crate::machine;

@@ -184,6 +184,17 @@ impl SegmentSet {
         }
     }
 
+    /// A descriptor to read a file with, opened read-only; `None` from the portable back end.
+    ///
+    /// # Errors
+    /// [`SetError::Segment`] when descriptors have run out.
+    pub fn reader(&self, file: FileId) -> Result<Option<OwnedFd>, SetError> {
+        match self.store(file) {
+            Store::Memfd(segment) => Ok(Some(descriptor(segment, false)?)),
+            Store::Portable(_) => Ok(None),
+        }
+    }
+
     /// The coordinator's writable map of a file's head, for the header and for probes.
     ///
     /// # Errors
