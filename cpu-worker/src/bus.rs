@@ -21,6 +21,9 @@ bitflags::bitflags! {
         /// The machine is to be reset, powered off, suspended or stopped: the vCPU returns to its caller
         /// after this instruction.
         const STOP = 4;
+        /// Scan-out has drawn: the vCPU drops its rights to write display memory, and says so by
+        /// [`Bus::vram_closed`].
+        const FRAME = 8;
     }
 }
 
@@ -61,6 +64,15 @@ pub trait Bus: Send + core::any::Any {
     /// the map below 1 MiB with PAM and SMRAM, and apertures backed by memory. Asked when a TLB entry is
     /// filled; a change is announced by [`Effects::VIEW`] or from [`Self::poll`].
     fn page_kind(&self, page: u64) -> Option<PageKind>;
+
+    /// Host address of page `page` of display memory, for as long as the bus lives. With `write` the page is marked
+    /// for scan-out, and may be written until [`Effects::FRAME`]. `None` when there is no such page.
+    fn vram_page(&mut self, _page: u64, _write: bool) -> Option<*mut u8> {
+        None
+    }
+
+    /// Told that no page of display memory can be written by host pointer any more.
+    fn vram_closed(&mut self) {}
 
     /// Whether address line 20 is open.
     fn a20(&self) -> bool {

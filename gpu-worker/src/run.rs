@@ -91,7 +91,7 @@ impl Worker {
             coordinator: ends.doorbell(SleeperId::Coordinator),
             io: ends.doorbell(SleeperId::Io),
             armed: ends.view_mut(Region::vram_armed()),
-            scanout: Scanout::new(vram, ends.frame_writer()),
+            scanout: Scanout::new(vram, ends.frame_writer(), ends.epoch_wish()),
             shots: ends.shot_writer(),
             input: InputPump::new(from, to, context.generation > 1),
             beaten: HostTime(0),

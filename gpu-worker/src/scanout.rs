@@ -3,7 +3,7 @@
 use quintet_protocol::framebuffer::{FrameWriter, Published};
 use quintet_protocol::scanout::BUSY;
 use quintet_protocol::time::VmTime;
-use quintet_protocol::vram::{DirtTracker, Palette, VgaRegisters, VramReader};
+use quintet_protocol::vram::{DirtTracker, EpochWish, Palette, VgaRegisters, VramReader};
 
 use crate::png;
 use crate::render::{Damage, Inputs, Renderer};
@@ -14,6 +14,7 @@ pub struct Scanout {
     vram: VramReader,
     frames: FrameWriter,
     tracker: DirtTracker,
+    epoch: EpochWish,
     renderer: Renderer,
     registers: VgaRegisters,
     palette: Palette,
@@ -35,12 +36,14 @@ pub enum Refresh {
 }
 
 impl Scanout {
-    /// Scan-out of `vram` into `frames`. Everything is drawn anew: a successor does not trust what it finds.
-    pub fn new(vram: VramReader, frames: FrameWriter) -> Self {
+    /// Scan-out of `vram` into `frames`; `epoch` is asked for after pages were found open for writing. Everything is
+    /// drawn anew: a successor does not trust what it finds.
+    pub fn new(vram: VramReader, frames: FrameWriter, epoch: EpochWish) -> Self {
         Self {
             vram,
             frames,
             tracker: DirtTracker::default(),
+            epoch,
             renderer: Renderer::default(),
             registers: VgaRegisters::default(),
             palette: Palette::default(),
@@ -74,7 +77,9 @@ impl Scanout {
         }
         let watched = Renderer::watched(&self.registers);
         let mut pages = Vec::new();
-        self.tracker.take(&self.vram, watched, |page| pages.push(page));
+        if self.tracker.take(&self.vram, watched, |page| pages.push(page)) {
+            self.epoch.ask();
+        }
         let damage = if records {
             Damage::All
         } else {

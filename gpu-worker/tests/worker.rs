@@ -75,6 +75,7 @@ impl Machine {
     fn wait(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
         while !condition(self) {
+            self.grant();
             assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -113,6 +114,13 @@ impl Machine {
         self.vram.publish_registers(&registers);
     }
 
+    /// What the vCPU does when the exit word is set, or when it goes on.
+    fn grant(&self) {
+        if self.vram.is_epoch_wanted() {
+            self.vram.begin_epoch();
+        }
+    }
+
     fn put(&self, column: u16, row: u16, text: &str) {
         for (offset, character) in (0..).zip(text.bytes()) {
             let at = (row * 80 + column + offset) * 2;
@@ -120,6 +128,7 @@ impl Machine {
                 .memory()
                 .write_bytes(plane_index(at, 0), &[character, 0x07]);
             self.vram.mark(plane_index(at, 0));
+            self.grant();
         }
     }
 }

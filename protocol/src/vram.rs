@@ -11,15 +11,22 @@
 //! changes the mode over live memory sees other bytes than on hardware. A VBE linear mode uses the memory as a
 //! plain array.
 //!
-//! **Dirt.** A counter per 4 KiB page, raised after the bytes were written. A reader remembers the counters it
-//! saw; it loads a counter *before* it copies the page, so a write it missed shows at its next look. One bit per
-//! page was rejected: whoever clears it would be a second writer, and two readers would rob each other.
+//! **Dirt.** A word per 4 KiB page holds the *frame epoch* in which the page was last opened for writing or written.
+//! A store by host pointer marks nothing: the page is marked once, when the vCPU gets the right to write it (a writable
+//! TLB entry), and stays *open* until that right is taken back. The current epoch is a word of the writer's. A reader
+//! that has drawn from open pages asks for the next epoch (a counter in its own file, and the exit word); the vCPU
+//! drops its rights, then raises the epoch. So at a look that finds epoch `e`, whatever is written later is marked
+//! with `e` or more, and a reader that remembers the `e` of its last look alone copies every page marked with it or
+//! more: nothing is missed, and a page that is not written any more is copied once more at most. A store that takes the
+//! slow path marks after its bytes. An unchanged screen opens nothing, so nobody advances anything. Counters per page
+//! raised by each store were here before: they cost each store a second one. One bit per page was rejected: whoever
+//! clears it would be a second writer.
 //!
-//! **Sleep.** A reader that sleeps raises its *armed* counter, a word of its own file, looks at all counters
+//! **Sleep.** A reader that sleeps raises its *armed* counter, a word of its own file, looks at all marks
 //! again, sleeps for one frame, looks once more, and only then without a deadline. The writer compares the armed
-//! counter with what it saw last after a mark and rings the doorbell when it moved. The store of the mark and the
-//! load of the counter may pass each other, which a fence would prevent at the price of one per guest store; the
-//! second look makes up for it, since no store stays in a store buffer for a frame.
+//! counter with what it saw last after a mark or a new epoch and rings the doorbell when it moved. The store of the
+//! mark and the load of the counter may pass each other, which a fence would prevent at the price of one per guest
+//! store; the second look makes up for it, since no store stays in a store buffer for a frame.
 
 use std::sync::Arc;
 
@@ -40,18 +47,20 @@ pub const PLANE_BYTES: usize = 64 << 10;
 /// First word of the segment's contents: "QVRM".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"QVRM");
 /// Version of the layout below.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const AT_MAGIC: usize = 0;
 const AT_VERSION: usize = 4;
 const AT_BYTES: usize = 8;
+/// The frame epoch, never zero before it wraps.
+const AT_EPOCH: usize = 12;
 /// Where the register record starts: a generation word and [`REGISTER_WORDS`] more.
 pub const AT_REGISTERS: usize = 0x100;
 /// Where the palette record starts: a generation word and [`PALETTE_WORDS`] more.
 pub const AT_PALETTE: usize = 0x400;
 /// Where the record of a hardware cursor starts.
 pub const AT_CURSOR: usize = 0x800;
-/// Where the dirt counters start: a u32 per page.
+/// Where the marks start: per page the u32 epoch of its last opening.
 pub const AT_DIRT: usize = 0x4000;
 /// Where display memory starts. A multiple of every host page size up to 64 KiB.
 pub const AT_MEMORY: usize = 0x1_0000;
@@ -295,7 +304,10 @@ impl VramWriter {
         view.store_u32(AT_VERSION, VERSION, Ordering::Relaxed);
         view.store_u32(AT_BYTES, VRAM_BYTES as u32, Ordering::Relaxed);
         view.store_u32(AT_MAGIC, MAGIC, Ordering::Release);
-        Ok(Self { view, bell: None })
+        let writer = Self { view, bell: None };
+        // What a predecessor had open is closed; and no page counts as open that nobody ever marked.
+        writer.begin_epoch();
+        Ok(writer)
     }
 
     /// The same, waking the reader behind `hint` when something changes while it sleeps.
@@ -338,17 +350,35 @@ impl VramWriter {
         self.view.slice(AT_MEMORY, VRAM_BYTES)
     }
 
-    /// Marks the page of byte `offset` of display memory as written. Offsets wrap at the end of memory.
-    /// Callers on several threads need a lock around write and mark.
+    /// Marks the page of byte `offset` of display memory as written or about to be. Offsets wrap at the end of
+    /// memory. A store that was made comes before its mark; a right to store, after it.
     #[inline]
     pub fn mark(&self, offset: usize) {
         let at = AT_DIRT + offset / PAGE_BYTES % PAGES * 4;
-        // SYNC POINT vram-dirt: the bytes before the counter; pairs with the acquire load in `DirtTracker`.
-        self.view.store_u32(
-            at,
-            self.view.load_u32(at, Ordering::Relaxed).wrapping_add(1),
-            Ordering::Release,
-        );
+        let epoch = self.view.load_u32(AT_EPOCH, Ordering::Relaxed);
+        if self.view.load_u32(at, Ordering::Relaxed) != epoch {
+            // SYNC POINT vram-dirt: the bytes before the mark; pairs with the acquire load in `VramReader::dirt`.
+            self.view.store_u32(at, epoch, Ordering::Release);
+            self.ring();
+        }
+    }
+
+    /// Whether a reader has asked for a new epoch since the last one began. Costs a load.
+    #[inline]
+    pub fn is_epoch_wanted(&self) -> bool {
+        self.bell.as_ref().is_some_and(|bell| bell.is_epoch_wanted())
+    }
+
+    /// Begins the next epoch. Nobody may have a right to write display memory by host pointer any more: each begins
+    /// with a mark in the new epoch.
+    pub fn begin_epoch(&self) {
+        if let Some(bell) = &self.bell {
+            bell.take_epoch_wish();
+        }
+        let next = self.view.load_u32(AT_EPOCH, Ordering::Relaxed).wrapping_add(1);
+        // SYNC POINT vram-epoch: all bytes and marks of the old epoch before the new one; pairs with the acquire load
+        // in `VramReader::epoch`.
+        self.view.store_u32(AT_EPOCH, next, Ordering::Release);
         self.ring();
     }
 
@@ -445,74 +475,123 @@ impl VramReader {
         }
     }
 
-    /// The dirt counter of page `page`, which must be below [`PAGES`]. Load it before the page's bytes.
+    /// The frame epoch. Load it before the marks.
+    #[inline]
+    pub fn epoch(&self) -> u32 {
+        self.view.load_u32(AT_EPOCH, Ordering::Acquire)
+    }
+
+    /// The epoch of the last mark of page `page`, which must be below [`PAGES`]. Load it before the page's bytes.
     #[inline]
     pub fn dirt(&self, page: usize) -> u32 {
         self.view.load_u32(AT_DIRT + page * 4, Ordering::Acquire)
     }
 }
 
-/// What one reader has seen of the dirt counters.
-#[derive(Debug, Clone)]
+/// What one reader has seen of the marks. It always looks at the same pages, or takes everything when they change.
+#[derive(Debug, Clone, Default)]
 pub struct DirtTracker {
-    /// Counter last taken per page; [`NEVER`] before the first.
-    seen: Vec<u64>,
+    /// Epoch at the last taking; `None` before the first.
+    since: Option<u32>,
+    /// Epoch in which pages were found open: until it ends there is nothing new to be known of them.
+    open: Option<u32>,
 }
 
-/// No u32 counter has this value.
-const NEVER: u64 = u64::MAX;
-
-impl Default for DirtTracker {
-    fn default() -> Self {
-        Self {
-            seen: vec![NEVER; PAGES],
-        }
-    }
+/// Whether epoch `mark` is `since` or later; epochs wrap.
+fn reaches(mark: u32, since: u32) -> bool {
+    mark.wrapping_sub(since).cast_signed() >= 0
 }
 
 impl DirtTracker {
     /// Forgets everything: each page is dirty until it is taken.
     pub fn forget(&mut self) {
-        self.seen.fill(NEVER);
+        *self = Self::default();
     }
 
-    /// Whether a page of `pages` was written since it was taken; takes none.
-    pub fn any(&self, vram: &VramReader, pages: core::ops::Range<usize>) -> bool {
-        pages
-            .into_iter()
-            .any(|page| u64::from(vram.dirt(page)) != self.seen[page])
+    /// Whether a page of `pages` may have been written since it was taken; takes none. While the epoch lasts in which
+    /// pages were found open, the answer is no: it ends as soon as the vCPU runs, and only a vCPU that runs writes.
+    pub fn any(&self, vram: &VramReader, mut pages: core::ops::Range<usize>) -> bool {
+        let Some(since) = self.since else { return true };
+        self.open != Some(vram.epoch()) && pages.any(|page| reaches(vram.dirt(page), since))
     }
 
-    /// Calls `dirty` for each page of `pages` that was written since it was taken last, and takes it. Copy the
-    /// bytes only afterwards.
-    pub fn take(&mut self, vram: &VramReader, pages: core::ops::Range<usize>, mut dirty: impl FnMut(usize)) {
+    /// Calls `dirty` for each page of `pages` that may have been written since it was taken last, and takes it. Copy
+    /// the bytes only afterwards. Answers whether pages are open: then the vCPU is to be asked for a new epoch, without
+    /// which they stay so.
+    pub fn take(
+        &mut self,
+        vram: &VramReader,
+        pages: core::ops::Range<usize>,
+        mut dirty: impl FnMut(usize),
+    ) -> bool {
+        let epoch = vram.epoch();
+        let mut open = false;
         for page in pages {
-            let now = u64::from(vram.dirt(page));
-            if now != self.seen[page] {
-                self.seen[page] = now;
+            let mark = vram.dirt(page);
+            open |= mark == epoch;
+            if self.since.is_none_or(|since| reaches(mark, since)) {
                 dirty(page);
             }
         }
+        self.since = Some(epoch);
+        self.open = open.then_some(epoch);
+        open
     }
 }
+
+/// A reader's way to ask for a new epoch.
+#[derive(Debug)]
+pub struct EpochWish {
+    words: ViewMut,
+    vcpu: Doorbell,
+}
+
+impl EpochWish {
+    /// Asks through the second word of `words`, in the reader's file, the vCPU whose exit word is behind `vcpu`.
+    pub fn new(words: ViewMut, vcpu: Doorbell) -> Self {
+        Self { words, vcpu }
+    }
+
+    /// Asks.
+    pub fn ask(&self) {
+        let wishes = self.words.load_u32(WISHES, Ordering::Relaxed).wrapping_add(1);
+        self.words.store_u32(WISHES, wishes, Ordering::Release);
+        self.vcpu.ring();
+    }
+}
+
+/// Offset of the counter of wishes for a new epoch, behind the armed counter.
+const WISHES: usize = 4;
 
 /// The writer's side of a sleeping reader: whether its doorbell has to be rung after a mark.
 #[derive(Debug)]
 pub struct SleepHint {
     armed: View,
     seen: AtomicU32,
+    granted: AtomicU32,
     doorbell: Doorbell,
 }
 
 impl SleepHint {
     /// Watches the armed counter, the first word of `armed`, in the reader's file, for the sleeper behind
-    /// `doorbell`.
+    /// `doorbell`, and the wishes for an epoch behind it.
     pub fn new(armed: View, doorbell: Doorbell) -> Self {
         Self {
             armed,
             seen: AtomicU32::new(0),
+            granted: AtomicU32::new(0),
             doorbell,
         }
+    }
+
+    #[inline]
+    fn is_epoch_wanted(&self) -> bool {
+        self.armed.load_u32(WISHES, Ordering::Relaxed) != self.granted.load(Ordering::Relaxed)
+    }
+
+    fn take_epoch_wish(&self) {
+        let wishes = self.armed.load_u32(WISHES, Ordering::Acquire);
+        self.granted.store(wishes, Ordering::Relaxed);
     }
 
     /// Rings once after each arming of the reader, and answers whether it did. Costs one load of a line that rests in

@@ -294,7 +294,16 @@ impl Vcpu {
         if effects.contains(Effects::STOP) {
             self.reasons |= Reason::STOP;
         }
+        if effects.contains(Effects::FRAME) {
+            self.close_vram();
+        }
         self.end_block();
+    }
+
+    /// Gives up the right to write display memory by host pointer, and lets the next frame epoch begin.
+    pub fn close_vram(&mut self) {
+        self.tlb.close_vram();
+        self.bus.vram_closed();
     }
 
     /// Ends the block in progress after the current instruction.

@@ -4,6 +4,7 @@ use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::decode_map::{
     Attributes, Claim, DEVICE_POWER, DEVICE_VGA_REGISTERS, DEVICE_VRAM, DecodeMap,
 };
+use quintet_protocol::ram::PCI_MMIO_BASE;
 
 use super::shadow::LowMap;
 use crate::mmu::PageKind;
@@ -29,6 +30,8 @@ pub struct Tables {
     /// Index of the claim on each port, so that an access costs one load.
     ports: Box<[u16; PORTS]>,
     low: LowMap,
+    /// Pages of the linear frame buffer, where no RAM can lie.
+    vram: core::ops::Range<u64>,
 }
 
 impl Default for Tables {
@@ -40,6 +43,7 @@ impl Default for Tables {
             },
             ports: Box::new([NONE; PORTS]),
             low: LowMap::default(),
+            vram: 0..0,
         }
     }
 }
@@ -53,6 +57,10 @@ impl Tables {
             self.ports[range].fill(n as u16);
         }
         self.low = LowMap::new(&map.shadows);
+        let vram = map.memory.iter().find(|c| c.device == DEVICE_VRAM);
+        self.vram = vram
+            .filter(|c| c.start >= PCI_MMIO_BASE && c.start % 4096 == 0)
+            .map_or(0..0, |c| c.start / 4096..(c.start + c.len) / 4096);
         self.map = map;
     }
 
@@ -101,6 +109,18 @@ impl Tables {
             DEVICE_VRAM => Some(VgaWindow::Memory(offset)),
             DEVICE_VGA_REGISTERS => Some(VgaWindow::Registers(offset)),
             _ => None,
+        }
+    }
+
+    /// The page of display memory that the linear frame buffer shows at page `page`. One that lies lower than
+    /// [`PCI_MMIO_BASE`], where RAM may be in its way, has none.
+    pub(super) fn vram_page(&self, page: u64) -> Option<u64> {
+        if !self.vram.contains(&page) {
+            return None;
+        }
+        match self.vga(GuestPhys(page * 4096))? {
+            VgaWindow::Memory(offset) => Some(offset / 4096),
+            VgaWindow::Registers(_) => None,
         }
     }
 

@@ -19,6 +19,7 @@ use quintet_protocol::codemap::CodeMapWriter;
 use quintet_protocol::invalidation::{INVALIDATIONS_MAX, InvalidationReader, Stale};
 use quintet_protocol::shm::View;
 use quintet_protocol::time::{HostTime, VmTime};
+use quintet_protocol::vram::PAGE_BYTES;
 use quintet_protocol::wires::WireReader;
 
 use crate::bus::{Bus, Effects};
@@ -26,7 +27,7 @@ use crate::core_complex::{
     Access, CoreComplex, CoreEvent, Effects as CoreEffects, PCI_ELCR, ResetKind, WireSource,
 };
 use crate::mmu::PageKind;
-use crate::vga::Vga;
+use crate::vga::{Vga, VgaEffects};
 
 pub use decode::Tables;
 use decode::VgaWindow;
@@ -246,6 +247,21 @@ impl MachineBus {
         self.clock.host_deadline(self.core.next_deadline()?)
     }
 
+    /// Whether scan-out wants the vCPU to close display memory.
+    pub fn is_frame_begun(&self) -> bool {
+        self.vga.vram().is_epoch_wanted()
+    }
+
+    /// What a change of the VGA's registers means to the vCPU, which caches ways into the window while it is `linear`.
+    /// The VRAM writer wakes scan-out itself.
+    fn vga_effects(&self, linear: bool, changed: VgaEffects) -> Effects {
+        if changed.contains(VgaEffects::WINDOW) && (linear || self.vga.window().is_linear()) {
+            Effects::VIEW
+        } else {
+            Effects::empty()
+        }
+    }
+
     fn frame_buffer_read(&self, offset: u64, size: u8) -> u64 {
         let memory = self.vga.vram().memory();
         let (at, len) = (offset as usize, usize::from(size));
@@ -299,8 +315,9 @@ impl Bus for MachineBus {
             }
         }
         let now = self.clock.now();
-        if self.vga.port_write(now, port, value, size).is_some() {
-            return effects;
+        let linear = self.vga.window().is_linear();
+        if let Some(changed) = self.vga.port_write(now, port, value, size) {
+            return effects | self.vga_effects(linear, changed);
         }
         if port & 0xFFFC == 0xCFC {
             let address = self.core.config_address();
@@ -368,7 +385,7 @@ impl Bus for MachineBus {
             return effects | self.core_effects(e);
         }
         if Vga::claims(addr) && self.tables.page_kind(addr.page()).is_some() {
-            // The VRAM writer wakes scan-out itself, and nothing caches a way into the window.
+            // The VRAM writer wakes scan-out itself, and memory writes do not change the window.
             let _ = self.vga.write(addr, size, value);
             return effects;
         }
@@ -378,8 +395,9 @@ impl Bus for MachineBus {
                 return effects;
             }
             Some(VgaWindow::Registers(offset)) => {
-                let _ = self.vga.bar_write(now, offset, value as u32, size.min(4));
-                return effects;
+                let linear = self.vga.window().is_linear();
+                let changed = self.vga.bar_write(now, offset, value as u32, size.min(4));
+                return effects | self.vga_effects(linear, changed);
             }
             None => {}
         }
@@ -395,7 +413,19 @@ impl Bus for MachineBus {
         if apic.is_some_and(|(at, _)| at.0 >> 12 == page) {
             return Some(PageKind::Device);
         }
-        self.tables.page_kind(page)
+        let kind = self.tables.page_kind(page);
+        if kind.is_some() {
+            return if kind != Some(PageKind::Device) {
+                kind
+            } else {
+                self.vga.window_page(page).map(PageKind::Vram).or(kind)
+            };
+        }
+        let vram = self.tables.vram_page(page)?;
+        // What lies in this process is asked before the map.
+        let ours = |window: &Option<(GuestPhys, u64)>| window.is_some_and(|(at, _)| at.page() == page);
+        let free = !self.core.mmio_windows().iter().any(ours);
+        free.then_some(PageKind::Vram(vram))
     }
 
     fn a20(&self) -> bool {
@@ -416,7 +446,27 @@ impl Bus for MachineBus {
             self.requests.push(Request::Coordinator);
             wanted |= Effects::STOP;
         }
+        if self.is_frame_begun() {
+            wanted |= Effects::FRAME;
+        }
         effects | wanted
+    }
+
+    fn vram_page(&mut self, page: u64, write: bool) -> Option<*mut u8> {
+        let at = usize::try_from(page).ok()?.checked_mul(PAGE_BYTES)?;
+        let vram = self.vga.vram();
+        let memory = vram.memory();
+        if at >= memory.len() {
+            return None;
+        }
+        if write {
+            vram.mark(at);
+        }
+        Some(memory.host_base().wrapping_add(at))
+    }
+
+    fn vram_closed(&mut self) {
+        self.vga.vram().begin_epoch();
     }
 
     fn next_invalidation(&mut self) -> Option<u64> {

@@ -238,6 +238,10 @@ impl Runner {
         sleeper.park(HostTime::after(LONGEST), || ready(self));
         self.status.set_state(WorkerState::Running);
         self.slept = true;
+        // Nothing is executed now, but what was is to be seen.
+        if self.bus().is_frame_begun() {
+            self.cpu.close_vram();
+        }
     }
 
     fn report(&self, event: GuestEvent) {

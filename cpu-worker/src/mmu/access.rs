@@ -45,8 +45,8 @@ impl Vcpu {
     fn load_with<T: Int>(&mut self, linear: u64, index: TlbIndex) -> Result<T, Exit> {
         let e = self.tlb.read(index, linear);
         if e.tag == linear.wrapping_add(T::BYTES - 1) & !0xFFF {
-            // SAFETY: a matching read tag means that the page is mapped RAM at linear + addend, and that the
-            // access lies within it.
+            // SAFETY: a matching read tag means that the page is mapped RAM or display memory at linear + addend,
+            // and that the access lies within it.
             return Ok(unsafe { phys::load((linear.wrapping_add(e.addend)) as *const u8) });
         }
         self.load_slow(linear, T::BYTES as usize, index).map(T::trunc)
@@ -139,15 +139,24 @@ impl Vcpu {
         if access == Access::Fetch {
             return Ok(t.phys);
         }
-        let (ram, writable) = match kind {
-            PageKind::Ram(n) => (n, t.write_ok && !self.blocks.has_code(n)),
-            PageKind::Rom(n) => (n, false),
-            PageKind::WriteOnly(_) | PageKind::Device => return Ok(t.phys),
-        };
         if self.watching {
             // Data breakpoints look at every access.
             return Ok(t.phys);
         }
+        let (number, host, writable) = match kind {
+            PageKind::Ram(n) => (n, self.mem.page_ptr(n), t.write_ok && !self.blocks.has_code(n)),
+            PageKind::Rom(n) => (n, self.mem.page_ptr(n), false),
+            PageKind::Vram(n) => {
+                // A read opens nothing, or a screen that is read back would be drawn at every frame; and stores that
+                // are compared go by the bus, which says that they cannot be taken back.
+                let writable = t.write_ok && access == Access::Write && self.trial.is_none();
+                let Some(host) = self.bus.vram_page(n, writable) else {
+                    return Ok(t.phys);
+                };
+                (n | super::tlb::VRAM, host, writable)
+            }
+            PageKind::WriteOnly(_) | PageKind::Device => return Ok(t.phys),
+        };
         // While a block is tried, each store is to be seen.
         let tried = match &mut self.trial {
             Some(trial) if trial.active => {
@@ -163,8 +172,8 @@ impl Vcpu {
         // write-only.
         let fill = super::tlb::Fill {
             linear,
-            addend: (self.mem.page_ptr(ram) as u64).wrapping_sub(page),
-            page: ram,
+            addend: (host as u64).wrapping_sub(page),
+            page: number,
             global: t.global,
             writable,
             for_write: access == Access::Write,
@@ -242,7 +251,7 @@ impl Vcpu {
                     }),
                 }
             }
-            PageKind::WriteOnly(_) | PageKind::Device => {
+            PageKind::WriteOnly(_) | PageKind::Vram(_) | PageKind::Device => {
                 self.note_device();
                 self.device_pieces(phys, len, |cpu, at, size, shift, v| {
                     *v |= (cpu.bus.mmio_read(GuestPhys(at), size) & mask(size)) << shift;
@@ -271,7 +280,7 @@ impl Vcpu {
                 }
             }
             PageKind::Rom(_) => {}
-            PageKind::Device => {
+            PageKind::Vram(_) | PageKind::Device => {
                 self.note_device();
                 self.device_pieces(phys, len, |cpu, at, size, shift, _| {
                     let effects = cpu
@@ -410,7 +419,7 @@ impl Vcpu {
         let e = self.tlb.write(self.tlb_index, linear);
         if e.tag == linear.wrapping_add(T::BYTES - 1) & !0xFFF {
             let p = linear.wrapping_add(e.addend) as *mut u8;
-            // SAFETY: the tag matches: mapped RAM within one page that may be written, and so read.
+            // SAFETY: the tag matches: mapped memory within one page that may be written, and so read.
             let old = unsafe { phys::load(p) };
             let new = f(self, old);
             // SAFETY: as above; `f` cannot unmap guest RAM.

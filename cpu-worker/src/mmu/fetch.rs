@@ -64,7 +64,7 @@ impl Vcpu {
                 self.tlb.fill_code(index, entry);
                 Ok((page * 4096 + (linear & 0xFFF), Some(page)))
             }
-            PageKind::WriteOnly(_) | PageKind::Device => Ok((t.phys, None)),
+            PageKind::WriteOnly(_) | PageKind::Vram(_) | PageKind::Device => Ok((t.phys, None)),
         }
     }
 

@@ -16,6 +16,9 @@ pub enum PageKind {
     Rom(u64),
     /// Writes go to RAM while reads come from the bus (PAM write-only).
     WriteOnly(u64),
+    /// A page of display memory: data goes by host pointer once the bus has given it, everything else (code, page
+    /// tables, the first access) to the bus.
+    Vram(u64),
     /// Device memory, or nothing: every access goes to the bus.
     Device,
 }

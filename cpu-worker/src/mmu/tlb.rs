@@ -3,7 +3,7 @@
 //! Direct-mapped tables for reading and for writing, each three times, so that a change of privilege costs an
 //! index and not a flush: supervisor with SMAP in force, supervisor with SMAP lifted (EFLAGS.AC), user. A tag
 //! says that the page may be accessed that way by host pointer and nothing else to do: dirty bit set, no decoded
-//! code on it, plain RAM. Whatever else (devices, ROM, first write to a clean page, pages with code) has no
+//! code on it, plain RAM or display memory that scan-out knows to be open. Whatever else (devices, ROM, first write to a clean page, pages with code) has no
 //! tag and takes the slow path. One table for reading and writing was rejected: a copy between two buffers that
 //! share a slot would miss at every turn.
 //!
@@ -29,6 +29,9 @@ pub enum TlbIndex {
 
 const INDICES: [TlbIndex; 3] = [TlbIndex::Supervisor, TlbIndex::SupervisorAc, TlbIndex::User];
 
+/// Bit of a page number that says display memory instead of RAM.
+pub(super) const VRAM: u64 = 1 << 63;
+
 /// A translation to be remembered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fill {
@@ -36,7 +39,7 @@ pub(super) struct Fill {
     pub linear: u64,
     /// Host address minus linear address.
     pub addend: u64,
-    /// RAM page number.
+    /// RAM page number; of a page of display memory, with [`VRAM`].
     pub page: u64,
     /// Whether it survives a change of CR3.
     pub global: bool,
@@ -353,10 +356,19 @@ impl Tlb {
 
     /// Takes away the right to write RAM page `page` without looking: code has been decoded from it.
     pub fn write_protect(&mut self, page: u64) {
-        let pages = self.write_pages.as_flattened();
+        self.forget_writes_to(|p| p == page);
+    }
+
+    /// Takes away every right to write display memory without looking.
+    pub(crate) fn close_vram(&mut self) {
+        self.forget_writes_to(|p| p & VRAM != 0);
+    }
+
+    fn forget_writes_to(&mut self, pages: impl Fn(u64) -> bool) {
+        let known = self.write_pages.as_flattened();
         for list in &self.filled {
             for &n in &list.write {
-                if pages[usize::from(n)] == page {
+                if pages(known[usize::from(n)]) {
                     self.frame.write.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
                 }
             }

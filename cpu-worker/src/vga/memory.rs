@@ -6,7 +6,7 @@
 
 use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::sync::Ordering;
-use quintet_protocol::vram::VRAM_BYTES;
+use quintet_protocol::vram::{PAGE_BYTES, VRAM_BYTES};
 
 use super::planar::Graphics;
 use super::{Vga, VgaEffects};
@@ -46,6 +46,11 @@ pub struct Window {
 }
 
 impl Window {
+    /// Whether the window shows display memory as an array, so that its pages can be reached by pointer.
+    pub fn is_linear(&self) -> bool {
+        matches!(self.plain, Plain::Linear { .. })
+    }
+
     /// Where a plain byte at `address` lies in display memory; `None` when the window does not answer there,
     /// or not plainly. After a write the page is to be marked.
     #[inline]
@@ -74,6 +79,15 @@ impl Vga {
     /// Whether the VGA owns the address when RAM does not: A0000h–BFFFFh.
     pub fn claims(address: GuestPhys) -> bool {
         (WINDOW_START..WINDOW_END).contains(&address.0)
+    }
+
+    /// The page of display memory at guest physical page `page` (address / 4096), when the window shows memory as an
+    /// array there.
+    pub fn window_page(&self, page: u64) -> Option<u64> {
+        let first = self
+            .window
+            .plain_index(GuestPhys(page.checked_mul(PAGE_BYTES as u64)?))?;
+        self.window.is_linear().then_some((first / PAGE_BYTES) as u64)
     }
 
     pub(super) fn classify(&self) -> Window {

@@ -270,6 +270,7 @@ fn a_colour_is_published_with_its_third_byte() {
 fn writes_mark_the_pages_they_touch() {
     let (mut vga, reader) = text();
     let mut tracker = DirtTracker::default();
+    vga.vram().begin_epoch();
     tracker.take(&reader, 0..PAGES, |_| {});
     vga.write(GuestPhys(0xB_8000 + 0x3FF), 2, 0);
     let mut pages = Vec::new();

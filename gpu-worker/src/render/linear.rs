@@ -4,7 +4,7 @@ use quintet_protocol::framebuffer::TileSet;
 use quintet_protocol::scanout::PixelFormat;
 use quintet_protocol::vram::{PAGE_BYTES, PAGES};
 
-use super::{Colour, Damage, Geometry, Lut, Memory, Picture, mark_lines};
+use super::{Colour, Damage, Geometry, Lut, Memory, Picture};
 
 /// Pages that the picture lies in; those past the end of memory are left out.
 pub(super) fn pages(geometry: &Geometry) -> core::ops::Range<usize> {
@@ -35,7 +35,7 @@ pub(super) fn damaged_lines(geometry: &Geometry, format: PixelFormat, damage: &D
     lines
 }
 
-/// Draws the lines that are set in `lines`.
+/// Draws the lines that are set in `lines`, and marks what differs from before: a page may be taken twice.
 pub(super) fn draw(
     picture: &mut Picture,
     geometry: &Geometry,
@@ -46,14 +46,15 @@ pub(super) fn draw(
     dirty: &mut TileSet,
 ) {
     let mut bytes = vec![0; geometry.width as usize * format.bytes() as usize];
+    let mut line: Vec<Colour> = vec![[0, 0, 0, 255]; geometry.width as usize];
     for (y, _) in (0..geometry.height).zip(lines).filter(|&(_, &set)| set) {
         bytes.fill(0);
         memory.read(
             geometry.base as usize + y as usize * geometry.pitch as usize,
             &mut bytes,
         );
-        convert(format, &bytes, lut, picture.line_mut(y));
-        mark_lines(dirty, &picture.layout, y, 1);
+        convert(format, &bytes, lut, &mut line);
+        picture.put_line(y, &line, dirty);
     }
 }
 

@@ -77,6 +77,24 @@ impl Picture {
         let line = &mut self.pixels[y as usize * stride..][..stride];
         line.as_chunks_mut().0
     }
+
+    /// Replaces line `y` and marks what differs from before.
+    fn put_line(&mut self, y: u32, line: &[Colour], dirty: &mut TileSet) {
+        let old = self.line_mut(y);
+        let differs = |(a, b): (&Colour, &Colour)| a != b;
+        let Some(first) = old.iter().zip(line).position(differs) else {
+            return;
+        };
+        let last = old.iter().zip(line).rposition(differs).unwrap_or(first);
+        old[first..=last].copy_from_slice(&line[first..=last]);
+        let rect = Rect {
+            x: first as u32,
+            y,
+            width: (last - first + 1) as u32,
+            height: 1,
+        };
+        dirty.add_rect(&self.layout, rect);
+    }
 }
 
 /// What [`Renderer::render`] did.
@@ -206,19 +224,6 @@ fn blank(picture: &mut Picture, dirty: &mut TileSet) {
         *pixel = [0, 0, 0, 255];
     }
     *dirty = TileSet::all(&picture.layout);
-}
-
-/// Marks `lines` whole lines from `y` on.
-fn mark_lines(dirty: &mut TileSet, layout: &FrameLayout, y: u32, lines: u32) {
-    dirty.add_rect(
-        layout,
-        Rect {
-            x: 0,
-            y,
-            width: layout.width,
-            height: lines,
-        },
-    );
 }
 
 /// Names a mode for logs and tests: `text 80x25`, `vbe 800x600 Rgb565`, …

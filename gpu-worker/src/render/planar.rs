@@ -2,7 +2,7 @@
 //!
 //! All of them fetch the byte of each plane per character clock and differ in how 32 bits become eight dots.
 
-use quintet_protocol::framebuffer::{Rect, TileSet};
+use quintet_protocol::framebuffer::TileSet;
 use quintet_protocol::vram::{PAGE_BYTES, PLANE_BYTES};
 
 use super::{Colour, Geometry, Inputs, Lut, Memory, Mode, Picture, Scan};
@@ -37,18 +37,7 @@ pub(super) fn draw<M: Memory>(
             }
             previous = Some(scan);
         }
-        let old = picture.line_mut(y);
-        if let Some(first) = old.iter().zip(&line).position(|(a, b)| a != b) {
-            let last = old.iter().zip(&line).rposition(|(a, b)| a != b).unwrap_or(first);
-            old[first..=last].copy_from_slice(&line[first..=last]);
-            let rect = Rect {
-                x: first as u32,
-                y,
-                width: (last - first + 1) as u32,
-                height: 1,
-            };
-            dirty.add_rect(&picture.layout, rect);
-        }
+        picture.put_line(y, &line, dirty);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::audio::{
 };
 use crate::framebuffer::{FrameReader, FrameWriter, ShotReader, ShotWriter};
 use crate::shm::{View, ViewMut};
-use crate::vram::{SleepHint, VramError, VramReader, VramWriter};
+use crate::vram::{EpochWish, SleepHint, VramError, VramReader, VramWriter};
 
 impl Ends {
     /// VRAM, in cpu-worker. Rings gpu-worker when something changes while that sleeps.
@@ -24,6 +24,14 @@ impl Ends {
     /// [`VramError`].
     pub fn vram_reader(&self) -> Result<VramReader, VramError> {
         VramReader::new(self.view(Region::vram()))
+    }
+
+    /// The way in which gpu-worker asks the vCPU for a new frame epoch.
+    pub fn epoch_wish(&self) -> EpochWish {
+        EpochWish::new(
+            self.view_mut(Region::vram_armed()),
+            self.doorbell(SleeperId::Vcpu(0)),
+        )
     }
 
     /// Presented frames, in gpu-worker.

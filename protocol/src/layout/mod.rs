@@ -225,7 +225,7 @@ region_fns! {
     framebuffer() = FileId::Framebuffer, "frames", [0; 1], 0, 0, framebuffer::FRAMEBUFFER_BYTES;
     /// The coordinator's lease on a frame (see [`crate::framebuffer::slots`]).
     frame_lease() = C, "frame lease", [0; 1], framebuffer::COORDINATOR_LEASE, 0, framebuffer::LEASE_BYTES;
-    /// gpu-worker's armed counter (see [`crate::vram::SleepHint`]).
+    /// gpu-worker's armed counter and its wishes for a frame epoch (see [`crate::vram::SleepHint`]).
     vram_armed() = FileId::Control(Role::Gpu), "VRAM armed", [0; 1], framebuffer::ARMED_WORD, 0, CACHE_LINE;
     /// Playback ring, the producer's part (see [`crate::audio`]).
     playback() = FileId::AudioIo, "playback", [0; 1], audio::AT_PLAYBACK, 0, audio::RING_BYTES;

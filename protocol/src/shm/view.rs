@@ -138,6 +138,11 @@ impl ViewMut {
         Self(self.0.slice(start, len))
     }
 
+    /// Where the bytes lie in this process, for whoever keeps the map alive while it uses them.
+    pub fn host_base(&self) -> *mut u8 {
+        self.0.map.as_ptr().wrapping_add(self.0.start)
+    }
+
     /// The same bytes, for reading.
     pub fn view(&self) -> &View {
         &self.0

@@ -57,29 +57,113 @@ fn s3_85_a_cursor_is_read_back_and_moves_only_its_own_generation() {
     assert_ne!(after[2], before[2]);
 }
 
+/// The pages that a tracker takes, and whether some are open.
+fn taken(tracker: &mut DirtTracker, reader: &VramReader) -> (Vec<usize>, bool) {
+    let mut pages = Vec::new();
+    let open = tracker.take(reader, 0..PAGES, |page| pages.push(page));
+    (pages, open)
+}
+
 #[test]
-fn each_reader_sees_each_mark_once() {
+fn each_reader_sees_each_mark() {
     let (writer, reader) = segment();
     let (mut a, mut b) = (DirtTracker::default(), DirtTracker::default());
-    a.take(&reader, 0..PAGES, |_| ());
-    b.take(&reader, 0..PAGES, |_| ());
-    assert!(!a.any(&reader, 0..PAGES));
+    for tracker in [&mut a, &mut b] {
+        assert!(tracker.any(&reader, 0..PAGES), "everything is new to it");
+        assert_eq!(taken(tracker, &reader), ((0..PAGES).collect(), false));
+        assert!(!tracker.any(&reader, 0..PAGES));
+    }
     writer.mark(5 * PAGE_BYTES + 17);
     for tracker in [&mut a, &mut b] {
-        let mut pages = Vec::new();
-        tracker.take(&reader, 0..PAGES, |page| pages.push(page));
-        assert_eq!(pages, [5]);
-        assert!(!tracker.any(&reader, 0..PAGES));
+        assert!(tracker.any(&reader, 0..PAGES));
+        assert_eq!(taken(tracker, &reader), (vec![5], true));
     }
 }
 
 #[test]
-fn a_new_tracker_finds_every_page_dirty_until_it_takes_it() {
-    let (_, reader) = segment();
+fn an_open_page_is_taken_until_the_epoch_after_the_last_store() {
+    let (writer, reader) = segment();
     let mut tracker = DirtTracker::default();
-    tracker.take(&reader, 0..8, |_| ());
-    assert!(!tracker.any(&reader, 0..8));
-    assert!(tracker.any(&reader, 8..9));
+    taken(&mut tracker, &reader);
+    writer.mark(7 * PAGE_BYTES);
+    assert_eq!(taken(&mut tracker, &reader), (vec![7], true));
+    // By host pointer, so nobody is told.
+    writer.memory().write_bytes(7 * PAGE_BYTES, &[1]);
+    assert!(
+        !tracker.any(&reader, 0..PAGES),
+        "nothing is new before the epoch ends"
+    );
+    assert_eq!(
+        taken(&mut tracker, &reader),
+        (vec![7], true),
+        "who looks all the same"
+    );
+    writer.begin_epoch();
+    assert!(tracker.any(&reader, 0..PAGES));
+    assert_eq!(
+        taken(&mut tracker, &reader),
+        (vec![7], false),
+        "closed, and taken once more"
+    );
+    assert!(!tracker.any(&reader, 0..PAGES));
+    assert_eq!(taken(&mut tracker, &reader), (vec![], false));
+}
+
+#[test]
+fn a_mark_in_an_old_epoch_is_seen_when_it_arrives_late() {
+    // A store and its mark may become visible after the look of the epoch they are made in.
+    let (writer, reader) = segment();
+    let mut tracker = DirtTracker::default();
+    taken(&mut tracker, &reader);
+    writer.mark(3 * PAGE_BYTES);
+    assert_eq!(taken(&mut tracker, &reader), (vec![3], true));
+    writer.mark(4 * PAGE_BYTES);
+    writer.begin_epoch();
+    assert_eq!(taken(&mut tracker, &reader), (vec![3, 4], false));
+    assert_eq!(taken(&mut tracker, &reader), (vec![], false));
+}
+
+#[test]
+fn epochs_wrap() {
+    let view = ViewMut::new(Arc::new(
+        Map::anonymous(VRAM_SEGMENT_BYTES as u64).expect("anonymous map"),
+    ));
+    let reader = VramReader::new(view.view().clone()).expect("large enough");
+    view.store_u32(AT_EPOCH, u32::MAX - 1, Ordering::Relaxed);
+    let writer = VramWriter::new(view.clone()).expect("large enough");
+    let mut tracker = DirtTracker::default();
+    for page in 0..PAGES {
+        view.store_u32(AT_DIRT + 4 * page, u32::MAX - 9, Ordering::Relaxed);
+    }
+    for epoch in [u32::MAX, 0, 1] {
+        assert_eq!(reader.epoch(), epoch);
+        taken(&mut tracker, &reader);
+        writer.mark(0);
+        assert_eq!(taken(&mut tracker, &reader), (vec![0], true));
+        writer.begin_epoch();
+        assert_eq!(taken(&mut tracker, &reader), (vec![0], false));
+    }
+}
+
+#[test]
+fn a_wish_for_an_epoch_reaches_the_exit_word_and_is_granted_once() {
+    let words = || ViewMut::new(Arc::new(Map::anonymous(4096).expect("anonymous map")));
+    let (own, exit, asleep, gpu) = (words(), words(), words(), words());
+    let wish = EpochWish::new(
+        own.clone(),
+        crate::doorbell::Doorbell::new(exit.clone(), asleep.view().clone()),
+    );
+    let (writer, reader) = segment();
+    let bell = crate::doorbell::Doorbell::new(gpu, asleep.view().clone());
+    let writer = writer.with_bell(SleepHint::new(own.view().clone(), bell));
+    assert!(!writer.is_epoch_wanted());
+    wish.ask();
+    assert_eq!(exit.load_u32(0, Ordering::Acquire), 1);
+    assert!(writer.is_epoch_wanted());
+    let before = reader.epoch();
+    writer.begin_epoch();
+    assert_eq!(reader.epoch(), before + 1);
+    assert!(!writer.is_epoch_wanted());
 }
 
 #[test]
@@ -90,9 +174,7 @@ fn a_range_marks_the_pages_it_touches_and_no_more() {
     writer.mark_range(PAGE_BYTES - 1, 2);
     writer.mark_range(9 * PAGE_BYTES, 0);
     writer.mark_range(VRAM_BYTES - 1, 1);
-    let mut pages = Vec::new();
-    tracker.take(&reader, 0..PAGES, |page| pages.push(page));
-    assert_eq!(pages, [0, 1, PAGES - 1]);
+    assert_eq!(taken(&mut tracker, &reader).0, [0, 1, PAGES - 1]);
 }
 
 #[test]
@@ -106,10 +188,13 @@ fn a_sleeping_reader_is_rung_once_per_arming() {
     writer.mark(0);
     assert!(!rung(), "nobody sleeps");
     armed.store_u32(0, 1, Ordering::Relaxed);
-    writer.mark(0);
+    writer.mark(PAGE_BYTES);
     assert!(rung());
-    writer.mark(0);
+    writer.mark(2 * PAGE_BYTES);
     assert!(!rung(), "rung twice");
+    armed.store_u32(0, 9, Ordering::Relaxed);
+    writer.begin_epoch();
+    assert!(rung(), "an epoch that a sleeper waits for");
     armed.store_u32(0, 2, Ordering::Relaxed);
     writer.publish_registers(&VgaRegisters::default());
     assert!(rung());
