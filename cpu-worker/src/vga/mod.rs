@@ -6,10 +6,11 @@
 //! is QEMU's standard VGA: a VGA with 16 MiB and the Bochs VBE interface.
 //!
 //! Not modelled: the 9-bit page of CRTC 22h and other undocumented registers, CGA and Hercules compatibility
-//! beyond the registers' own, DDC.
+//! beyond the registers' own, DDC by wire (the EDID is in the register BAR).
 
 pub mod attribute;
 pub mod dac;
+pub mod edid;
 mod memory;
 pub mod planar;
 mod ports;

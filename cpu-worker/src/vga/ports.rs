@@ -6,7 +6,7 @@ use quintet_protocol::time::VmTime;
 use quintet_protocol::vram::vbe;
 
 use super::vbe::VbeChange;
-use super::{Vga, VgaEffects};
+use super::{Vga, VgaEffects, edid};
 
 /// Bits that exist in sequencer 0 to 7.
 const SEQUENCER_MASKS: [u8; 8] = [0x03, 0x3D, 0x0F, 0x3F, 0x0E, 0, 0, 0];
@@ -16,6 +16,9 @@ const GRAPHICS_MASKS: [u8; 9] = [0x0F, 0x0F, 0x0F, 0x1F, 0x03, 0x7B, 0x0F, 0x0F,
 const GRAPHICS_VISIBLE: [usize; 2] = [5, 6];
 /// The map mask, which only steers drawing.
 const SEQUENCER_MAP_MASK: usize = 2;
+
+/// The extended registers: their length in bytes, and the frame buffer's byte order (little-endian).
+const EXTENDED: [u8; 8] = [8, 0, 0, 0, 0x1E, 0x1E, 0x1E, 0x1E];
 
 impl Vga {
     /// Whether `port` is one of the card's at present: the CRTC answers at 3Bxh or 3Dxh, as bit 0 of the
@@ -194,20 +197,28 @@ impl Vga {
         self.changed(change.visible || change.enabled)
     }
 
-    /// Reads `size` bytes, 1, 2 or 4, from the card's register BAR (4 KiB): VGA ports from 400h, the VBE
-    /// registers from 500h, all ones elsewhere.
+    /// Reads `size` bytes, 1, 2 or 4, from the card's register BAR (4 KiB): the monitor's EDID from 0, VGA ports from
+    /// 400h, the VBE registers from 500h, QEMU's extended registers from 600h; all ones elsewhere.
     pub fn bar_read(&mut self, now: VmTime, offset: u64, size: u8) -> u32 {
+        let bytes = |byte: &dyn Fn(u64) -> u8| {
+            (0..u64::from(size.min(4))).fold(0, |v, i| v | u32::from(byte(offset + i)) << (8 * i))
+        };
         match offset {
+            0..0x400 => bytes(&|at| edid::EDID.get(at as usize).copied().unwrap_or(0)),
             0x400..0x420 => {
                 let port = 0x3C0 + (offset - 0x400) as u16;
                 self.port_read(now, port, size).unwrap_or(u32::MAX)
             }
-            0x500..0x516 => u32::from(self.state.vbe.register(((offset - 0x500) / 2) as usize)),
+            0x500..0x516 => {
+                bytes(&|at| (self.state.vbe.register((at - 0x500) as usize / 2) >> (at % 2 * 8)) as u8)
+            }
+            0x600..0x608 => bytes(&|at| EXTENDED.get((at - 0x600) as usize).copied().unwrap_or(0xFF)),
             _ => u32::MAX,
         }
     }
 
-    /// Writes `size` bytes, 1, 2 or 4, to the card's register BAR.
+    /// Writes `size` bytes, 1, 2 or 4, to the card's register BAR. Single bytes of VBE registers and the byte order,
+    /// which is always little-endian, stay as they are.
     pub fn bar_write(&mut self, now: VmTime, offset: u64, value: u32, size: u8) -> VgaEffects {
         match offset {
             0x400..0x420 => {
@@ -215,12 +226,14 @@ impl Vga {
                 self.port_write(now, port, value, size)
                     .unwrap_or(VgaEffects::empty())
             }
-            0x500..0x516 if size == 2 => {
-                let change = self
-                    .state
-                    .vbe
-                    .set_register(((offset - 0x500) / 2) as usize, value as u16);
-                self.vbe_changed(change)
+            0x500..0x516 if size >= 2 && offset % 2 == 0 => {
+                let first = (offset - 0x500) as usize / 2;
+                let mut effects = VgaEffects::empty();
+                for i in 0..usize::from(size / 2).min(2) {
+                    let change = self.state.vbe.set_register(first + i, (value >> (16 * i)) as u16);
+                    effects |= self.vbe_changed(change);
+                }
+                effects
             }
             _ => VgaEffects::empty(),
         }

@@ -336,6 +336,20 @@ fn a_vbe_mode_makes_the_window_a_bank_of_plain_memory() {
 }
 
 #[test]
+fn only_a_window_that_is_an_array_has_pages() {
+    let (mut vga, _) = text();
+    assert_eq!(vga.window_page(0xB8), None);
+    mode_13h(&mut vga);
+    assert_eq!(vga.window_page(0xA0), None, "chain-4 leaves holes");
+    dispi(&mut vga, vbe::BPP, 8);
+    assert!(dispi(&mut vga, vbe::ENABLE, vbe::ENABLE_ENABLED).contains(VgaEffects::WINDOW));
+    assert!(dispi(&mut vga, vbe::BANK, 3).contains(VgaEffects::WINDOW));
+    assert_eq!(vga.window_page(0xA5), Some(3 * 16 + 5));
+    assert_eq!((vga.window_page(0x9F), vga.window_page(0xB0)), (None, None));
+    assert_eq!(vga.window_page(u64::MAX), None);
+}
+
+#[test]
 fn the_register_bar_is_another_way_to_the_same_registers() {
     let (mut vga, _) = text();
     assert_eq!(vga.bar_read(NOW, 0x500, 2), 0xB0C5);
@@ -344,6 +358,14 @@ fn the_register_bar_is_another_way_to_the_same_registers() {
     assert_eq!(vga.port_read(NOW, 0x1CF, 2), Some(800));
     assert_eq!(vga.bar_read(NOW, 0x40C, 1), 0x67, "3CCh");
     assert_eq!(vga.bar_read(NOW, 0x800, 4), u32::MAX);
+    assert_eq!(vga.bar_read(NOW, 0, 4), 0xFFFF_FF00, "EDID");
+    assert_eq!(vga.bar_read(NOW, 7, 1), 0);
+    assert_eq!(vga.bar_read(NOW, 0x80, 4), 0, "no second block");
+    assert_eq!(vga.bar_read(NOW, 0x600, 4), 8, "length of the extended registers");
+    assert_eq!(vga.bar_read(NOW, 0x604, 4), 0x1E1E_1E1E, "little-endian");
+    vga.bar_write(NOW, 0x502, 0x0300_0400, 4);
+    assert_eq!(vga.bar_read(NOW, 0x502, 4), 0x0300_0400, "two registers at once");
+    assert_eq!(vga.bar_read(NOW, 0x505, 1), 3);
 }
 
 #[test]

@@ -27,12 +27,18 @@ pub const DMACODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dmacode.elf
 /// instruction) or "r" (one repeated string instruction). Prints "spinning" on COM1 first.
 pub const SPIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/spin.elf"));
 
+/// Every mode of the VGA and its VBE interface in turn, by registers alone, filled with pseudo-random numbers. Prints
+/// "mode N name" on COM1 when a picture stands and waits for a byte; "screens: done" after the last. The byte 'x' ends
+/// it through isa-debug-exit.
+pub const SCREENS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/screens.elf"));
+
 /// Every guest by name, for tools that list or write them.
 pub const ALL: &[(&str, &[u8])] = &[
     ("demo", DEMO),
     ("dmacode", DMACODE),
     ("echo", ECHO),
     ("irqstorm", IRQSTORM),
+    ("screens", SCREENS),
     ("spin", SPIN),
 ];
 

@@ -74,6 +74,12 @@ const TO_TEST: &[Need] = &[
         wanted: ALWAYS,
     },
     Need {
+        what: "QEMU, for screens side by side",
+        package: "qemu-system-x86",
+        present: || sh::has("qemu-system-i386"),
+        wanted: ALWAYS,
+    },
+    Need {
         what: "gdb",
         package: "gdb",
         present: || sh::has("gdb"),
