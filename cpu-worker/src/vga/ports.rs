@@ -226,7 +226,7 @@ impl Vga {
                 self.port_write(now, port, value, size)
                     .unwrap_or(VgaEffects::empty())
             }
-            0x500..0x516 if size >= 2 && offset % 2 == 0 => {
+            0x500..0x516 if size >= 2 && offset.is_multiple_of(2) => {
                 let first = (offset - 0x500) as usize / 2;
                 let mut effects = VgaEffects::empty();
                 for i in 0..usize::from(size / 2).min(2) {
