@@ -11,6 +11,7 @@ use std::process::Command;
 
 use crate::cpio::Cpio;
 use crate::sh::{self, Failure};
+use crate::stress;
 
 /// One kind of guest.
 struct Guest {
@@ -22,6 +23,7 @@ struct Guest {
     name: &'static str,
     kernel_variable: &'static str,
     initrd_variable: &'static str,
+    stress_variable: &'static str,
 }
 
 const GUESTS: [Guest; 2] = [
@@ -31,6 +33,7 @@ const GUESTS: [Guest; 2] = [
         name: "amd64",
         kernel_variable: "QUINTET_KERNEL_AMD64",
         initrd_variable: "QUINTET_INITRD_AMD64",
+        stress_variable: "QUINTET_STRESS_AMD64",
     },
     Guest {
         arch: "i386",
@@ -38,6 +41,7 @@ const GUESTS: [Guest; 2] = [
         name: "i686",
         kernel_variable: "QUINTET_KERNEL_I686",
         initrd_variable: "QUINTET_INITRD_I686",
+        stress_variable: "QUINTET_STRESS_I686",
     },
 ];
 
@@ -72,7 +76,18 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
         if std::fs::read(&initrd).ok().as_ref() != Some(&fresh) {
             sh::write(&initrd, &fresh)?;
         }
-        for (variable, path) in [(guest.kernel_variable, kernel), (guest.initrd_variable, initrd)] {
+        let more = cache.join(format!("stress-{}.cpio", guest.name));
+        if !more.is_file() {
+            stress::archive(Apt::once(&mut apt, &cache)?, guest.arch, &more)?;
+        }
+        let stress = cache.join(format!("initrd-stress-{}.cpio", guest.name));
+        let more = std::fs::read(&more).map_err(|e| Failure::new(format!("{}: {e}", more.display())))?;
+        sh::write(&stress, &[fresh, more].concat())?;
+        for (variable, path) in [
+            (guest.kernel_variable, kernel),
+            (guest.initrd_variable, initrd),
+            (guest.stress_variable, stress),
+        ] {
             let value = std::env::var_os(variable).unwrap_or_else(|| path.into());
             variables.push((variable, value));
         }
@@ -148,7 +163,7 @@ fn initramfs(busybox: &[u8]) -> Vec<u8> {
 }
 
 /// apt with a state of its own.
-struct Apt {
+pub struct Apt {
     dir: PathBuf,
     options: Vec<String>,
 }
@@ -235,12 +250,35 @@ impl Apt {
     }
 
     /// Downloads a package and unpacks it; answers where.
-    fn unpacked(&self, package: &str, arch: &str) -> Result<PathBuf, Failure> {
-        let into = self.dir.join(format!("unpacked-{package}-{arch}"));
+    ///
+    /// # Errors
+    /// A [`Failure`] when it cannot be had.
+    pub fn unpacked(&self, package: &str, arch: &str) -> Result<PathBuf, Failure> {
+        self.unpacked_together(package, &[package], arch)
+    }
+
+    /// Downloads packages and unpacks them all in one place, which has `name` in its name; answers where.
+    ///
+    /// # Errors
+    /// A [`Failure`] when one cannot be had.
+    pub fn unpacked_together(&self, name: &str, packages: &[&str], arch: &str) -> Result<PathBuf, Failure> {
+        let into = self.dir.join(format!("unpacked-{name}-{arch}"));
         remove(&into);
-        sh::output(&mut self.command("apt-get", &["-q", "download", &format!("{package}:{arch}")]))?;
+        let wanted: Vec<String> = packages.iter().map(|p| format!("{p}:{arch}")).collect();
+        let mut arguments = vec!["-q", "download"];
+        arguments.extend(wanted.iter().map(String::as_str));
+        sh::output(&mut self.command("apt-get", &arguments))?;
+        for package in packages {
+            let deb = self.downloaded(package, arch)?;
+            sh::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&into))?;
+            std::fs::remove_file(&deb).map_err(|e| Failure::new(format!("{}: {e}", deb.display())))?;
+        }
+        Ok(into)
+    }
+
+    fn downloaded(&self, package: &str, arch: &str) -> Result<PathBuf, Failure> {
         let prefix = format!("{package}_");
-        let deb = std::fs::read_dir(&self.dir)
+        std::fs::read_dir(&self.dir)
             .map_err(|e| Failure::new(format!("{}: {e}", self.dir.display())))?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .find(|path| {
@@ -251,10 +289,7 @@ impl Apt {
                     .into_owned();
                 name.starts_with(&prefix) && name.ends_with(&format!("_{arch}.deb"))
             })
-            .ok_or_else(|| Failure::new(format!("apt-get downloaded no {package} for {arch}")))?;
-        sh::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&into))?;
-        std::fs::remove_file(&deb).map_err(|e| Failure::new(format!("{}: {e}", deb.display())))?;
-        Ok(into)
+            .ok_or_else(|| Failure::new(format!("apt-get downloaded no {package} for {arch}")))
     }
 }
 
@@ -273,7 +308,8 @@ fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
     std::fs::rename(from, to).map_err(|e| Failure::new(format!("{}: {e}", to.display())))
 }
 
-fn remove(dir: &Path) {
+/// Removes a directory of the cache.
+pub fn remove(dir: &Path) {
     // What cannot be removed is in a cache and does no harm.
     let _ = std::fs::remove_dir_all(dir);
 }

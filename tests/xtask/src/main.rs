@@ -11,6 +11,7 @@ mod kernels;
 mod packages;
 mod run;
 mod sh;
+mod stress;
 mod test;
 
 use std::process::ExitCode;
