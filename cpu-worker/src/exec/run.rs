@@ -150,10 +150,14 @@ impl Vcpu {
         if !key.flat {
             return None;
         }
-        let jump = self.as_loop(jump, linear);
+        let (rip, mode) = (self.rip(), self.mode);
+        let mut jump = *jump;
+        let known = self.jit.as_ref()?.find(n, rip, mode);
+        if known.is_none() {
+            jump = self.as_loop(&jump, linear);
+        }
         let n = jump.block;
         let block = *self.blocks.block(n);
-        let (rip, mode) = (self.rip(), self.mode);
         let other = key.other_ac().and_then(|k| self.mode_number_if_free(k));
         let mut jit = self.jit.take()?;
         if jit.full() {
