@@ -37,6 +37,8 @@ impl Janitor {
         let (wait, order) = pipe_with(PipeFlags::CLOEXEC)?;
         let (ready, say_ready) = pipe_with(PipeFlags::CLOEXEC)?;
         let orders = order.as_raw_fd();
+        // The child keeps copies of whatever is open when it is forked: not of the pipe of a process that is just being started.
+        let _forking = super::spawner::one_at_a_time();
         // `spawn` comes back when the child has ended, so it is a thread's; the child is reaped by it.
         let thread = std::thread::Builder::new()
             .name("janitor".into())
@@ -133,6 +135,50 @@ mod tests {
             );
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn a_process_starts_while_janitors_are_forked_and_stand_by() {
+        use super::super::spawner::{Order, Spawner};
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let path = directory("beside");
+        let stop = Arc::new(AtomicBool::new(false));
+        let forks = std::thread::spawn({
+            let (path, stop) = (path.clone(), Arc::clone(&stop));
+            move || {
+                let mut janitors = Vec::new();
+                while !stop.load(Ordering::Relaxed) && janitors.len() < 100 {
+                    janitors.push(Janitor::start(&path).expect("forked"));
+                }
+                while !stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                janitors
+            }
+        });
+        let binary = Arc::new(std::fs::File::open("/bin/true").expect("a program"));
+        let spawner = Spawner::start().expect("a thread");
+        for _ in 0..100 {
+            let order = Order {
+                binary: Arc::clone(&binary),
+                name: "true",
+                args: Vec::new(),
+                input: None,
+                answers: false,
+                inherit: Vec::new(),
+                log: String::new(),
+                confined: false,
+            };
+            let mut spawned = spawner.spawn(order).expect("in time");
+            let _ = spawned.child.wait();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for janitor in forks.join().expect("no panic") {
+            let _ = janitor.dismiss().join();
+        }
+        std::fs::remove_dir_all(path).expect("nobody removed it");
     }
 
     #[test]

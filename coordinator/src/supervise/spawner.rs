@@ -9,14 +9,24 @@ use std::fs::File;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags};
 
 /// Longest time from an order to a process that executes its file. It covers a host that swaps.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Held while a process is being started. `Command::spawn` comes back when its pipe to the child ends, and a fork
+/// that never executes anything, as the janitor is, would keep a copy of that pipe open.
+static FORK: Mutex<()> = Mutex::new(());
+
+/// Waits until no process is being started, and lets none begin while the answer lives.
+pub(super) fn one_at_a_time() -> MutexGuard<'static, ()> {
+    // There is nothing in it that a panic could have left half done.
+    FORK.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A process to start.
 #[derive(Debug)]
@@ -125,7 +135,10 @@ fn spawn(order: Order) -> std::io::Result<Spawned> {
     unsafe {
         command.pre_exec(move || prepare(parent, &inherit));
     }
-    let child = command.spawn()?;
+    let forking = one_at_a_time();
+    let child = command.spawn();
+    drop(forking);
+    let child = child?;
     let pid = Pid::from_child(&child);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     drop(order.inherit);
