@@ -141,19 +141,19 @@ mod tests {
     fn a_process_starts_while_janitors_are_forked_and_stand_by() {
         use super::super::spawner::{Order, Spawner};
         use std::sync::Arc;
-        use std::sync::atomic::{AtomicBool, Ordering};
+        use std::sync::mpsc::{RecvTimeoutError, channel};
 
         let path = directory("beside");
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, stopped) = channel::<()>();
         let forks = std::thread::spawn({
-            let (path, stop) = (path.clone(), Arc::clone(&stop));
+            let path = path.clone();
             move || {
                 let mut janitors = Vec::new();
-                while !stop.load(Ordering::Relaxed) && janitors.len() < 100 {
-                    janitors.push(Janitor::start(&path).expect("forked"));
-                }
-                while !stop.load(Ordering::Relaxed) {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                let pause = std::time::Duration::from_micros(1);
+                while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                    if janitors.len() < 100 {
+                        janitors.push(Janitor::start(&path).expect("forked"));
+                    }
                 }
                 janitors
             }
@@ -174,7 +174,7 @@ mod tests {
             let mut spawned = spawner.spawn(order).expect("in time");
             let _ = spawned.child.wait();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stop);
         for janitor in forks.join().expect("no panic") {
             let _ = janitor.dismiss().join();
         }
