@@ -131,6 +131,14 @@ impl Asm {
         }
     }
 
+    /// Loads guest register `n`, whole, from wherever it lives.
+    pub fn load_guest(&mut self, to: Register, n: usize) {
+        match abi::host(n) {
+            Some(r) => self.rr(Code::Mov_r64_rm64, to, r),
+            None => self.load_home(to, n),
+        }
+    }
+
     /// Stores guest register `n` to its home.
     pub fn store_home(&mut self, n: usize, from: Register) {
         self.mr(Code::Mov_rm64_r64, frame(abi::home(n)), from);

@@ -119,7 +119,7 @@ impl Block<'_> {
             self.asm.label(),
             self.asm.label(),
         );
-        self.load_register(RAX, plan.steps[0].register);
+        self.asm.load_guest(RAX, plan.steps[0].register);
         self.asm.mr(Code::Mov_rm64_r64, begun(), RAX);
         self.asm.bind(round);
         for (n, s) in plan.steps.iter().enumerate() {
@@ -193,7 +193,7 @@ impl Block<'_> {
         self.flags.save(&mut self.asm);
         self.flags.host = false;
         let (few, done) = (self.asm.label(), self.asm.label());
-        self.load_register(RAX, s.register);
+        self.asm.load_guest(RAX, s.register);
         self.asm.rm(Code::Sub_r64_rm64, RAX, begun());
         match s.by {
             By::Constant(c) => {
@@ -205,7 +205,7 @@ impl Block<'_> {
                 self.asm.ri(Code::Cmp_rm64_imm32, RAX, way);
             }
             By::Register(by) => {
-                self.load_register(RCX, by);
+                self.asm.load_guest(RCX, by);
                 self.asm
                     .ri(Code::Shl_rm64_imm8, RCX, MANY.trailing_zeros() as i32);
                 self.asm.rr(Code::Cmp_r64_rm64, RAX, RCX);
@@ -229,14 +229,6 @@ impl Block<'_> {
             recipe: None,
             entry: false,
         };
-    }
-
-    /// `dst := ` the register of a step, whole.
-    fn load_register(&mut self, dst: Register, n: usize) {
-        match abi::host(n) {
-            Some(r) => self.asm.rr(Code::Mov_r64_rm64, dst, r),
-            None => self.asm.rm(Code::Mov_r64_rm64, dst, frame(abi::home(n))),
-        }
     }
 
     /// Looks up every group's page and computes pointers and limits; goes to `fail` where a turn could not be done.
@@ -267,7 +259,7 @@ impl Block<'_> {
             }
             self.asm.ri(Code::Shr_rm32_imm8, Register::ECX, shift as i32);
             let (leader, of_leader) = (s.leader, plan.steps[s.leader]);
-            self.load_register(RAX, of_leader.register);
+            self.asm.load_guest(RAX, of_leader.register);
             if s.down() {
                 self.asm.r(Code::Neg_rm64, RCX);
             }
@@ -290,7 +282,7 @@ impl Block<'_> {
             self.asm.mr(Code::Mov_rm64_r64, limit(leader), RCX);
             self.asm.bind(kept);
             if leader != step {
-                self.load_register(RAX, s.register);
+                self.asm.load_guest(RAX, s.register);
             }
             self.asm.ri(Code::Shl_rm64_imm8, RAX, shift as i32);
             self.asm.mr(Code::Sub_rm64_r64, pointer(n), RAX);
@@ -300,7 +292,7 @@ impl Block<'_> {
 
     /// Sets the limit of step `n` to none, if the step is where no sum can wrap.
     fn check_step(&mut self, n: usize, s: &Step, fail: Label) {
-        self.load_register(RAX, s.register);
+        self.asm.load_guest(RAX, s.register);
         self.asm.rr(Code::Mov_r64_rm64, RCX, RAX);
         self.asm.ri(Code::Add_rm64_imm32, RCX, MARGIN);
         self.asm.branch(Code::Jb_rel32_64, fail);
@@ -316,7 +308,7 @@ impl Block<'_> {
         }
         if let By::Register(by) = s.by {
             // 1 to FARTHEST, as far as the step is wide.
-            self.load_register(RAX, by);
+            self.asm.load_guest(RAX, by);
             let (lea, cmp, dst) = if s.kind == Kind::Wide {
                 (Code::Lea_r64_m, Code::Cmp_rm64_imm32, RCX)
             } else {

@@ -459,10 +459,7 @@ impl Block<'_> {
 
     fn load_held(&mut self, held: &[Held]) {
         for h in held.iter().filter(|h| h.read) {
-            match abi::host(h.guest) {
-                Some(r) => self.asm.rr(Code::Mov_r64_rm64, h.scratch, r),
-                None => self.asm.load_home(h.scratch, h.guest),
-            }
+            self.asm.load_guest(h.scratch, h.guest);
         }
     }
 

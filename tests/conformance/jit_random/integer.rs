@@ -210,15 +210,7 @@ pub fn defined(rng: &mut Rng, wide: bool) -> Vec<u8> {
 /// A program: some straight code, a jump over part of it now and then, HLT.
 pub fn program(rng: &mut Rng, wide: bool) -> Vec<u8> {
     let mut code = Vec::new();
-    for _ in 0..4 + rng.below(40) {
-        if rng.below(7) == 0 {
-            let skipped = defined(rng, wide);
-            code.extend([0x70 | rng.below(16) as u8, skipped.len() as u8]);
-            code.extend(skipped);
-        } else {
-            code.extend(defined(rng, wide));
-        }
-    }
-    code.push(0xF4);
+    let count = 4 + rng.below(40);
+    crate::skipping(rng, &mut code, count, 7, |rng| defined(rng, wide));
     code
 }

@@ -128,6 +128,19 @@ fn number(name: &str, default: u64) -> u64 {
 /// Makes a program of 64-bit (`true`) or 32-bit code.
 type Generator = fn(&mut Rng, bool) -> Vec<u8>;
 
+/// Appends `count` pieces of what `make` gives, one in `rarity` behind a jump that may skip it, and HLT.
+fn skipping(rng: &mut Rng, code: &mut Vec<u8>, count: u64, rarity: u64, make: impl Fn(&mut Rng) -> Vec<u8>) {
+    for _ in 0..count {
+        let skips = rng.below(rarity) == 0;
+        let piece = make(rng);
+        if skips {
+            code.extend([0x70 | rng.below(16) as u8, piece.len() as u8]);
+        }
+        code.extend(piece);
+    }
+    code.push(0xF4);
+}
+
 /// Answers how often the host's x87 unit had the guest's state.
 fn agree(generate: Generator, size: CodeSize, checked: bool) -> u64 {
     let mut interpreted = snippet::vcpu(8 << 20);

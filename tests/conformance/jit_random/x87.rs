@@ -163,15 +163,7 @@ pub fn program(rng: &mut Rng, wide: bool) -> Vec<u8> {
     for _ in 0..rng.below(8) {
         code.extend(with_memory(rng, wide, &[0xDB], 5));
     }
-    for _ in 0..4 + rng.below(30) {
-        if rng.below(9) == 0 {
-            let skipped = instruction(rng, wide);
-            code.extend([0x70 | rng.below(16) as u8, skipped.len() as u8]);
-            code.extend(skipped);
-        } else {
-            code.extend(instruction(rng, wide));
-        }
-    }
-    code.push(0xF4);
+    let count = 4 + rng.below(30);
+    crate::skipping(rng, &mut code, count, 9, |rng| instruction(rng, wide));
     code
 }
