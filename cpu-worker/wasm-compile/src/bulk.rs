@@ -8,7 +8,7 @@
 use wasm_encoder::{BlockType, Function, Instruction, ValType};
 
 /// Bytes that one instruction may move.
-pub const CHUNK: i32 = 16 << 20;
+pub const CHUNK: u32 = 16 << 20;
 
 const DST: u32 = 0;
 /// Source address, or the value to fill with.
@@ -33,8 +33,8 @@ fn passes_end(local: u32) -> Vec<I<'static>> {
     ]
 }
 
-fn is_short() -> Vec<I<'static>> {
-    vec![I::LocalGet(LEN), I::I32Const(CHUNK), I::I32LeU]
+fn is_short(chunk: i32) -> Vec<I<'static>> {
+    vec![I::LocalGet(LEN), I::I32Const(chunk), I::I32LeU]
 }
 
 fn operands(len: I<'static>) -> Vec<I<'static>> {
@@ -63,12 +63,12 @@ fn function(code: Vec<I<'static>>) -> Function {
 }
 
 /// A chunk after another while more than one is left: `step` moves one and goes on.
-fn chunks(step: Vec<I<'static>>) -> Vec<I<'static>> {
+fn chunks(chunk: i32, step: Vec<I<'static>>) -> Vec<I<'static>> {
     let mut code = vec![I::Loop(BlockType::Empty)];
     code.extend(step);
     code.extend([
         I::LocalGet(LEN),
-        I::I32Const(CHUNK),
+        I::I32Const(chunk),
         I::I32GtU,
         I::BrIf(0),
         I::End,
@@ -76,30 +76,30 @@ fn chunks(step: Vec<I<'static>>) -> Vec<I<'static>> {
     code
 }
 
-/// `(dst, value, len)`.
-pub fn fill() -> Function {
+/// `(dst, value, len)`; one instruction fills `chunk` bytes at most.
+pub fn fill(chunk: i32) -> Function {
     let fill = || I::MemoryFill(0);
-    let mut code = is_short();
+    let mut code = is_short(chunk);
     code.extend(passes_end(DST));
     code.push(I::I32Or);
     code.extend(at_once(fill()));
-    let mut step = operands(I::I32Const(CHUNK));
+    let mut step = operands(I::I32Const(chunk));
     step.push(fill());
-    step.extend(add(DST, CHUNK));
-    step.extend(add(LEN, -CHUNK));
-    code.extend(chunks(step));
+    step.extend(add(DST, chunk));
+    step.extend(add(LEN, -chunk));
+    code.extend(chunks(chunk, step));
     code.extend(operands(I::LocalGet(LEN)));
     code.push(fill());
     function(code)
 }
 
-/// `(dst, src, len)`.
-pub fn copy() -> Function {
+/// `(dst, src, len)`; one instruction copies `chunk` bytes at most.
+pub fn copy(chunk: i32) -> Function {
     let copy = || I::MemoryCopy {
         src_mem: 0,
         dst_mem: 0,
     };
-    let mut code = is_short();
+    let mut code = is_short(chunk);
     code.extend(passes_end(DST));
     code.push(I::I32Or);
     code.extend(passes_end(SRC));
@@ -113,20 +113,20 @@ pub fn copy() -> Function {
         I::I32LeU,
         I::If(BlockType::Empty),
     ]);
-    let mut step = operands(I::I32Const(CHUNK));
+    let mut step = operands(I::I32Const(chunk));
     step.push(copy());
-    step.extend(add(DST, CHUNK));
-    step.extend(add(SRC, CHUNK));
-    step.extend(add(LEN, -CHUNK));
-    code.extend(chunks(step));
+    step.extend(add(DST, chunk));
+    step.extend(add(SRC, chunk));
+    step.extend(add(LEN, -chunk));
+    code.extend(chunks(chunk, step));
     code.push(I::Else);
     // Downwards: the last chunk first; what is left at the end lies at the start.
-    let mut step = add(LEN, -CHUNK);
+    let mut step = add(LEN, -chunk);
     for local in [DST, SRC] {
         step.extend([I::LocalGet(local), I::LocalGet(LEN), I::I32Add]);
     }
-    step.extend([I::I32Const(CHUNK), copy()]);
-    code.extend(chunks(step));
+    step.extend([I::I32Const(chunk), copy()]);
+    code.extend(chunks(chunk, step));
     code.push(I::End);
     code.extend(operands(I::LocalGet(LEN)));
     code.push(copy());

@@ -18,16 +18,17 @@ use wasm_encoder::{
 use crate::validate::Facts;
 use crate::{Refused, bulk};
 
-/// The changed module; `None` when it may stay as it is.
+/// The changed module; `None` when it may stay as it is. Bulk operations move `chunk` bytes at a time, 1 at least.
 ///
 /// # Errors
 /// [`Refused::Instrument`], a fault of this module's: what comes here is valid.
-pub fn instrument(module: &[u8], facts: &Facts) -> Result<Option<Vec<u8>>, Refused> {
+pub fn instrument(module: &[u8], facts: &Facts, chunk: u32) -> Result<Option<Vec<u8>>, Refused> {
     if !(facts.grows || facts.fills || facts.copies) {
         return Ok(None);
     }
     let mut rewriter = Rewriter {
         facts: *facts,
+        chunk: chunk.clamp(1, i32::MAX as u32) as i32,
         hooked: !facts.grows,
     };
     let mut out = Module::new();
@@ -40,6 +41,8 @@ pub fn instrument(module: &[u8], facts: &Facts) -> Result<Option<Vec<u8>>, Refus
 /// The module's parts as they are added: types, the hook, functions at the end.
 struct Rewriter {
     facts: Facts,
+    /// Most bytes of one instruction.
+    chunk: i32,
     /// The hook has been imported, or need not be.
     hooked: bool,
 }
@@ -148,10 +151,10 @@ impl Reencode for Rewriter {
     ) -> Outcome {
         utils::parse_code_section(self, code, section)?;
         if self.facts.fills {
-            code.function(&bulk::fill());
+            code.function(&bulk::fill(self.chunk));
         }
         if self.facts.copies {
-            code.function(&bulk::copy());
+            code.function(&bulk::copy(self.chunk));
         }
         Ok(())
     }

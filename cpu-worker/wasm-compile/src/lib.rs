@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use quintet_protocol::wasm::CompileLimits;
 
+pub use bulk::CHUNK;
 pub use instrument::instrument;
 pub use validate::validate;
 
@@ -58,6 +59,9 @@ pub enum Refused {
     /// More than one memory.
     #[error("more than one memory does not run here")]
     MultiMemory,
+    /// A reference to a host's value.
+    #[error("references to values of the host (externref) do not run here")]
+    ExternRef,
     /// One function is too large to be compiled within bounds.
     #[error("function {index} has {len} bytes of code, {most} are the most")]
     FunctionTooLarge {
@@ -95,11 +99,20 @@ pub struct Artefact {
 /// # Errors
 /// [`Refused`].
 pub fn compile(module: &[u8], limits: &CompileLimits) -> Result<Artefact, Refused> {
+    compile_in_chunks(module, limits, CHUNK)
+}
+
+/// As [`compile`], with bulk operations that move `chunk` bytes at a time: tests choose few, so that there are chunks
+/// in a small memory.
+///
+/// # Errors
+/// [`Refused`].
+pub fn compile_in_chunks(module: &[u8], limits: &CompileLimits, chunk: u32) -> Result<Artefact, Refused> {
     let start = Instant::now();
     let took = |since: Instant| since.elapsed().as_micros() as u64;
     let facts = validate(module, limits)?;
     let (validated, start) = (took(start), Instant::now());
-    let rewritten = instrument(module, &facts)?;
+    let rewritten = instrument(module, &facts, chunk)?;
     let (rewriting, start) = (took(start), Instant::now());
     let failed = |e: wasmtime::Error| Refused::Compile(format!("{e:#}"));
     let engine = wasmtime::Engine::new(&quintet_wasm::engine::config()).map_err(failed)?;

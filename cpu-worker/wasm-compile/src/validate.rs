@@ -29,8 +29,8 @@ pub struct Facts {
     pub copies: bool,
 }
 
-/// What modules may use. Threads, 64-bit and further memories, exceptions, garbage collection and the
-/// nondeterministic vector instructions are not among it.
+/// What modules may use. Threads, 64-bit and further memories, exceptions, garbage collection with the references to
+/// host values, which need it, and the nondeterministic vector instructions are not among it.
 pub fn features() -> WasmFeatures {
     WasmFeatures::MUTABLE_GLOBAL
         | WasmFeatures::SATURATING_FLOAT_TO_INT
@@ -42,8 +42,10 @@ pub fn features() -> WasmFeatures {
         | WasmFeatures::TAIL_CALL
         | WasmFeatures::EXTENDED_CONST
         | WasmFeatures::FLOATS
-        | WasmFeatures::GC_TYPES
 }
+
+/// What the parser says of a reference to a host's value: it needs what collects garbage.
+const EXTERNREF: &str = "gc types are disallowed";
 
 /// Judges a module.
 ///
@@ -59,8 +61,11 @@ pub fn validate(module: &[u8], limits: &CompileLimits) -> Result<Facts, Refused>
     }
     header(module)?;
     let facts = survey(module, limits)?;
-    Validator::new_with_features(features()).validate_all(module)?;
-    Ok(facts)
+    match Validator::new_with_features(features()).validate_all(module) {
+        Err(e) if e.message().contains(EXTERNREF) => Err(Refused::ExternRef),
+        Err(e) => Err(e.into()),
+        Ok(_) => Ok(facts),
+    }
 }
 
 fn header(module: &[u8]) -> Result<(), Refused> {

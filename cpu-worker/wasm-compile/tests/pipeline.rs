@@ -3,7 +3,7 @@
 mod support;
 
 use quintet_protocol::wasm::{CompileLimits, JobStatus, WasmConfig};
-use quintet_wasm_compile::{Refused, compile, instrument, validate};
+use quintet_wasm_compile::{CHUNK, Refused, compile, instrument, validate};
 use support::Rig;
 
 fn assemble(text: &str) -> Vec<u8> {
@@ -49,6 +49,14 @@ fn a_named_function_is_called_and_a_missing_one_is_named() {
     let missing = invoke("g");
     assert_eq!(missing.status, JobStatus::LoadFailed);
     assert!(missing.error.contains("\"g\""), "{}", missing.error);
+}
+
+#[test]
+fn s1_6_references_to_host_values_are_refused_by_name() {
+    let refused = refusal(&assemble("(module (table 1 externref))"));
+    assert!(matches!(refused, Refused::ExternRef), "{refused}");
+    let parameter = refusal(&assemble("(module (func (param externref)))"));
+    assert!(matches!(parameter, Refused::ExternRef), "{parameter}");
 }
 
 #[test]
@@ -147,7 +155,7 @@ fn hostile_modules_are_refused_by_name() {
 fn a_module_that_does_nothing_to_its_memory_is_not_touched() {
     let module = assemble("(module (memory 1) (func (export \"main\") i32.const 0 i32.const 1 i32.store))");
     let facts = validate(&module, &CompileLimits::default()).expect("valid");
-    assert!(instrument(&module, &facts).expect("instruments").is_none());
+    assert!(instrument(&module, &facts, CHUNK).expect("instruments").is_none());
 }
 
 #[test]

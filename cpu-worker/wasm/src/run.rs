@@ -78,10 +78,7 @@ impl Runtime {
         limits: JobLimits,
         around: Box<dyn Surroundings>,
     ) -> Option<JobOutcome> {
-        // SAFETY: the payload is sealed, and its digest is the one that the coordinator took of what its own compiler
-        // wrote; no guest can reach it.
-        let module = unsafe { Module::deserialize(&self.engine, artefact.bytes()) };
-        self.run_module(module, config, limits, around)
+        self.run_module(self.load(artefact), config, limits, around)
     }
 
     /// Runs a module that is loaded, or reports why it is not. `None` when the machine stopped it.
@@ -115,15 +112,16 @@ impl Runtime {
         })
     }
 
-    fn execute(
+    /// Everything around a module but the module: a store with its limits and interruption, and the imports.
+    ///
+    /// # Errors
+    /// wasmtime's, for an import that is there twice.
+    pub fn prepare(
         &self,
-        module: &Module,
         config: &WasmConfig,
         limits: JobLimits,
         around: Box<dyn Surroundings>,
-        memory: &mut Option<u64>,
-    ) -> Result<(JobStatus, Option<i64>), Failure> {
-        let entry = entry(module, config.invoke.as_deref()).map_err(Failure::at(JobStatus::LoadFailed))?;
+    ) -> wasmtime::Result<(Store<Host>, Linker<Host>)> {
         self.memory.limit(limits.memory);
         let host = Host::new(self.memory.clone(), around, config, limits);
         let mut store = Store::new(&self.engine, host);
@@ -134,8 +132,32 @@ impl Runtime {
             Ok(UpdateDeadline::Continue(1))
         });
         let mut linker = Linker::new(&self.engine);
-        host::add_to(&mut linker)
-            .and_then(|()| wasi::add_to(&mut linker))
+        host::add_to(&mut linker)?;
+        wasi::add_to(&mut linker)?;
+        Ok((store, linker))
+    }
+
+    /// Loads an artefact.
+    ///
+    /// # Errors
+    /// wasmtime's, when it was made with other settings.
+    pub fn load(&self, artefact: &Payload) -> wasmtime::Result<Module> {
+        // SAFETY: the payload is sealed, and its digest is the one that the coordinator took of what its own compiler
+        // wrote; no guest can reach it.
+        unsafe { Module::deserialize(&self.engine, artefact.bytes()) }
+    }
+
+    fn execute(
+        &self,
+        module: &Module,
+        config: &WasmConfig,
+        limits: JobLimits,
+        around: Box<dyn Surroundings>,
+        memory: &mut Option<u64>,
+    ) -> Result<(JobStatus, Option<i64>), Failure> {
+        let entry = entry(module, config.invoke.as_deref()).map_err(Failure::at(JobStatus::LoadFailed))?;
+        let (mut store, linker) = self
+            .prepare(config, limits, around)
             .map_err(Failure::at(JobStatus::InstantiateFailed))?;
         let instance = linker
             .instantiate(&mut store, module)
