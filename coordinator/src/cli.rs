@@ -65,7 +65,8 @@ pub enum Command {
     Mouse {
         /// Name of the machine.
         name: String,
-        /// What to do.
+        /// move DX DY, to X Y (parts of the screen, 0 to 1), click, down or up with left, right, middle, back or forward,
+        /// wheel N.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         action: Vec<String>,
     },

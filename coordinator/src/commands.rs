@@ -27,12 +27,12 @@ pub fn execute(cli: Cli, signals: &Signals) -> Result<u8, UsageError> {
         Some(Command::Quit(n)) => tell(&n.name, &Request::Quit),
         Some(Command::Reset(n)) => tell(&n.name, &Request::Reset),
         Some(Command::Type { name, text }) => tell(&name, &Request::Type(unescape(&text))),
+        Some(Command::Mouse { name, action }) => tell(&name, &Request::Mouse(action.join(" "))),
         Some(Command::Key { name, chord }) => tell(&name, &Request::Key(chord)),
         Some(Command::Config(args)) => show_config(&args),
         Some(Command::Screenshot { name, file }) => screenshot(&name, &file),
         Some(Command::Debug { name, role }) => debug(&name, &role),
         Some(Command::Top(_)) => not_yet("top"),
-        Some(Command::Mouse { .. }) => not_yet("mouse"),
         Some(Command::Submit {
             name,
             modules,

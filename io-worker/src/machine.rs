@@ -12,8 +12,8 @@ use crate::bus::mmio::MovableBus;
 use crate::bus::pio::Target;
 use crate::bus::regmap::Attr;
 use crate::bus::{
-    Backplane, Device, Interrupts, LINES, Line, MachineRequest, PinTarget, RangeError, RegionKind, Requests,
-    Size, StateError, StreamIn, StreamOut, Streams, Wire, load_state, save_state,
+    Backplane, Device, Interrupts, LINES, Line, MachineRequest, PinTarget, PointerKind, RangeError,
+    RegionKind, Requests, Size, StateError, StreamIn, StreamOut, Streams, Wire, load_state, save_state,
 };
 use crate::dma::Dma;
 use crate::fw_cfg::{FW_CFG_DMA_PORT, FW_CFG_PORT, FwCfg};
@@ -32,6 +32,8 @@ pub const BOARD: usize = 0;
 pub const PCI: usize = 1;
 /// Number of the first device among the parts.
 pub const FIRST_DEVICE: usize = 2;
+/// Port of the VMware backdoor.
+pub const BACKDOOR_PORT: u16 = 0x5658;
 /// Ports of COM1 and COM2.
 pub const COM_PORTS: [u16; 2] = [0x3F8, 0x2F8];
 const COM_LINES: [u8; 2] = [4, 3];
@@ -157,7 +159,7 @@ impl Machine {
             this.attach(uart, &[u64::from(COM_PORTS[i])])?;
         }
         let i8042 = I8042::new(&mut this.irq);
-        this.attach(i8042, &[0x60, 0x64])?;
+        this.attach(i8042, &[0x60, 0x64, u64::from(BACKDOOR_PORT)])?;
         this.attach(config.fw_cfg, &[FW_CFG_PORT, FW_CFG_DMA_PORT])?;
         if config.testdev {
             let testdev = PcTestdev::new(&mut this.irq);
@@ -313,6 +315,11 @@ impl Machine {
     /// Lamps of the keyboard: bit 0 scroll, 1 num, 2 caps.
     pub fn keyboard_leds(&self) -> u8 {
         self.devices.iter().find_map(|d| d.leds()).unwrap_or(0)
+    }
+
+    /// What the guest's pointer wants to be told, if there is one.
+    pub fn pointer(&self) -> Option<PointerKind> {
+        self.devices.iter().find_map(|d| d.pointer())
     }
 
     /// All interrupt lines.

@@ -38,6 +38,8 @@ pub enum Request {
     Type(String),
     /// Press keys together, as in `ctrl-alt-delete`.
     Key(String),
+    /// Move the pointer, as in `move 5 -3` or `click right`.
+    Mouse(String),
     /// How the payloads travelled.
     Transport,
     /// Run a module, which comes with this packet; answered when it has ended.

@@ -15,9 +15,11 @@
 //! room, so that no key stays down; typed text waits.
 
 mod keys;
+mod pointer;
 mod text;
 
 pub use keys::Key;
+pub use pointer::{PointerError, parse_pointer};
 pub use text::{Chord, ChordError, KeyStroke, Untypable, parse_chord, strokes_of};
 
 /// Capacity of an input ring in bytes. At 1000 pointer events a second, it holds two seconds.
@@ -34,7 +36,7 @@ pub const RECORD_DATA_MAX: usize = 16;
 pub const RECORD_MAX: usize = RECORD_HEADER + RECORD_DATA_MAX;
 
 /// A button of a pointer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum Button {
     /// The first one, under the index finger.
@@ -64,7 +66,7 @@ impl Button {
 }
 
 /// Something a user did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum InputEvent {
     /// A key went down or up. The host's own repetitions are not sent: the guest's keyboard repeats by itself.
     Key {

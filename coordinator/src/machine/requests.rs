@@ -7,7 +7,7 @@ use quintet_protocol::control::{
     Answer, ErrorCode, MachineError, Request, StatusReport, WorkerReport, encode_answer,
 };
 use quintet_protocol::handshake::{FileId, Role};
-use quintet_protocol::input::{InputEvent, KeyStroke, parse_chord, strokes_of};
+use quintet_protocol::input::{InputEvent, KeyStroke, parse_chord, parse_pointer, strokes_of};
 use quintet_protocol::layout::SleeperId;
 use quintet_protocol::lifecycle::{Input, Now, Outcome};
 use quintet_protocol::payload::{sealed_memfd, send_fd};
@@ -96,6 +96,10 @@ impl Machine {
             },
             Request::Key(chord) => match parse_chord(&chord) {
                 Ok(chord) => self.press(chord.events()),
+                Err(e) => refused(&e),
+            },
+            Request::Mouse(action) => match parse_pointer(&action) {
+                Ok(events) => self.press(events.into_iter()),
                 Err(e) => refused(&e),
             },
         };
@@ -228,7 +232,7 @@ impl Machine {
         }
     }
 
-    /// Sends key presses on their way: the gpu-worker puts them among those of its window.
+    /// Sends input on its way: the gpu-worker puts them among those of its window.
     fn press(&mut self, events: impl Iterator<Item = InputEvent>) -> Answer {
         let gpu = self.ends.doorbell(SleeperId::Gpu);
         let mut sent = Ok(0);

@@ -46,10 +46,34 @@ fn port_of(cpu: &Vcpu, op: &Op) -> u16 {
 fn input<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {
     let port = port_of(cpu, op);
     cpu.check_io(port, T::BYTES)?;
+    if port == BACKDOOR && T::BYTES == 4 && cpu.reg::<u32>(gpr::RAX as u8 * 8) == BACKDOOR_MAGIC {
+        backdoor(cpu);
+        cpu.note_io(port, T::BYTES);
+        return Ok(());
+    }
     let v = cpu.bus.port_in(port, T::BYTES as u8);
     cpu.note_io(port, T::BYTES);
     cpu.set_gpr(gpr::RAX, T::trunc(u64::from(v)));
     Ok(())
+}
+
+/// Port of the VMware backdoor, and what EAX holds when an IN from it is a call.
+const BACKDOOR: u16 = 0x5658;
+const BACKDOOR_MAGIC: u32 = 0x564D_5868;
+
+/// A call through the VMware backdoor: registers go to the device and come back, as two string operations on the port.
+fn backdoor(cpu: &mut Vcpu) {
+    const REGISTERS: [usize; 6] = [gpr::RAX, gpr::RBX, gpr::RCX, gpr::RDX, gpr::RSI, gpr::RDI];
+    let mut bytes = [0; 4 * REGISTERS.len()];
+    for (to, register) in bytes.chunks_exact_mut(4).zip(REGISTERS) {
+        to.copy_from_slice(&cpu.reg::<u32>(register as u8 * 8).to_le_bytes());
+    }
+    let effects = cpu.bus.port_out_string(BACKDOOR, 4, &bytes);
+    cpu.apply(effects);
+    cpu.bus.port_in_string(BACKDOOR, 4, &mut bytes);
+    for (from, register) in bytes.chunks_exact(4).zip(REGISTERS) {
+        cpu.set_gpr(register, from_bytes::<u32>(from));
+    }
 }
 
 fn output<T: Int>(cpu: &mut Vcpu, op: &Op) -> Flow {

@@ -81,15 +81,26 @@ pub const ALIGN: u8 = 17;
 pub struct Outside {
     pub nmi: bool,
     pub interrupt: Option<u8>,
+    /// What was written to the VMware backdoor; read back from it with all bits turned.
+    pub backdoor: std::collections::VecDeque<u32>,
 }
 
 struct TestBus(Arc<Mutex<Outside>>);
 
 impl Bus for TestBus {
-    fn port_in(&mut self, _port: u16, _size: u8) -> u32 {
+    fn port_in(&mut self, port: u16, _size: u8) -> u32 {
+        let mut outside = self.0.lock().expect("unpoisoned");
+        if port == 0x5658
+            && let Some(value) = outside.backdoor.pop_front()
+        {
+            return !value;
+        }
         0x5A5A_5A5A
     }
-    fn port_out(&mut self, port: u16, _size: u8, _value: u32) -> Effects {
+    fn port_out(&mut self, port: u16, _size: u8, value: u32) -> Effects {
+        if port == 0x5658 {
+            self.0.lock().expect("unpoisoned").backdoor.push_back(value);
+        }
         if port == PORT {
             Effects::STOP
         } else {

@@ -1,5 +1,6 @@
 //! The processor's exceptional side, by guest code: what the vectors of docs/conformance.md do not reach.
 
+mod backdoor;
 mod breakpoints;
 mod fast_call;
 mod faults;

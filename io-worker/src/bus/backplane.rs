@@ -1,5 +1,6 @@
 //! What a device sees of the machine while it is called.
 
+use quintet_protocol::input::InputEvent;
 use quintet_protocol::time::VmTime;
 
 use super::Interrupts;
@@ -23,29 +24,15 @@ impl StreamIn {
     pub const NOWHERE: Self = Self(u8::MAX);
 }
 
-/// A key of the host's keyboard as the guest should see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyEvent {
-    /// A key by its usage on the HID keyboard page (07h).
-    Key {
-        /// Usage, 04h–E7h.
-        usage: u8,
-        /// Pressed, or released.
-        down: bool,
-    },
-    /// Whoever held keys is gone: all are released.
-    ReleaseAll,
-}
-
-/// Byte streams to and from the outside, and its keyboard. Both directions take effect with the next commit only: bytes put
+/// Byte streams to and from the outside, and its keyboard and pointer. Both directions take effect with the next commit only: bytes put
 /// out before it become visible after it, bytes taken before it are given back to a successor otherwise.
 pub trait Streams {
     /// Appends a byte; `false` when there is no room. A stream that nobody connected takes any number.
     fn put(&mut self, stream: StreamOut, byte: u8) -> bool;
     /// Takes the oldest byte; `None` for a stream that nobody connected.
     fn take(&mut self, stream: StreamIn) -> Option<u8>;
-    /// Takes the oldest key event.
-    fn take_key(&mut self) -> Option<KeyEvent>;
+    /// Takes the oldest event of keyboard or pointer.
+    fn take_input(&mut self) -> Option<InputEvent>;
 }
 
 /// What a device asks of the machine as a whole.

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use quintet_protocol::input::{Button, InputEvent, Key};
 use quintet_protocol::ram::{GuestRam, RamLayout};
 use quintet_protocol::time::VmTime;
 
 use super::{
-    Access, Backplane, Device, Interrupts, KeyEvent, MachineRequest, Requests, Size, StreamIn, StreamOut,
-    Streams, Wire,
+    Access, Backplane, Device, Interrupts, MachineRequest, Requests, Size, StreamIn, StreamOut, Streams, Wire,
 };
 use crate::dma::Dma;
 
@@ -18,7 +18,7 @@ use crate::dma::Dma;
 pub(crate) struct TestStreams {
     pub(crate) out: [Vec<u8>; 8],
     pub(crate) incoming: [VecDeque<u8>; 8],
-    pub(crate) keys: VecDeque<KeyEvent>,
+    pub(crate) events: VecDeque<InputEvent>,
     pub(crate) room: usize,
 }
 
@@ -27,7 +27,7 @@ impl TestStreams {
         Self {
             out: Default::default(),
             incoming: Default::default(),
-            keys: VecDeque::new(),
+            events: VecDeque::new(),
             room: usize::MAX,
         }
     }
@@ -44,8 +44,8 @@ impl Streams for TestStreams {
     fn take(&mut self, stream: StreamIn) -> Option<u8> {
         self.incoming[usize::from(stream.0)].pop_front()
     }
-    fn take_key(&mut self) -> Option<KeyEvent> {
-        self.keys.pop_front()
+    fn take_input(&mut self) -> Option<InputEvent> {
+        self.events.pop_front()
     }
 }
 
@@ -145,7 +145,7 @@ pub(crate) enum Op {
         stream: u8,
         bytes: Vec<u8>,
     },
-    Key(KeyEvent),
+    Event(InputEvent),
     Pass(u64),
     Reset,
 }
@@ -166,7 +166,13 @@ pub(crate) fn any_op(regions: Vec<u64>) -> impl Strategy<Value = Op> {
         4 => place.clone().prop_map(|(region, offset, size)| Op::Read { region, offset, size }),
         6 => (place, value).prop_map(|((region, offset, size), value)| Op::Write { region, offset, size, value }),
         1 => (0_u8..8, proptest::collection::vec(any::<u8>(), 0..20)).prop_map(|(stream, bytes)| Op::Input { stream, bytes }),
-        1 => (any::<u8>(), any::<bool>()).prop_map(|(usage, down)| Op::Key(KeyEvent::Key { usage, down })),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(key, down)| Op::Event(InputEvent::Key { key: Key(key), down })),
+        1 => (any::<i16>(), any::<i16>()).prop_map(|(dx, dy)| Op::Event(InputEvent::Motion { dx, dy })),
+        1 => (0..0x8000_u16, 0..0x8000_u16).prop_map(|(x, y)| Op::Event(InputEvent::Position { x, y })),
+        1 => (0..5_u8, any::<bool>()).prop_map(|(n, down)| {
+            let button = Button::from_index(n).expect("one of five");
+            Op::Event(InputEvent::Button { button, down })
+        }),
         1 => (0_u64..2_000_000).prop_map(Op::Pass),
         1 => Just(Op::Reset),
     ]
@@ -191,7 +197,7 @@ pub(crate) fn apply(bench: &mut Bench, dev: &mut dyn Device, regions: &[u64], op
             value,
         } => bench.write(dev, *region, *offset, *size, *value),
         Op::Input { stream, bytes } => bench.streams.incoming[usize::from(*stream)].extend(bytes),
-        Op::Key(event) => bench.streams.keys.push_back(*event),
+        Op::Event(event) => bench.streams.events.push_back(*event),
         Op::Pass(nanos) => bench.pass(dev, *nanos),
         Op::Reset => dev.reset(&mut bench.backplane()),
     }

@@ -72,6 +72,15 @@ pub struct Region {
     pub runs: Vec<(u64, u64, Attr)>,
 }
 
+/// What a pointer of the guest wants to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PointerKind {
+    /// Movements.
+    Relative,
+    /// Places on the screen.
+    Absolute,
+}
+
 /// A committed state that a device cannot take up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
@@ -161,6 +170,11 @@ pub trait Device: Send {
 
     /// Lamps of a keyboard: bit 0 scroll, 1 num, 2 caps; `None` for devices without any.
     fn leds(&self) -> Option<u8> {
+        None
+    }
+
+    /// What the guest's pointer wants to be told; `None` for devices without one.
+    fn pointer(&self) -> Option<PointerKind> {
         None
     }
 

@@ -15,7 +15,7 @@ pub mod pio;
 mod ranges;
 pub mod regmap;
 
-pub use backplane::{Backplane, KeyEvent, MachineRequest, Requests, StreamIn, StreamOut, Streams};
-pub use device::{Access, Device, Region, RegionKind, Size, StateError, load_state, save_state};
+pub use backplane::{Backplane, MachineRequest, Requests, StreamIn, StreamOut, Streams};
+pub use device::{Access, Device, PointerKind, Region, RegionKind, Size, StateError, load_state, save_state};
 pub use irq::{Interrupts, LINES, Line, Pin, PinTarget, Wire};
 pub use ranges::{RangeError, Ranges};

@@ -1,18 +1,25 @@
 //! The keyboard controller (IBM PS/2 Technical Reference, keyboard and auxiliary device controller).
 //!
-//! Ports 60h (region 0) and 64h (region 1). The interrupt lines follow the output buffer, so that each byte
-//! gives an edge of its own (S3.92). There is no mouse yet: bytes for the auxiliary device time out, as
-//! with an empty connector. Its loop-back works, by which drivers find the port.
+//! Ports 60h (region 0) and 64h (region 1), and the VMware backdoor's 5658h (region 2), whose pointer shares the mouse's
+//! interrupt. The interrupt lines follow the output buffer, so that each byte gives an edge of its own (S3.92).
+//!
+//! Input of the host is taken here: keys wait in order until the keyboard has room for them, and the pointer does not wait
+//! for the keys before it, so that a guest that leaves its keyboard alone keeps its mouse.
 
+use std::collections::VecDeque;
+
+use quintet_protocol::input::InputEvent;
 use quintet_protocol::time::VmTime;
 use serde::{Deserialize, Serialize};
 
 use super::keyboard::{EventResult, Keyboard};
 use super::keymap;
+use super::mouse::Mouse;
+use super::vmmouse::VmMouse;
 use crate::bus::regmap::Attr;
 use crate::bus::{
-    Access, Backplane, Device, Interrupts, KeyEvent, Line, MachineRequest, Pin, PinTarget, Region,
-    RegionKind, StateError, load_state, save_state,
+    Access, Backplane, Device, Interrupts, Line, MachineRequest, Pin, PinTarget, PointerKind, Region,
+    RegionKind, Size, StateError, load_state, save_state,
 };
 
 const KEYBOARD_LINE: Line = Line(1);
@@ -25,7 +32,6 @@ mod status {
     /// The keyboard is not locked by its key.
     pub(super) const UNLOCKED: u8 = 0x10;
     pub(super) const AUX: u8 = 0x20;
-    pub(super) const TIMEOUT: u8 = 0x40;
 }
 mod ctr {
     pub(super) const KEYBOARD_IRQ: u8 = 0x01;
@@ -52,13 +58,18 @@ enum Source {
     Keyboard,
     Controller,
     Aux,
-    /// The auxiliary device did not answer.
-    AuxTimeout,
 }
+
+/// Key events that wait for room in the keyboard; more wait in the ring.
+const WAITING_MAX: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     keyboard: Keyboard,
+    mouse: Mouse,
+    backdoor: VmMouse,
+    /// Key events for the keyboard, oldest first.
+    waiting: VecDeque<InputEvent>,
     output: Option<(u8, Source)>,
     /// What the output buffer held last: reading it empty gives that.
     last: u8,
@@ -81,6 +92,9 @@ impl State {
         ram[0] = ctr::KEYBOARD_IRQ | ctr::AUX_IRQ;
         Self {
             keyboard: Keyboard::new(),
+            mouse: Mouse::new(),
+            backdoor: VmMouse::new(),
+            waiting: VecDeque::new(),
             output: None,
             last: 0,
             ram,
@@ -96,7 +110,6 @@ impl State {
         let mut v = status::UNLOCKED | self.ram[0] & ctr::SYSTEM;
         const { assert!(ctr::SYSTEM == status::SYSTEM) };
         match self.output {
-            Some((_, Source::AuxTimeout)) => v |= status::OBF | status::AUX | status::TIMEOUT,
             Some((_, Source::Aux)) => v |= status::OBF | status::AUX,
             Some(_) => v |= status::OBF,
             None => {}
@@ -112,13 +125,13 @@ impl State {
             // Replies of the controller come without an interrupt only where the command says so; the chip
             // raises the keyboard's for them too.
             Some((_, Source::Keyboard | Source::Controller)) => (self.ram[0] & ctr::KEYBOARD_IRQ != 0, false),
-            Some((_, Source::Aux | Source::AuxTimeout)) => (false, self.ram[0] & ctr::AUX_IRQ != 0),
+            Some((_, Source::Aux)) => (false, self.ram[0] & ctr::AUX_IRQ != 0),
             None => (false, false),
         }
     }
 }
 
-/// The controller with its keyboard.
+/// The controller with its keyboard and mouse.
 #[derive(Debug)]
 pub struct I8042 {
     keyboard_pin: Pin,
@@ -148,20 +161,50 @@ impl I8042 {
         bp.irq.set(self.aux_pin, aux);
     }
 
+    /// Takes what the host's keyboard and pointer did. Returns whether there was anything.
+    fn listen(&mut self, bp: &mut Backplane<'_>) -> bool {
+        let mut heard = false;
+        while self.state.waiting.len() < WAITING_MAX {
+            let Some(event) = bp.streams.take_input() else {
+                break;
+            };
+            heard = true;
+            if matches!(event, InputEvent::Key { .. } | InputEvent::ReleaseAll) {
+                self.state.waiting.push_back(event);
+            }
+            if self.state.backdoor.event(event) {
+                self.state.mouse.nudge();
+            } else if !self.state.backdoor.is_on() {
+                self.state.mouse.event(event);
+            }
+        }
+        heard
+    }
+
+    /// Gives the keyboard what waits for it. Returns whether anything moved.
+    fn feed_keyboard(&mut self, now: VmTime) -> bool {
+        let mut moved = false;
+        while self.state.keyboard.has_room() {
+            let event = if self.state.releasing {
+                Some(InputEvent::ReleaseAll)
+            } else {
+                self.state.waiting.pop_front()
+            };
+            let Some(event) = event else { break };
+            self.state.releasing = self.state.keyboard.event(now, event) == EventResult::Again;
+            moved = true;
+        }
+        moved
+    }
+
     /// Fills the output buffer if it is empty. Returns whether anything moved.
     fn refill(&mut self, bp: &mut Backplane<'_>) -> bool {
-        let mut moved = false;
-        while self.state.output.is_none() && self.state.ram[0] & ctr::KEYBOARD_OFF == 0 {
-            while self.state.keyboard.has_room() {
-                let event = if self.state.releasing {
-                    Some(KeyEvent::ReleaseAll)
-                } else {
-                    bp.streams.take_key()
-                };
-                let Some(event) = event else { break };
-                self.state.releasing = self.state.keyboard.event(bp.now, event) == EventResult::Again;
-                moved = true;
-            }
+        let mut moved = self.listen(bp);
+        let on = |state: &State, off: u8| state.output.is_none() && state.ram[0] & off == 0;
+        while on(&self.state, ctr::KEYBOARD_OFF) {
+            moved |= self.feed_keyboard(bp.now);
+            // What has become free there is filled from the ring.
+            moved |= self.listen(bp);
             let Some(byte) = self.state.keyboard.pop() else {
                 break;
             };
@@ -177,6 +220,13 @@ impl I8042 {
                     0
                 };
                 self.put(keymap::translate(byte) | high, Source::Keyboard);
+            }
+        }
+        if on(&self.state, ctr::AUX_OFF) {
+            moved |= self.state.mouse.sample(bp.now);
+            if let Some(byte) = self.state.mouse.pop() {
+                self.put(byte, Source::Aux);
+                moved = true;
             }
         }
         self.update(bp);
@@ -238,7 +288,7 @@ impl I8042 {
             Some(0xD1) => self.set_out_port(bp, value),
             Some(0xD2) => self.put(value, Source::Keyboard),
             Some(0xD3) => self.put(value, Source::Aux),
-            Some(0xD4) => self.put(0xFE, Source::AuxTimeout),
+            Some(0xD4) => self.state.mouse.write(value),
             _ => {
                 // Writing to the keyboard switches its clock on.
                 self.state.ram[0] &= !ctr::KEYBOARD_OFF;
@@ -263,12 +313,20 @@ impl Device for I8042 {
         vec![
             port(Attr::VIEW),
             port(Attr::VIEW.union(Attr::MIRROR).union(Attr::PURE)),
+            Region {
+                kind: RegionKind::Port,
+                len: 4,
+                runs: vec![(0, 4, Attr::empty())],
+            },
         ]
     }
 
     fn read(&mut self, bp: &mut Backplane<'_>, at: Access) -> u64 {
-        if at.region == 1 {
-            return u64::from(self.state.status());
+        match at.region {
+            1 => return u64::from(self.state.status()),
+            2 if at.offset == 0 && at.size == Size::DWORD => return u64::from(self.state.backdoor.read()),
+            2 => return u64::MAX,
+            _ => {}
         }
         self.state.output = None;
         let byte = self.state.last;
@@ -279,6 +337,12 @@ impl Device for I8042 {
     }
 
     fn write(&mut self, bp: &mut Backplane<'_>, at: Access, value: u64) {
+        if at.region == 2 {
+            if at.offset == 0 && at.size == Size::DWORD {
+                self.state.backdoor.write(value as u32);
+            }
+            return;
+        }
         self.state.wrote_command = at.region == 1;
         // What the write puts into the output buffer is a new byte, whatever was there.
         let before = self.state.output;
@@ -307,11 +371,19 @@ impl Device for I8042 {
     }
 
     fn next_deadline(&self) -> Option<VmTime> {
-        // A keyboard without a clock does not scan.
-        self.state
+        // What has no clock does not scan, and with a full output buffer there is nowhere to put a report.
+        let with_clock = |off: u8| self.state.ram[0] & off == 0;
+        let repeat = self
+            .state
             .keyboard
             .next_repeat()
-            .filter(|_| self.state.ram[0] & ctr::KEYBOARD_OFF == 0)
+            .filter(|_| with_clock(ctr::KEYBOARD_OFF));
+        let report = self
+            .state
+            .mouse
+            .next_report()
+            .filter(|_| with_clock(ctr::AUX_OFF) && self.state.output.is_none());
+        repeat.into_iter().chain(report).min()
     }
 
     fn advance(&mut self, bp: &mut Backplane<'_>) -> bool {
@@ -328,14 +400,30 @@ impl Device for I8042 {
         Some(self.state.keyboard.leds())
     }
 
+    fn pointer(&self) -> Option<PointerKind> {
+        Some(if self.state.backdoor.is_absolute() {
+            PointerKind::Absolute
+        } else {
+            PointerKind::Relative
+        })
+    }
+
+    fn state_version(&self) -> u16 {
+        2
+    }
+
     fn save(&self, out: &mut Vec<u8>) {
         save_state(&self.state, out);
     }
 
     fn load(&mut self, version: u16, bytes: &[u8]) -> Result<(), StateError> {
         let state: State = load_state(self.name(), self.state_version(), version, bytes)?;
-        if !state.keyboard.is_sane() {
-            let why = "a keyboard that cannot be".to_owned();
+        let sane = state.keyboard.is_sane()
+            && state.mouse.is_sane()
+            && state.backdoor.is_sane()
+            && state.waiting.len() <= WAITING_MAX;
+        if !sane {
+            let why = "a keyboard or mouse that cannot be".to_owned();
             return Err(StateError::Damaged {
                 device: self.name(),
                 len: bytes.len(),

@@ -3,13 +3,13 @@
 //! Events are taken from the host only when their whole sequence fits, so nothing typed is lost. The host's own
 //! repetitions do not reach this place: a key that is held repeats by the rate that the guest has set.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use quintet_protocol::input::InputEvent;
 use quintet_protocol::time::{NANOS_PER_SEC, VmTime};
 use serde::{Deserialize, Serialize};
 
-use super::keymap::{self, PAUSE, PAUSE_USAGE};
-use crate::bus::KeyEvent;
+use super::keymap::{self, KeyType, PAUSE, PAUSE_USAGE, PRINT_SCREEN_USAGE};
 
 const ACK: u8 = 0xFA;
 const RESEND: u8 = 0xFE;
@@ -36,8 +36,12 @@ pub(super) struct Keyboard {
     command: Option<u8>,
     /// What FEh repeats.
     last: u8,
-    /// Set 3: break codes for all keys, for none, or by the key.
-    all_break: Option<bool>,
+    /// Set 3: what all keys do, unless each does what it does by itself.
+    all: Option<KeyType>,
+    /// Set 3: what keys do that the guest has singled out, by their codes in set 3.
+    singled: BTreeMap<u8, KeyType>,
+    /// Codes that Print Screen went down with, for its release.
+    print_screen: Vec<u16>,
     /// Keys held, a bit per usage.
     held: [u64; 4],
     /// Parameter of F3h: bits 6–5 the delay, 4–0 the rate.
@@ -64,7 +68,9 @@ impl Keyboard {
             leds: 0,
             command: None,
             last: 0,
-            all_break: None,
+            all: None,
+            singled: BTreeMap::new(),
+            print_screen: Vec::new(),
             held: [0; 4],
             typematic: TYPEMATIC,
             repeat: None,
@@ -80,6 +86,8 @@ impl Keyboard {
         self.queue.len() <= QUEUE_MAX
             && (1..=3).contains(&self.set)
             && usize::from(self.replies) <= self.queue.len()
+            && self.singled.len() <= usize::from(keymap::SET3_MAX)
+            && self.print_screen.len() <= 2
     }
 
     /// The next byte for the controller.
@@ -107,7 +115,8 @@ impl Keyboard {
 
     fn defaults(&mut self) {
         self.set = 2;
-        self.all_break = None;
+        self.all = None;
+        self.singled.clear();
         self.typematic = TYPEMATIC;
         self.repeat = None;
         self.queue.clear();
@@ -133,7 +142,10 @@ impl Keyboard {
             }
             Some(0xF0) if byte < 0x80 => self.reply(&[RESEND]),
             Some(listed @ 0xFB..=0xFD) if byte < 0xED => {
-                // Key types by the key are acknowledged; what they change is typematic only.
+                // A list of keys of any length; the next command ends it.
+                if byte != 0 && byte <= keymap::SET3_MAX {
+                    self.singled.insert(byte, KeyType::of_command(listed));
+                }
                 self.command = Some(listed);
                 self.reply(&[ACK]);
             }
@@ -162,12 +174,9 @@ impl Keyboard {
                 }
                 self.reply(&[ACK]);
             }
-            0xF7 | 0xF9 => {
-                self.all_break = Some(false);
-                self.reply(&[ACK]);
-            }
-            0xF8 | 0xFA => {
-                self.all_break = Some(true);
+            0xF7..=0xFA => {
+                self.all = Some(KeyType::of_command(command));
+                self.singled.clear();
                 self.reply(&[ACK]);
             }
             0xFE => self.reply(&[self.last]),
@@ -200,11 +209,11 @@ impl Keyboard {
         true
     }
 
-    /// A key event of the host. To be called with room only.
-    pub(super) fn event(&mut self, now: VmTime, event: KeyEvent) -> EventResult {
+    /// A key event of the host; what the pointer did is none of its business. To be called with room only.
+    pub(super) fn event(&mut self, now: VmTime, event: InputEvent) -> EventResult {
         match event {
-            KeyEvent::Key { usage, down } => self.key(now, usage, down),
-            KeyEvent::ReleaseAll => {
+            InputEvent::Key { key, down } => self.key(now, key.0, down),
+            InputEvent::ReleaseAll => {
                 // One release per call, since each needs room of its own.
                 let Some(word) = self.held.iter().position(|w| *w != 0) else {
                     return EventResult::Done;
@@ -215,6 +224,7 @@ impl Keyboard {
                     return EventResult::Again;
                 }
             }
+            _ => {}
         }
         EventResult::Done
     }
@@ -228,7 +238,8 @@ impl Keyboard {
         self.held[word] ^= bit;
         if down {
             let delay = u64::from(self.typematic >> 5 & 3) + 1;
-            self.repeat = (usage != PAUSE_USAGE).then_some((usage, now + delay * NANOS_PER_SEC / 4));
+            let repeats = usage != PAUSE_USAGE && (self.set != 3 || self.type_of(usage).repeats);
+            self.repeat = repeats.then_some((usage, now + delay * NANOS_PER_SEC / 4));
         } else if self.repeat.is_some_and(|(repeating, _)| repeating == usage) {
             self.repeat = None;
         }
@@ -242,41 +253,88 @@ impl Keyboard {
         }
     }
 
+    /// What a key does in set 3.
+    fn type_of(&self, usage: u8) -> KeyType {
+        let code = keymap::codes(usage).map_or(0, |codes| codes.set3);
+        let singled = self.singled.get(&code).copied();
+        singled
+            .or(self.all)
+            .unwrap_or_else(|| keymap::type_in_set3(usage))
+    }
+
+    fn holds(&self, usages: [u8; 2]) -> bool {
+        usages
+            .iter()
+            .any(|usage| self.held[usize::from(usage / 64)] >> (usage % 64) & 1 != 0)
+    }
+
+    /// What Print Screen and Pause say in sets 1 and 2 depends on the keys held with them (IBM PS/2 Technical Reference,
+    /// keyboard, scan code set 1, keys 124 and 126). The codes of set 2, each with its prefix in the high byte.
+    fn special(&self, usage: u8) -> Option<&'static [u16]> {
+        const CTRL: [u8; 2] = [0xE0, 0xE4];
+        const SHIFT: [u8; 2] = [0xE1, 0xE5];
+        const ALT: [u8; 2] = [0xE2, 0xE6];
+        match usage {
+            PRINT_SCREEN_USAGE if self.holds(ALT) => Some(&[0x84]),
+            PRINT_SCREEN_USAGE if self.holds(CTRL) || self.holds(SHIFT) => Some(&[0xE07C]),
+            PRINT_SCREEN_USAGE => Some(&[0xE012, 0xE07C]),
+            PAUSE_USAGE if self.holds(CTRL) => Some(&[0xE07E]),
+            _ => None,
+        }
+    }
+
+    /// A code in set 1 or 2.
+    fn code(&mut self, code: u16, released: bool) {
+        let [prefix, code] = code.to_be_bytes();
+        self.queue.extend((prefix != 0).then_some(prefix));
+        if self.set == 1 {
+            let high = if released { 0x80 } else { 0 };
+            self.queue.push_back(keymap::translate(code) | high);
+        } else {
+            self.queue.extend(released.then_some(0xF0));
+            self.queue.push_back(code);
+        }
+    }
+
     fn make(&mut self, usage: u8) {
         let Some(codes) = keymap::codes(usage) else { return };
-        let [prefix, code] = codes.set2.to_be_bytes();
-        match self.set {
-            3 => self.queue.push_back(codes.set3),
+        match (self.set, self.special(usage)) {
+            (3, _) => self.queue.push_back(codes.set3),
+            (_, Some(special)) => {
+                for code in special {
+                    self.code(*code, false);
+                }
+                if usage == PAUSE_USAGE {
+                    // Break sends its own release when it is pressed, as Pause does.
+                    self.code(special[0], true);
+                } else {
+                    self.print_screen = special.to_vec();
+                }
+            }
             // Pause sends make and break together when it is pressed.
-            1 if codes.set2 == PAUSE => self.queue.extend([0xE1, 0x1D, 0x45, 0xE1, 0x9D, 0xC5]),
-            _ if codes.set2 == PAUSE => self
+            (1, None) if codes.set2 == PAUSE => self.queue.extend([0xE1, 0x1D, 0x45, 0xE1, 0x9D, 0xC5]),
+            (_, None) if codes.set2 == PAUSE => self
                 .queue
                 .extend([0xE1, 0x14, 0x77, 0xE1, 0xF0, 0x14, 0xF0, 0x77]),
-            set => {
-                self.queue.extend((prefix != 0).then_some(prefix));
-                self.queue
-                    .push_back(if set == 1 { keymap::translate(code) } else { code });
-            }
+            (_, None) => self.code(codes.set2, false),
         }
     }
 
     fn break_(&mut self, usage: u8) {
         let Some(codes) = keymap::codes(usage) else { return };
-        let [prefix, code] = codes.set2.to_be_bytes();
-        match self.set {
-            3 if self.all_break.unwrap_or_else(|| keymap::breaks_in_set3(usage)) => {
-                self.queue.extend([0xF0, codes.set3]);
-            }
-            3 => {}
-            _ if codes.set2 == PAUSE => {}
-            set => {
-                self.queue.extend((prefix != 0).then_some(prefix));
-                if set == 1 {
-                    self.queue.push_back(keymap::translate(code) | 0x80);
-                } else {
-                    self.queue.extend([0xF0, code]);
+        match usage {
+            _ if self.set == 3 => {
+                if self.type_of(usage).breaks {
+                    self.queue.extend([0xF0, codes.set3]);
                 }
             }
+            PAUSE_USAGE => {}
+            PRINT_SCREEN_USAGE => {
+                for code in std::mem::take(&mut self.print_screen).into_iter().rev() {
+                    self.code(code, true);
+                }
+            }
+            _ => self.code(codes.set2, true),
         }
     }
 }

@@ -68,9 +68,45 @@ pub(super) fn codes(usage: u8) -> Option<Codes> {
     }
 }
 
-/// Whether the key of a usage sends a break code in set 3 unless told otherwise.
-pub(super) fn breaks_in_set3(usage: u8) -> bool {
-    matches!(usage, 0x39 | 0xE0 | 0xE1 | 0xE2 | 0xE5)
+/// HID usage of Print Screen.
+pub(super) const PRINT_SCREEN_USAGE: u8 = 0x46;
+
+/// Largest code of set 3.
+pub(super) const SET3_MAX: u8 = 0x8D;
+
+/// What a key does in set 3 besides its make code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct KeyType {
+    /// Repeats while it is held.
+    pub(super) repeats: bool,
+    /// Has a break code.
+    pub(super) breaks: bool,
+}
+
+impl KeyType {
+    /// What a command of the guest makes of all keys (F7h–FAh) or of single ones (FBh–FDh).
+    pub(super) fn of_command(command: u8) -> Self {
+        let (repeats, breaks) = match command {
+            0xF7 | 0xFB => (true, false),
+            0xF8 | 0xFC => (false, true),
+            0xF9 | 0xFD => (false, false),
+            _ => (true, true),
+        };
+        Self { repeats, breaks }
+    }
+}
+
+/// What the key of a usage does in set 3 unless told otherwise (IBM PS/2 Technical Reference, scan code set 3).
+pub(super) fn type_in_set3(usage: u8) -> KeyType {
+    match usage {
+        // Caps Lock, both Shift keys, left Ctrl and Alt.
+        0x39 | 0xE0 | 0xE1 | 0xE2 | 0xE5 => KeyType::of_command(0xF8),
+        // Esc, function keys to Page Up, End, Page Down, the keypad but for +, right Ctrl and Alt, logo keys, Menu.
+        0x29 | 0x3A..=0x4B | 0x4D | 0x4E | 0x53..=0x56 | 0x58..=0x63 | 0x65 | 0xE3 | 0xE4 | 0xE6 | 0xE7 => {
+            KeyType::of_command(0xF9)
+        }
+        _ => KeyType::of_command(0xF7),
+    }
 }
 
 /// The controller's translation of codes 00h–7Fh of set 2.

@@ -1,6 +1,7 @@
 use super::I8042;
 use crate::bus::contract::{Bench, device_contract, saved};
-use crate::bus::{Device, KeyEvent, MachineRequest, Size};
+use crate::bus::{Device, MachineRequest, Size};
+use quintet_protocol::input::{InputEvent, Key};
 
 fn build(bench: &mut Bench) -> I8042 {
     I8042::new(&mut bench.irq)
@@ -46,7 +47,10 @@ impl Rig {
         got
     }
     fn key(&mut self, usage: u8, down: bool) {
-        self.b.streams.keys.push_back(KeyEvent::Key { usage, down });
+        self.b.streams.events.push_back(InputEvent::Key {
+            key: Key(usage),
+            down,
+        });
         self.b.pass(&mut self.dev, 0);
     }
     fn tap(&mut self, usage: u8) -> Vec<u8> {
@@ -220,7 +224,7 @@ fn nothing_typed_is_lost_however_slow_the_guest_is() {
         r.key(A, true);
         r.key(A, false);
     }
-    assert!(r.b.streams.keys.len() > 150);
+    assert!(r.b.streams.events.len() > 100);
     let got = r.all();
     assert_eq!(got.len(), 200);
     assert!(got.chunks(2).all(|c| c == [0x1E, 0x9E]));
@@ -247,14 +251,14 @@ fn held_keys_are_released_when_their_holder_is_gone() {
         r.key(usage, true);
     }
     r.all();
-    r.b.streams.keys.push_back(KeyEvent::ReleaseAll);
+    r.b.streams.events.push_back(InputEvent::ReleaseAll);
     r.b.pass(&mut r.dev, 0);
     assert_eq!(r.all(), [0x9E, 0xB0, 0xAE, 0xE0, 0xCD, 0xAA]);
     assert_eq!(r.tap(A), [0x1E, 0x9E]);
 }
 
 #[test]
-fn the_auxiliary_port_loops_back_and_nobody_is_behind_it() {
+fn the_auxiliary_port_loops_back_and_the_mouse_is_behind_it() {
     let mut r = Rig::new();
     r.command(0xD3);
     r.data(0x5A);
@@ -264,8 +268,9 @@ fn the_auxiliary_port_loops_back_and_nobody_is_behind_it() {
     assert!(!r.b.wire(12).high);
     r.command(0xD4);
     r.data(0xF2);
-    assert_eq!(r.status() & 0x61, 0x61);
-    assert_eq!(r.get(), 0xFE);
+    assert_eq!(r.status() & 0x21, 0x21);
+    assert!(r.b.wire(12).high);
+    assert_eq!(r.all(), [0xFA, 0x00]);
     r.command(0xD2);
     r.data(0x11);
     assert!(r.b.wire(1).high);
@@ -280,7 +285,7 @@ fn a_successor_goes_on_in_the_middle_of_a_sequence() {
     assert_eq!(r.get(), 0xE0);
     let bytes = saved(&r.dev);
     r.dev = build(&mut r.b);
-    r.dev.load(1, &bytes).expect("state");
+    r.dev.load(2, &bytes).expect("state");
     assert_eq!(r.get(), 0x4D);
 }
 
@@ -311,4 +316,56 @@ fn a_guest_that_does_not_read_is_not_flooded_by_repetitions() {
     r.b.pass(&mut r.dev, 20_000_000_000);
     let got = r.all();
     assert!(got.len() < 20 && got.iter().all(|b| *b == 0x1E));
+}
+
+#[test]
+fn set_3_keys_repeat_and_release_by_their_type() {
+    const LEFT_SHIFT: u8 = 0xE1;
+    let mut r = Rig::booted();
+    r.command(0x60);
+    r.data(0x01);
+    r.data(0xF0);
+    r.data(0x03);
+    r.all();
+    // By themselves: letters repeat, F7 only says that it was pressed, Shift tells both.
+    assert_eq!(
+        [r.tap(A), r.tap(F7), r.tap(LEFT_SHIFT)].concat(),
+        [0x1C, 0x37, 0x12, 0xF0, 0x12]
+    );
+    r.key(F7, true);
+    assert!(r.dev.next_deadline().is_none());
+    r.key(F7, false);
+    // All make and break, but F7 make only.
+    for byte in [0xF8, 0xFD, 0x37, 0xF4] {
+        r.data(byte);
+    }
+    r.all();
+    assert_eq!(
+        [r.tap(A), r.tap(F7), r.tap(LEFT_SHIFT)].concat(),
+        [0x1C, 0xF0, 0x1C, 0x37, 0x12, 0xF0, 0x12]
+    );
+}
+
+#[test]
+fn print_screen_and_pause_change_with_the_keys_beside_them() {
+    const PRINT_SCREEN: u8 = 0x46;
+    const LEFT_CTRL: u8 = 0xE0;
+    const LEFT_ALT: u8 = 0xE2;
+    let mut r = Rig::booted();
+    assert_eq!(
+        r.tap(PRINT_SCREEN),
+        [0xE0, 0x2A, 0xE0, 0x37, 0xE0, 0xB7, 0xE0, 0xAA]
+    );
+    r.key(LEFT_CTRL, true);
+    assert_eq!(r.all(), [0x1D]);
+    assert_eq!(r.tap(PRINT_SCREEN), [0xE0, 0x37, 0xE0, 0xB7]);
+    assert_eq!(r.tap(PAUSE), [0xE0, 0x46, 0xE0, 0xC6]);
+    r.key(LEFT_CTRL, false);
+    r.key(LEFT_ALT, true);
+    r.key(PRINT_SCREEN, true);
+    assert_eq!(r.all(), [0x9D, 0x38, 0x54]);
+    // The release is that of what was pressed, whatever is held by then.
+    r.key(LEFT_ALT, false);
+    r.key(PRINT_SCREEN, false);
+    assert_eq!(r.all(), [0xB8, 0xD4]);
 }

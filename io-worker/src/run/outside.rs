@@ -9,7 +9,7 @@ use quintet_protocol::layout::STREAMS;
 use quintet_protocol::ring::{Consumer, Position};
 use quintet_protocol::stream::{StreamReader, StreamWriter};
 
-use crate::bus::{KeyEvent, StreamIn, StreamOut, Streams};
+use crate::bus::{StreamIn, StreamOut, Streams};
 
 /// Number of input rings: gpu-worker's and the coordinator's.
 pub const RINGS: usize = 2;
@@ -30,7 +30,9 @@ pub struct Positions {
 pub struct InputCounts {
     /// Given to the keyboard.
     pub keys: u32,
-    /// Dropped: no device takes them, or nobody knows them.
+    /// Given to the pointer.
+    pub pointer: u32,
+    /// Dropped: nobody knows them.
     pub dropped: u32,
 }
 
@@ -143,7 +145,7 @@ impl Streams for Outside {
         }
     }
 
-    fn take_key(&mut self) -> Option<KeyEvent> {
+    fn take_input(&mut self) -> Option<InputEvent> {
         let mut bytes = [0; RECORD_MAX];
         for slot in &mut self.keys {
             while let Some(ring) = slot {
@@ -161,13 +163,14 @@ impl Streams for Outside {
                     }
                 };
                 match event {
-                    Ok((InputEvent::Key { key, down }, _)) => {
-                        self.counts.keys = self.counts.keys.wrapping_add(1);
-                        return Some(KeyEvent::Key { usage: key.0, down });
+                    Ok((event, _)) => {
+                        let count = match event {
+                            InputEvent::Key { .. } | InputEvent::ReleaseAll => &mut self.counts.keys,
+                            _ => &mut self.counts.pointer,
+                        };
+                        *count = count.wrapping_add(1);
+                        return Some(event);
                     }
-                    Ok((InputEvent::ReleaseAll, _)) => return Some(KeyEvent::ReleaseAll),
-                    // There is no pointer yet.
-                    Ok(_) => self.counts.dropped = self.counts.dropped.wrapping_add(1),
                     Err(error) => {
                         self.counts.dropped = self.counts.dropped.wrapping_add(1);
                         tracing::warn!(%error, "input record dropped");

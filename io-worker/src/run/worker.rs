@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::boot::boot;
 use super::decode::{Mirrored, decode_map, mirrored};
 use super::outside::{InputCounts, Outside, Positions};
-use crate::bus::{MachineRequest, StreamIn, StreamOut};
+use crate::bus::{MachineRequest, PointerKind, StreamIn, StreamOut};
 use crate::fw_cfg::{FwCfg, KEY_CPUS, KEY_MAX_CPUS, KEY_RAM_SIZE};
 use crate::machine::{Env, Machine, MachineConfig};
 use crate::parts::Parts;
@@ -524,11 +524,18 @@ impl<S: Steps> Worker<S> {
         if counts != self.counts {
             self.counts = counts;
             self.status.own().store(StatusWord::HidKeys, counts.keys);
+            self.status.own().store(StatusWord::HidPointer, counts.pointer);
             self.status.own().store(StatusWord::HidDropped, counts.dropped);
         }
         self.status
             .own()
             .store(StatusWord::KeyboardLeds, u32::from(self.machine.keyboard_leds()));
+        let pointer = match self.machine.pointer() {
+            None => 0,
+            Some(PointerKind::Relative) => 1,
+            Some(PointerKind::Absolute) => 2,
+        };
+        self.status.own().store(StatusWord::PointerBackend, pointer);
         self.steps.step();
     }
 

@@ -1,7 +1,7 @@
 //! Keys by their usage on the USB HID keyboard page (HID Usage Tables, page 07h).
 
 /// A key of the keyboard, by its place: the usage number, 04h–E7h.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Key(pub u8);
 
 macro_rules! keys {

@@ -83,7 +83,7 @@ words! {
     HidPending = 19, One(Io);
     /// 0 no keyboard, 1 PS/2.
     KeyboardBackend = 20, One(Io);
-    /// 0 no pointer, 1 PS/2.
+    /// 0 no pointer, 1 one that wants movements (PS/2), 2 one that wants places (VMware backdoor).
     PointerBackend = 21, One(Io);
     /// Keys that the window believes to be held down.
     KeysHeld = 22, One(Gpu);
