@@ -18,6 +18,7 @@ use quintet_protocol::ram::RamLayout;
 use quintet_protocol::wasm::WasmConfig;
 
 use crate::cli::{AccelArg, RunArgs};
+use crate::images::{self, ImageArg};
 use crate::limits;
 use crate::supervise::start::random_u64;
 use crate::units::show_size;
@@ -91,6 +92,8 @@ pub struct MachineConfig {
     pub serial: StreamTarget,
     /// Debug consoles.
     pub debugcon: Vec<Debugcon>,
+    /// Disk images, in the order of the io-worker's disks.
+    pub images: Vec<ImageArg>,
     /// Sound.
     pub audio: Audio,
     /// After which the machine ends.
@@ -153,6 +156,12 @@ impl MachineConfig {
         if kernel.is_none() && (args.initrd.is_some() || args.append.is_some()) {
             return refuse("--initrd and --append need a --kernel");
         }
+        let mut images = args
+            .disk
+            .iter()
+            .map(|text| ImageArg::parse(text))
+            .collect::<Result<Vec<_>, _>>()?;
+        images.extend(args.cdrom.as_deref().map(ImageArg::cdrom));
         Ok(Self {
             ram,
             cpu: CpuConfig {
@@ -183,6 +192,7 @@ impl MachineConfig {
                     })
                     .collect(),
                 testdev,
+                disks: images::place(&images)?,
                 append: args.append.clone().unwrap_or_default(),
                 no_reboot: args.no_reboot,
                 spin_nanos,
@@ -205,6 +215,7 @@ impl MachineConfig {
                 .as_deref()
                 .map_or(Ok(StreamTarget::Stdio), |s| stream("--serial", s))?,
             debugcon,
+            images,
             audio: audio(&args.audio)?,
             time_limit: args.time_limit,
             single_process: args.single_process,
@@ -478,8 +489,6 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
         (a.boot.is_some(), "--boot"),
         (a.firmware.is_some(), "--firmware"),
         (!a.pflash.is_empty(), "--pflash"),
-        (!a.disk.is_empty(), "--disk"),
-        (a.cdrom.is_some(), "--cdrom"),
         (a.floppy.is_some(), "--floppy"),
         (!a.dir.is_empty(), "--dir"),
         (a.machine.is_some(), "--machine"),
@@ -540,7 +549,10 @@ mod tests {
 
     #[test]
     fn what_does_not_work_yet_says_so() {
-        assert_eq!(error(|a| a.disk = vec!["d".into()]), "--disk does not work yet");
+        assert_eq!(
+            error(|a| a.floppy = Some("f".into())),
+            "--floppy does not work yet"
+        );
         assert_eq!(error(|a| a.cpus = 2), "--cpus other than 1 does not work yet");
     }
 

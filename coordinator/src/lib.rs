@@ -7,6 +7,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod images;
 pub mod limits;
 pub mod machine;
 pub mod sandbox;

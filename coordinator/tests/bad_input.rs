@@ -184,7 +184,7 @@ fn a_serial_file_that_cannot_be_written() {
 
 #[test]
 fn an_option_that_does_not_work_yet_says_so() {
-    assert_refused(&run(&["--disk", "d.img"]), "--disk does not work yet");
+    assert_refused(&run(&["--floppy", "d.img"]), "--floppy does not work yet");
     assert_refused(&run_to_end(&["soak"]), "does not work yet");
 }
 

@@ -3,6 +3,7 @@
 //! Devices ([`serial`], …) sit on buses ([`bus`], [`pci`]) and reach guest memory through [`dma`]. Nothing
 //! here knows of rings or processes; what binds the devices to those is apart from them.
 
+pub mod block;
 pub mod bus;
 pub mod dma;
 pub mod firmware;
@@ -13,4 +14,5 @@ pub mod parts;
 pub mod pci;
 pub mod run;
 pub mod serial;
+pub mod storage;
 pub mod testdev;

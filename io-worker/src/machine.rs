@@ -8,6 +8,7 @@
 use quintet_protocol::ram::GuestRam;
 use quintet_protocol::time::VmTime;
 
+use crate::block::Disks;
 use crate::bus::mmio::MovableBus;
 use crate::bus::pio::Target;
 use crate::bus::regmap::Attr;
@@ -20,10 +21,11 @@ use crate::fw_cfg::{FW_CFG_DMA_PORT, FW_CFG_PORT, FwCfg};
 use crate::input::I8042;
 use crate::parts::Parts;
 use crate::pci::{
-    PIIX_PM_SLOT, PciBus, PciWindow, Shadow, WindowKind, WindowTarget, bdf, i440fx, piix3_isa, piix4_pm,
-    stdvga,
+    PIIX_IDE_SLOT, PIIX_PM_SLOT, PciBus, PciWindow, Shadow, WindowKind, WindowTarget, bdf, i440fx, piix3_ide,
+    piix3_isa, piix4_pm, stdvga,
 };
 use crate::serial::{Uart, UartConfig};
+use crate::storage::ide::{self, DriveConfig, PiixIde};
 use crate::testdev::{self, DebugExit, Debugcon, IrqSource, PcTestdev, TestMemory};
 
 /// Number of the board among the parts.
@@ -54,6 +56,10 @@ pub struct MachineConfig {
     pub com: [(StreamOut, StreamIn); 2],
     /// The firmware configuration store.
     pub fw_cfg: FwCfg,
+    /// Disk images.
+    pub disks: Disks,
+    /// IDE drives on them: primary master and slave, secondary master and slave.
+    pub drives: [Option<DriveConfig>; 4],
 }
 
 /// A configuration in which two devices want the same addresses.
@@ -112,6 +118,7 @@ pub struct Machine {
     irq: Interrupts,
     requests: Requests,
     dma: Dma,
+    disks: Disks,
 }
 
 impl std::fmt::Debug for Machine {
@@ -147,6 +154,7 @@ impl Machine {
             irq: Interrupts::default(),
             requests: Requests::default(),
             dma: Dma::new(ram),
+            disks: config.disks,
         };
         for (i, (out, input)) in config.com.into_iter().enumerate() {
             let pin = this.irq.pin(PinTarget::Line(Line(COM_LINES[i])));
@@ -161,6 +169,9 @@ impl Machine {
         let i8042 = I8042::new(&mut this.irq);
         this.attach(i8042, &[0x60, 0x64, u64::from(BACKDOOR_PORT)])?;
         this.attach(config.fw_cfg, &[FW_CFG_PORT, FW_CFG_DMA_PORT])?;
+        this.pci.add(PIIX_IDE_SLOT, piix3_ide(this.devices.len() as u16));
+        let ide = PiixIde::new(&mut this.irq, config.drives);
+        this.attach(ide, &ide::PORTS)?;
         if config.testdev {
             let testdev = PcTestdev::new(&mut this.irq);
             this.attach(testdev, &[testdev::SCRATCH_PORT, testdev::IRQ_PORT])?;
@@ -184,13 +195,18 @@ impl Machine {
         Ok(this)
     }
 
-    /// Puts a device on the buses, its regions at `places` in their order.
+    /// Puts a device on the buses, its regions at `places` in their order. What regions it has beyond those are shown by
+    /// a PCI function.
     ///
     /// # Errors
     /// [`BuildError`].
     pub fn attach(&mut self, device: impl Device + 'static, places: &[u64]) -> Result<(), BuildError> {
         let regions = device.regions();
-        assert_eq!(regions.len(), places.len(), "{} has other regions", device.name());
+        assert!(
+            regions.len() >= places.len(),
+            "{} has other regions",
+            device.name()
+        );
         for (i, (region, &start)) in regions.iter().zip(places).enumerate() {
             let bus = match region.kind {
                 RegionKind::Port => &mut self.ports,
@@ -224,6 +240,11 @@ impl Machine {
     /// Guest memory.
     pub fn dma(&mut self) -> &mut Dma {
         &mut self.dma
+    }
+
+    /// Disk images.
+    pub fn disks(&mut self) -> &mut Disks {
+        &mut self.disks
     }
 
     /// Takes up what the PCI registers say now. Returns whether anything had changed.
@@ -349,6 +370,7 @@ impl Machine {
             irq: &mut self.irq,
             streams: env.streams,
             dma: &mut self.dma,
+            disks: &mut self.disks,
             requests: &mut self.requests,
         };
         match part {

@@ -10,6 +10,8 @@ fn config() -> MachineConfig {
         vram: 16 << 20,
         com: [(StreamOut(0), StreamIn(0)), (StreamOut(1), StreamIn(1))],
         fw_cfg: FwCfg::new(),
+        disks: Disks::default(),
+        drives: Default::default(),
     }
 }
 

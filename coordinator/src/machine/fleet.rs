@@ -20,6 +20,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{Event, Waker};
 use crate::config::{Audio, MachineConfig, UsageError, reason};
+use crate::images;
 use crate::sandbox;
 use crate::single::Threads;
 use crate::supervise::binaries::Binaries;
@@ -389,6 +390,9 @@ fn plans(config: &MachineConfig) -> Result<[Plan; 4], UsageError> {
             let file = std::fs::File::create(path)
                 .map_err(|e| UsageError(format!("Cannot write \"{}\": {}", path.display(), reason(&e))))?;
             host_fds.push(file.into());
+        }
+        if role == Role::Io {
+            host_fds = images::open(&config.images)?;
         }
         let policy = match role {
             Role::Cpu if config.wasm.is_some() => "cpu-wasm",

@@ -4,6 +4,7 @@ use quintet_protocol::input::InputEvent;
 use quintet_protocol::time::VmTime;
 
 use super::Interrupts;
+use crate::block::Disks;
 use crate::dma::Dma;
 
 /// An outgoing byte stream, by number.
@@ -86,6 +87,8 @@ pub struct Backplane<'a> {
     pub streams: &'a mut dyn Streams,
     /// Guest memory.
     pub dma: &'a mut Dma,
+    /// Disk images.
+    pub disks: &'a mut Disks,
     /// Requests to the machine.
     pub requests: &'a mut Requests,
 }

@@ -11,6 +11,7 @@ use quintet_protocol::time::VmTime;
 use super::{
     Access, Backplane, Device, Interrupts, MachineRequest, Requests, Size, StreamIn, StreamOut, Streams, Wire,
 };
+use crate::block::Disks;
 use crate::dma::Dma;
 
 /// Byte streams in memory. Eight each way; outgoing ones take `room` bytes.
@@ -56,6 +57,7 @@ pub(crate) struct Bench {
     pub(crate) irq: Interrupts,
     pub(crate) streams: TestStreams,
     pub(crate) dma: Dma,
+    pub(crate) disks: Disks,
     pub(crate) requests: Requests,
 }
 
@@ -67,6 +69,7 @@ impl Bench {
             irq: Interrupts::default(),
             streams: TestStreams::unlimited(),
             dma: Dma::new(ram),
+            disks: Disks::default(),
             requests: Requests::default(),
         }
     }
@@ -77,6 +80,7 @@ impl Bench {
             irq: &mut self.irq,
             streams: &mut self.streams,
             dma: &mut self.dma,
+            disks: &mut self.disks,
             requests: &mut self.requests,
         }
     }

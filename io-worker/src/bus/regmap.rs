@@ -114,6 +114,13 @@ impl<R: Copy + 'static> RegMap<R> {
         self.len == 0
     }
 
+    /// All registers: offset, width, name.
+    pub fn all(&self) -> impl Iterator<Item = (usize, usize, R)> {
+        self.registers
+            .iter()
+            .map(|r| (r.offset as usize, r.width as usize, r.id))
+    }
+
     /// The block as a bus region.
     pub fn region(&self, kind: RegionKind) -> Region {
         let mut runs: Vec<(u64, u64, Attr)> = Vec::new();

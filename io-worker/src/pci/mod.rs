@@ -16,7 +16,7 @@ pub use bar::{BarKind, BarSpec, SizedBar};
 pub use bus::{Bdf, PciBus, PciWindow, Shadow, WindowKind, WindowTarget, bdf};
 pub use config::{ConfigSpace, FunctionSpec};
 pub use i440fx::i440fx;
-pub use piix::{PIIX_PM_SLOT, piix3_isa, piix4_pm, pirq_of};
+pub use piix::{PIIX_IDE_SLOT, PIIX_PM_SLOT, piix3_ide, piix3_isa, piix4_pm, pirq_of};
 pub use vga::stdvga;
 
 #[cfg(test)]

@@ -3,10 +3,14 @@
 //! The edge/level registers 4D0h and 4D1h that belong to the ISA bridge are beside the PICs, with the vCPU.
 //! The power-management block itself is there too; this function says where it is decoded.
 
+use super::bar::{BarKind, BarSpec};
 use super::bus::{Bdf, PciWindow, WindowKind, WindowTarget, bdf};
 use super::config::{ConfigSpace, FunctionSpec};
 use crate::bus::Line;
+use crate::storage::ide;
 
+/// Place of the IDE function.
+pub const PIIX_IDE_SLOT: Bdf = bdf(1, 1);
 /// Place of the power-management function.
 pub const PIIX_PM_SLOT: Bdf = bdf(1, 3);
 
@@ -52,6 +56,35 @@ pub fn piix3_isa() -> FunctionSpec {
         command_mask: 0x0108,
         bars: Vec::new(),
         registers,
+    }
+}
+
+/// The IDE function at 00:01.1, which drives as fast as multi-word DMA goes. Its channels answer at their legacy ports
+/// whatever the decode bits of 40h–43h say, as QEMU's do; `device` answers at BAR 4.
+pub fn piix3_ide(device: u16) -> FunctionSpec {
+    FunctionSpec {
+        name: "piix3-ide",
+        vendor: 0x8086,
+        device: 0x7010,
+        revision: 0,
+        // Both channels in compatibility mode, for good; bus master.
+        class: 0x01_0180,
+        multifunction: false,
+        pin: 0,
+        status: 0x0280,
+        command: 0x0000,
+        command_mask: 0x0005,
+        bars: vec![BarSpec {
+            register: 0x20,
+            kind: BarKind::Io,
+            len: ide::BUS_MASTER_PORTS,
+            target: WindowTarget::Device {
+                device,
+                region: ide::BUS_MASTER,
+            },
+        }],
+        // IDETIM of both channels, SIDETIM.
+        registers: (0x40..=0x44).map(|at| (at, 0x00, 0xFF)).collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! starts.
 
 use quintet_protocol::boot_state::BootState;
-use quintet_protocol::handshake::config::IoConfig;
+use quintet_protocol::handshake::config::{DiskKind, IoConfig};
 use quintet_protocol::payload::{Payload, PayloadKind};
 use quintet_protocol::ram::GuestRam;
 
@@ -17,7 +17,11 @@ fn firmware_machine(config: &IoConfig) -> firmware::Machine {
         com: [COM_PORTS[0], COM_PORTS[1], 0, 0],
         ps2: true,
         fw_cfg: true,
-        disks: 0,
+        disks: config
+            .disks
+            .iter()
+            .filter(|d| d.kind == DiskKind::HardDisk)
+            .count() as u8,
     }
 }
 

@@ -202,6 +202,7 @@ mod tests {
     use quintet_protocol::ram::{GuestRam, RamLayout};
 
     use super::*;
+    use crate::block::Disks;
     use crate::bus::{StreamIn, StreamOut};
     use crate::fw_cfg::FwCfg;
     use crate::machine::MachineConfig;
@@ -214,6 +215,8 @@ mod tests {
             vram: 16 << 20,
             com: [(StreamOut(0), StreamIn(0)), (StreamOut(1), StreamIn(1))],
             fw_cfg: FwCfg::new(),
+            disks: Disks::default(),
+            drives: Default::default(),
         };
         Machine::new(config, GuestRam::anonymous(RamLayout::new(2 << 20)).expect("RAM")).expect("machine")
     }

@@ -3,6 +3,7 @@
 mod boot;
 mod commands;
 pub mod decode;
+mod disks;
 mod outside;
 mod worker;
 
@@ -90,6 +91,8 @@ fn wait(worker: &Worker, sleeper: &Sleeper, spin_nanos: u64) {
     worker.status.set_state(WorkerState::Running);
 }
 
+#[cfg(test)]
+mod disk_tests;
 #[cfg(test)]
 mod kill_tests;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
@@ -55,6 +56,8 @@ pub(super) struct Rig {
     pub(super) _clock: ClockMaster,
     pub(super) config: IoConfig,
     pub(super) kernel: Option<Vec<u8>>,
+    /// Images of the configuration's disks.
+    pub(super) images: Vec<OwnedFd>,
     pub(super) worker: Option<Worker<Bomb>>,
     /// Steps that the next lives have; afterwards lives are unlimited.
     pub(super) lives: VecDeque<u32>,
@@ -94,6 +97,7 @@ impl Rig {
                     stream: 2,
                 }],
                 testdev: true,
+                disks: Vec::new(),
                 append: String::new(),
                 no_reboot: false,
                 spin_nanos: 0,
@@ -111,6 +115,7 @@ impl Rig {
             status,
             _clock: clock,
             kernel: None,
+            images: Vec::new(),
             worker: None,
             lives: VecDeque::new(),
             generation: 0,
@@ -132,7 +137,11 @@ impl Rig {
             maps: self.set.maps(Role::Io).expect("maps"),
             config: postcard::to_allocvec(&self.config).expect("config"),
             payloads: kernel.collect(),
-            host_fds: Vec::new(),
+            host_fds: self
+                .images
+                .iter()
+                .map(|image| image.try_clone().expect("a descriptor"))
+                .collect(),
         }
     }
 

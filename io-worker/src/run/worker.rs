@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::boot::boot;
 use super::decode::{Mirrored, decode_map, mirrored};
+use super::disks::Storage;
 use super::outside::{InputCounts, Outside, Positions};
 use crate::bus::{MachineRequest, PointerKind, StreamIn, StreamOut};
 use crate::fw_cfg::{FwCfg, KEY_CPUS, KEY_MAX_CPUS, KEY_RAM_SIZE};
@@ -149,11 +150,13 @@ impl<S: Steps> Worker<S> {
     ///
     /// # Errors
     /// [`WorkerError`].
-    pub fn open_with_steps(context: WorkerContext, steps: S) -> Result<Self, WorkerError> {
+    pub fn open_with_steps(mut context: WorkerContext, steps: S) -> Result<Self, WorkerError> {
         let config: IoConfig = context.config()?;
         let ends = Ends::new(&context.maps);
         let store = ends.commit_store();
-        let machine = build(&config, &context, &ends)?;
+        let files = std::mem::take(&mut context.host_fds);
+        let storage = super::disks::open(&config.disks, files, &ends.doorbell(SleeperId::Io))?;
+        let machine = build(&config, &context, &ends, storage)?;
         let names: Vec<_> = (0..machine.part_count()).map(|p| machine.part_name(p)).collect();
         let shape = crc32fast::hash(names.join(" ").as_bytes());
         let global: Option<Global> = store.load_global().map_err(failed)?;
@@ -307,7 +310,8 @@ impl<S: Steps> Worker<S> {
         self.steps.step();
         let touched = self.machine.take_touched();
         let changed = self.stage(touched)?;
-        if served == 0 && !changed && !self.outside.moved() {
+        let asked = self.machine.disks().has_staged();
+        if served == 0 && !changed && !self.outside.moved() && !asked {
             return Ok(Turn::Idle);
         }
         let touched = self.commit_staged(touched)?;
@@ -444,6 +448,9 @@ impl<S: Steps> Worker<S> {
             touched = touched.with(more);
             self.commit_once().map_err(failed)?;
         }
+        // What was asked of disks is recorded now. What is done already is taken up in the next turn.
+        self.look |= self.machine.disks().submit();
+        self.steps.step();
         Ok(touched)
     }
 
@@ -591,7 +598,12 @@ impl<S: Steps> Worker<S> {
     }
 }
 
-fn build(config: &IoConfig, context: &WorkerContext, ends: &Ends) -> Result<Machine, WorkerError> {
+fn build(
+    config: &IoConfig,
+    context: &WorkerContext,
+    ends: &Ends,
+    storage: Storage,
+) -> Result<Machine, WorkerError> {
     let mut fw_cfg = FwCfg::new();
     let cpus = (config.vcpus.clamp(1, 0xFFFF) as u16).to_le_bytes().to_vec();
     let total = context.ram.layout().total().to_le_bytes().to_vec();
@@ -614,6 +626,8 @@ fn build(config: &IoConfig, context: &WorkerContext, ends: &Ends) -> Result<Mach
         vram: VRAM_BYTES,
         com: [(StreamOut(0), StreamIn(0)), (StreamOut(1), StreamIn(1))],
         fw_cfg,
+        disks: storage.disks,
+        drives: storage.ide,
     };
     let mut machine =
         Machine::new(machine, context.ram.clone()).map_err(|e| WorkerError::Config(e.to_string()))?;

@@ -46,6 +46,41 @@ pub struct DebugconConfig {
     pub stream: u32,
 }
 
+/// What a disk image is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskKind {
+    /// A hard disk.
+    HardDisk,
+    /// A CD-ROM drive.
+    Cdrom,
+}
+
+/// Where a disk is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskPlace {
+    /// The IDE controller.
+    Ide {
+        /// 0 and 1: primary master and slave; 2 and 3: secondary ones.
+        unit: u8,
+    },
+}
+
+/// A disk whose image the coordinator opened and locked; the io-worker's host descriptors are those of the disks, in
+/// their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskConfig {
+    /// Name of the file, for messages.
+    pub name: String,
+    /// What it is in.
+    pub kind: DiskKind,
+    /// Where that is.
+    pub place: DiskPlace,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// Serial number that the drive shows, up to 20 characters of ASCII.
+    pub serial: String,
+}
+
 /// Configuration of the io-worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IoConfig {
@@ -61,6 +96,8 @@ pub struct IoConfig {
     pub debugcon: Vec<DebugconConfig>,
     /// Whether QEMU's `pc-testdev` is present.
     pub testdev: bool,
+    /// Disks, in the order of the host descriptors.
+    pub disks: Vec<DiskConfig>,
     /// Kernel command line.
     pub append: String,
     /// As [`CpuConfig::no_reboot`].

@@ -100,6 +100,18 @@ impl Setup {
         )
     }
 
+    /// As [`Self::linux`] with an initramfs that loads the modules for disks.
+    pub fn linux_with_disks(architecture: &str) -> Option<Self> {
+        let quintet = quintet()?;
+        let kernel = variable(&format!("QUINTET_KERNEL_{architecture}"))?;
+        let initrd = variable(&format!("QUINTET_INITRD_DISK_{architecture}"))?;
+        Some(
+            Self::new(quintet, kernel)
+                .option("--initrd", initrd)
+                .option("--append", "console=ttyS0"),
+        )
+    }
+
     /// The same with the programs of another folder.
     pub fn built_in(mut self, folder: impl Into<PathBuf>) -> Self {
         self.quintet = folder.into().join("quintet");

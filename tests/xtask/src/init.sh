@@ -9,6 +9,9 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
+for module in /lib/modules/*.ko; do
+	[ ! -e "$module" ] || insmod "$module"
+done
 echo "quintet: $(uname -sr) $(uname -m), $(grep -c ^processor /proc/cpuinfo) cpu, $(sed -n 's/MemTotal: *//p' /proc/meminfo)"
 echo "quintet: ready"
 [ -z "$Q_RUN" ] || eval "$Q_RUN"

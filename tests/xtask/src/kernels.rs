@@ -24,6 +24,7 @@ struct Guest {
     kernel_variable: &'static str,
     initrd_variable: &'static str,
     stress_variable: &'static str,
+    disk_initrd_variable: &'static str,
 }
 
 const GUESTS: [Guest; 2] = [
@@ -34,6 +35,7 @@ const GUESTS: [Guest; 2] = [
         kernel_variable: "QUINTET_KERNEL_AMD64",
         initrd_variable: "QUINTET_INITRD_AMD64",
         stress_variable: "QUINTET_STRESS_AMD64",
+        disk_initrd_variable: "QUINTET_INITRD_DISK_AMD64",
     },
     Guest {
         arch: "i386",
@@ -42,10 +44,33 @@ const GUESTS: [Guest; 2] = [
         kernel_variable: "QUINTET_KERNEL_I686",
         initrd_variable: "QUINTET_INITRD_I686",
         stress_variable: "QUINTET_STRESS_I686",
+        disk_initrd_variable: "QUINTET_INITRD_DISK_I686",
     },
 ];
 
 const INIT: &str = include_str!("init.sh");
+
+/// Modules of the kernel's package that disks, CD-ROMs and their file systems need, in the order of loading.
+const MODULES: [&str; 18] = [
+    "crct10dif_common",
+    "crc-t10dif",
+    "crc64",
+    "crc64-rocksoft",
+    "t10-pi",
+    "scsi_common",
+    "scsi_mod",
+    "sd_mod",
+    "libata",
+    "ata_piix",
+    "cdrom",
+    "sr_mod",
+    "isofs",
+    "crc16",
+    "mbcache",
+    "jbd2",
+    "crc32c_generic",
+    "ext4",
+];
 
 /// `$QUINTET_CACHE`, else a directory of ours where caches go.
 fn cache() -> Result<PathBuf, Failure> {
@@ -67,14 +92,27 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
     let mut apt = None;
     let mut variables = Vec::new();
     for guest in &GUESTS {
-        let Software { kernel, busybox } = fetched(guest, &cache, &mut apt)?;
+        let Software {
+            kernel,
+            busybox,
+            modules,
+        } = fetched(guest, &cache, &mut apt)?;
         // The archive is cheap and follows our own sources, so that it is made every time.
         let initrd = cache.join(format!("initrd-{}.cpio", guest.name));
         let program =
             std::fs::read(&busybox).map_err(|e| Failure::new(format!("{}: {e}", busybox.display())))?;
-        let fresh = initramfs(&program);
-        if std::fs::read(&initrd).ok().as_ref() != Some(&fresh) {
-            sh::write(&initrd, &fresh)?;
+        let disk_initrd = cache.join(format!("initrd-disk-{}.cpio", guest.name));
+        let named = MODULES.iter().enumerate().map(|(n, module)| {
+            let path = modules.join(format!("{module}.ko"));
+            let bytes = std::fs::read(&path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+            Ok((format!("lib/modules/{n:02}-{module}.ko"), bytes))
+        });
+        let named = named.collect::<Result<Vec<_>, Failure>>()?;
+        let fresh = initramfs(&program, &[]);
+        for (path, bytes) in [(&initrd, &fresh), (&disk_initrd, &initramfs(&program, &named))] {
+            if std::fs::read(path).ok().as_ref() != Some(bytes) {
+                sh::write(path, bytes)?;
+            }
         }
         let more = cache.join(format!("stress-{}.cpio", guest.name));
         if !more.is_file() {
@@ -87,6 +125,7 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
             (guest.kernel_variable, kernel),
             (guest.initrd_variable, initrd),
             (guest.stress_variable, stress),
+            (guest.disk_initrd_variable, disk_initrd),
         ] {
             let value = std::env::var_os(variable).unwrap_or_else(|| path.into());
             variables.push((variable, value));
@@ -102,6 +141,8 @@ pub struct Software {
     pub kernel: PathBuf,
     /// busybox, statically linked.
     pub busybox: PathBuf,
+    /// Folder with the kernel's modules that tests load.
+    pub modules: PathBuf,
 }
 
 /// Kernel and busybox of 64 or 32 bits, fetched if they are not in the cache yet.
@@ -128,14 +169,19 @@ pub fn package(name: &str) -> Result<PathBuf, Failure> {
 }
 
 fn fetched(guest: &Guest, cache: &Path, slot: &mut Option<Apt>) -> Result<Software, Failure> {
-    // A kernel of the user's own choice stays.
+    // Kernel and modules are of one package; a kernel of the user's own choice is named in the environment.
     let kernel = cache.join(format!("vmlinuz-{}", guest.name));
-    if !kernel.is_file() {
+    let modules = cache.join(format!("modules-{}", guest.name));
+    if !kernel.is_file() || !modules.is_dir() {
         let apt = Apt::once(slot, cache)?;
         let package = apt.newest(guest)?;
         let root = apt.unpacked(&package, guest.arch)?;
         let found = find(&root.join("boot"), "vmlinuz-")?;
+        let fresh = root.join("chosen");
+        choose_modules(&root.join("lib/modules"), &fresh)?;
         rename(&found, &kernel)?;
+        remove(&modules);
+        rename(&fresh, &modules)?;
         remove(&root);
     }
     let busybox = cache.join(format!("busybox-{}", guest.name));
@@ -148,13 +194,46 @@ fn fetched(guest: &Guest, cache: &Path, slot: &mut Option<Apt>) -> Result<Softwa
         rename(found, &busybox)?;
         remove(&root);
     }
-    Ok(Software { kernel, busybox })
+    Ok(Software {
+        kernel,
+        busybox,
+        modules,
+    })
 }
 
-fn initramfs(busybox: &[u8]) -> Vec<u8> {
+/// Copies [`MODULES`], wherever they lie below `from`, into the folder `to`.
+fn choose_modules(from: &Path, to: &Path) -> Result<(), Failure> {
+    fn walk(dir: &Path, to: &Path, found: &mut usize) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.is_dir() && !path.is_symlink() {
+                walk(&path, to, found)?;
+            } else if let Some(name) = path.file_name().and_then(|n| n.to_str()?.strip_suffix(".ko"))
+                && MODULES.contains(&name)
+            {
+                std::fs::copy(&path, to.join(format!("{name}.ko")))?;
+                *found += 1;
+            }
+        }
+        Ok(())
+    }
+    let fail = |e: std::io::Error| Failure::new(format!("{}: {e}", from.display()));
+    std::fs::create_dir_all(to).map_err(fail)?;
+    let mut found = 0;
+    walk(from, to, &mut found).map_err(fail)?;
+    if found < MODULES.len() {
+        return Err(Failure::new("the kernel's package lacks modules for disks"));
+    }
+    Ok(())
+}
+
+fn initramfs(busybox: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut c = Cpio::default();
-    for dir in ["bin", "dev", "proc", "sys", "tmp"] {
+    for dir in ["bin", "dev", "lib", "lib/modules", "mnt", "proc", "sys", "tmp"] {
         c.dir(dir);
+    }
+    for (name, bytes) in modules {
+        c.program(name, bytes);
     }
     c.device("dev/console", 5, 1);
     c.program("bin/busybox", busybox);

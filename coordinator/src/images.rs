@@ -1,0 +1,299 @@
+//! Disk images that the user names: parsed, placed, opened, locked. The io-worker gets descriptors.
+//!
+//! Locks are open-file-description locks on the whole file: they belong to the descriptor and not to a process, so a
+//! worker may die without losing them, and QEMU's locks on single bytes conflict with them as they should.
+#![allow(unsafe_code, reason = "open-file-description locks have no safe interface")]
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use quintet_protocol::handshake::config::{DiskConfig, DiskKind, DiskPlace};
+
+use crate::config::{UsageError, reason};
+
+/// An image as the command line has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageArg {
+    /// The file.
+    pub path: PathBuf,
+    /// What it is put into.
+    pub kind: DiskKind,
+    /// Whether the format was given; else it is looked at.
+    pub raw: bool,
+    /// Writes are refused.
+    pub read_only: bool,
+}
+
+/// Units of the IDE controller.
+const IDE_UNITS: u8 = 4;
+/// Where a CD-ROM drive goes if nobody is there.
+const CDROM_UNIT: u8 = 2;
+/// Bytes of a sector: the least of what a disk can have.
+const SECTOR: u64 = 512;
+
+impl ImageArg {
+    /// An image for a CD-ROM drive.
+    pub fn cdrom(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind: DiskKind::Cdrom,
+            raw: true,
+            read_only: true,
+        }
+    }
+
+    /// `FILE,KEY=VALUE,…`; a comma in the file's name is written twice.
+    ///
+    /// # Errors
+    /// [`UsageError`] for an option that is not known or does nothing yet.
+    pub fn parse(text: &str) -> Result<Self, UsageError> {
+        let refuse = |what: String| Err(UsageError(format!("--disk {text}: {what}")));
+        let mut words: Vec<String> = vec![String::new()];
+        let mut letters = text.chars().peekable();
+        while let Some(letter) = letters.next() {
+            match (letter, words.last_mut()) {
+                (',', Some(last)) if letters.peek() == Some(&',') => {
+                    letters.next();
+                    last.push(',');
+                }
+                (',', _) => words.push(String::new()),
+                (letter, Some(last)) => last.push(letter),
+                (_, None) => {}
+            }
+        }
+        let mut image = Self {
+            path: words.remove(0).into(),
+            kind: DiskKind::HardDisk,
+            raw: false,
+            read_only: false,
+        };
+        if image.path.as_os_str().is_empty() {
+            return refuse("there is no file".into());
+        }
+        for word in words {
+            match word.split_once('=') {
+                Some(("bus", "ide")) | Some(("ro" | "snapshot", "off")) => {}
+                Some(("ro", "on")) => image.read_only = true,
+                Some(("format", "raw")) => image.raw = true,
+                Some(("bus", "virtio") | ("format", "qcow2") | ("snapshot", "on")) | Some(("overlay", _)) => {
+                    return refuse(format!("{word} does not work yet"));
+                }
+                _ => {
+                    return refuse(format!(
+                        "\"{word}\" is not known; bus=ide|virtio, format=raw|qcow2, ro=on, snapshot=on and overlay=FILE are"
+                    ));
+                }
+            }
+        }
+        Ok(image)
+    }
+}
+
+/// Gives each image a place: disks in their order, a CD-ROM drive the secondary master or else what is free.
+///
+/// # Errors
+/// [`UsageError`] when there are too many.
+pub fn place(images: &[ImageArg]) -> Result<Vec<DiskConfig>, UsageError> {
+    let mut free: Vec<u8> = (0..IDE_UNITS).collect();
+    let mut units = vec![None; images.len()];
+    for kind in [DiskKind::HardDisk, DiskKind::Cdrom] {
+        for (image, unit) in images
+            .iter()
+            .zip(&mut units)
+            .filter(|(image, _)| image.kind == kind)
+        {
+            let wanted = free.iter().position(|u| *u == CDROM_UNIT);
+            let at = match (kind, wanted) {
+                (DiskKind::Cdrom, Some(at)) => at,
+                _ => 0,
+            };
+            if free.is_empty() {
+                return Err(UsageError(format!(
+                    "There is no room for \"{}\": the IDE controller has {IDE_UNITS} units",
+                    image.path.display()
+                )));
+            }
+            *unit = Some(free.remove(at));
+        }
+    }
+    let place = |(image, unit): (&ImageArg, Option<u8>)| {
+        let unit = unit?;
+        Some(DiskConfig {
+            name: image.path.display().to_string(),
+            kind: image.kind,
+            place: DiskPlace::Ide { unit },
+            read_only: image.read_only,
+            serial: format!("QT{:05}", unit + 1),
+        })
+    };
+    Ok(images.iter().zip(units).filter_map(place).collect())
+}
+
+/// Opens and locks all images, then warns of formats that were guessed.
+///
+/// # Errors
+/// [`UsageError`], one sentence that names the file.
+pub fn open(images: &[ImageArg]) -> Result<Vec<OwnedFd>, UsageError> {
+    let files = images.iter().map(open_one).collect::<Result<Vec<_>, _>>()?;
+    for image in images.iter().filter(|image| !image.raw) {
+        eprintln!(
+            "quintet: WARNING: the format of \"{}\" was not given and is taken to be raw; write format=raw behind it",
+            image.path.display()
+        );
+    }
+    Ok(files)
+}
+
+fn open_one(image: &ImageArg) -> Result<OwnedFd, UsageError> {
+    let shown = image.path.display();
+    let what = match image.kind {
+        DiskKind::HardDisk => "disk image",
+        DiskKind::Cdrom => "CD-ROM image",
+    };
+    let refuse = |why: &str| Err(UsageError(format!("The {what} \"{shown}\" {why}")));
+    let cannot = |e: std::io::Error| UsageError(format!("Cannot open {what} \"{shown}\": {}", reason(&e)));
+    let options = |write: bool| {
+        let mut options = OpenOptions::new();
+        // A pipe would wait for its other end.
+        options.read(true).write(write).custom_flags(libc::O_NONBLOCK);
+        options.open(&image.path)
+    };
+    let file = match options(!image.read_only) {
+        Ok(file) => file,
+        // Another reason than that it is not there or a folder: it may be read.
+        Err(e)
+            if !image.read_only && options(false).is_ok_and(|f| f.metadata().is_ok_and(|m| !m.is_dir())) =>
+        {
+            return refuse(&format!(
+                "cannot be written ({}); try ro=on behind it",
+                reason(&e)
+            ));
+        }
+        Err(e) => return Err(cannot(e)),
+    };
+    let meta = file.metadata().map_err(cannot)?;
+    if meta.is_dir() {
+        return refuse("is a directory");
+    }
+    if !meta.is_file() && !meta.file_type().is_block_device() {
+        return refuse("is not a file");
+    }
+    // A block device has its length at its end.
+    let len = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).map_err(|e| cannot(e.into()))?;
+    if len == 0 {
+        return refuse("is empty");
+    }
+    let mut head = [0; 4];
+    if !image.raw && file.read_exact_at(&mut head, 0).is_ok() && head == *b"QFI\xFB" {
+        return refuse("is in the format qcow2, which does not work yet; format=raw takes it as it is");
+    }
+    if len % SECTOR != 0 {
+        return refuse(&format!(
+            "has {len} bytes, which are no whole sectors of {SECTOR}: it may be truncated"
+        ));
+    }
+    if image.kind == DiskKind::Cdrom
+        && let Some(needed) = iso_len(&file)
+        && needed > len
+    {
+        return refuse(&format!("is truncated: it has {len} of {needed} bytes"));
+    }
+    match lock(&file, !image.read_only) {
+        Ok(()) => Ok(file.into()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+            refuse("is locked: another program, or another disk of this machine, uses it")
+        }
+        Err(e) => refuse(&format!("cannot be locked: {}", reason(&e))),
+    }
+}
+
+/// Bytes that the primary volume descriptor of an ISO 9660 image speaks of; `None` for other images.
+fn iso_len(file: &File) -> Option<u64> {
+    let mut descriptor = [0; 2048];
+    file.read_exact_at(&mut descriptor, 16 * 2048).ok()?;
+    if descriptor[..6] != *b"\x01CD001" {
+        return None;
+    }
+    let blocks = u32::from_le_bytes(descriptor[80..84].try_into().ok()?);
+    let size = u16::from_le_bytes(descriptor[128..130].try_into().ok()?);
+    Some(u64::from(blocks) * u64::from(size))
+}
+
+/// Locks the whole file for the life of its open description: alone for writing, else with other readers.
+fn lock(file: &File, write: bool) -> std::io::Result<()> {
+    let whole = libc::flock {
+        l_type: if write { libc::F_WRLCK } else { libc::F_RDLCK } as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        // Must be zero for these locks.
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is open for as long as `file` lives, and the kernel only reads the structure.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const whole) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(result: Result<impl Sized, UsageError>) -> String {
+        result.err().expect("refused").to_string()
+    }
+
+    #[test]
+    fn options_are_parsed_and_what_is_not_known_is_named() {
+        let image = ImageArg::parse("a,,b.img,format=raw,ro=on,bus=ide").expect("parses");
+        assert_eq!(image.path, PathBuf::from("a,b.img"));
+        assert!(image.raw && image.read_only);
+        assert!(!ImageArg::parse("a").expect("parses").raw);
+        assert!(error(ImageArg::parse("a,size=5")).contains("\"size=5\" is not known"));
+        assert!(error(ImageArg::parse("a,ro=maybe")).contains("not known"));
+        assert!(error(ImageArg::parse("a,bus=virtio")).contains("does not work yet"));
+        assert!(error(ImageArg::parse("a,overlay=b")).contains("does not work yet"));
+        assert!(error(ImageArg::parse(",ro=on")).contains("no file"));
+    }
+
+    #[test]
+    fn units_are_given_in_order_and_the_cd_is_secondary_master_unless_taken() {
+        let disk = || ImageArg::parse("d").expect("parses");
+        let units = |disks: usize| -> Result<Vec<DiskPlace>, UsageError> {
+            let mut images: Vec<_> = (0..disks).map(|_| disk()).collect();
+            images.push(ImageArg::cdrom(Path::new("c")));
+            Ok(place(&images)?.iter().map(|d| d.place).collect())
+        };
+        let ide = |units: &[u8]| -> Vec<_> { units.iter().map(|&unit| DiskPlace::Ide { unit }).collect() };
+        assert_eq!(units(0).expect("placed"), ide(&[2]));
+        assert_eq!(units(2).expect("placed"), ide(&[0, 1, 2]));
+        assert_eq!(units(3).expect("placed"), ide(&[0, 1, 2, 3]));
+        assert!(error(units(4)).contains("no room for \"c\""));
+    }
+
+    #[test]
+    fn a_lock_keeps_writers_apart_and_readers_together() {
+        let path = std::env::temp_dir().join(format!("quintet-lock-{}", std::process::id()));
+        std::fs::write(&path, [0; 512]).expect("file");
+        let open = |read_only| {
+            open_one(&ImageArg {
+                path: path.clone(),
+                kind: DiskKind::HardDisk,
+                raw: true,
+                read_only,
+            })
+        };
+        let writer = open(false).expect("alone");
+        assert!(error(open(false)).contains("is locked"));
+        assert!(error(open(true)).contains("is locked"));
+        drop(writer);
+        let readers = (open(true).expect("first"), open(true).expect("second"));
+        assert!(error(open(false)).contains("is locked"));
+        drop(readers);
+        open(false).expect("alone again");
+        std::fs::remove_file(&path).expect("removed");
+    }
+}

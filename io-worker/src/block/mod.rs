@@ -1,0 +1,296 @@
+//! Disk images: what a controller asks of them, and the threads that do it.
+//!
+//! A controller asks through [`Disks`], which every call of a device is lent. What it asks is held back until the
+//! commit that records the request, then done by a thread of the image's own, in the order of asking: host I/O never
+//! blocks the devices. A successor finds the request in the controller's committed state and asks again. So a write
+//! reaches the image before its completion is visible, perhaps twice, and never after a later write: that one is asked
+//! for when this one's completion has been committed.
+//!
+//! io_uring was rejected: the io-worker's filter has no place for it, and its requests would outlive the process that
+//! made them.
+
+mod raw;
+
+pub use raw::RawImage;
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+/// Bytes of a sector of a hard disk, and the unit of an image's length.
+pub const SECTOR: u64 = 512;
+
+/// What holds the sectors of a disk.
+pub trait Image: Send + std::fmt::Debug {
+    /// Length in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether there are no sectors.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads at a byte offset; the range lies inside.
+    ///
+    /// # Errors
+    /// The host's.
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> std::io::Result<()>;
+
+    /// Writes at a byte offset; the range lies inside.
+    ///
+    /// # Errors
+    /// The host's.
+    fn write(&mut self, offset: u64, from: &[u8]) -> std::io::Result<()>;
+
+    /// Puts what has been written where a loss of power leaves it.
+    ///
+    /// # Errors
+    /// The host's.
+    fn flush(&mut self) -> std::io::Result<()>;
+}
+
+/// A disk, by its number in the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DiskId(pub u8);
+
+/// A request under way. Numbers do not outlive the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(u64);
+
+/// What can be asked. Ranges must lie within the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Read `len` bytes at byte `offset`.
+    Read {
+        /// Byte offset.
+        offset: u64,
+        /// Bytes.
+        len: usize,
+    },
+    /// Write at byte `offset`.
+    Write {
+        /// Byte offset.
+        offset: u64,
+        /// What.
+        data: Vec<u8>,
+        /// Done only when it is where a loss of power leaves it.
+        durable: bool,
+    },
+    /// Put all that was written where a loss of power leaves it.
+    Flush,
+}
+
+/// The host could not do it; the log has its reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("The host could not do what was asked of an image")]
+pub struct DiskError;
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Which.
+    pub ticket: Ticket,
+    /// What was read; empty for the others.
+    pub result: Result<Vec<u8>, DiskError>,
+}
+
+#[derive(Debug)]
+enum Worker {
+    /// A thread of its own.
+    Thread {
+        to: Option<Sender<(Ticket, Operation)>>,
+        from: Receiver<Done>,
+        thread: Option<JoinHandle<()>>,
+    },
+    /// The caller's, at the moment of submission: for tests.
+    Here(Box<dyn Image>, VecDeque<Done>),
+}
+
+#[derive(Debug)]
+struct Disk {
+    name: String,
+    len: u64,
+    read_only: bool,
+    staged: VecDeque<(Ticket, Operation)>,
+    worker: Worker,
+}
+
+/// All disks of the machine.
+#[derive(Debug, Default)]
+pub struct Disks {
+    disks: Vec<Disk>,
+    next: u64,
+}
+
+impl Disks {
+    fn push(&mut self, name: &str, len: u64, read_only: bool, worker: Worker) -> DiskId {
+        self.disks.push(Disk {
+            name: name.to_owned(),
+            len,
+            read_only,
+            staged: VecDeque::new(),
+            worker,
+        });
+        DiskId(self.disks.len() as u8 - 1)
+    }
+
+    /// Adds an image with a thread that calls `ring` after each request. `name` is for the log.
+    ///
+    /// # Errors
+    /// The host's, when it has no thread left.
+    pub fn add(
+        &mut self,
+        name: &str,
+        mut image: Box<dyn Image>,
+        read_only: bool,
+        ring: impl Fn() + Send + 'static,
+    ) -> std::io::Result<DiskId> {
+        let (len, shown) = (image.len(), name.to_owned());
+        let (to, orders) = channel::<(Ticket, Operation)>();
+        let (report, from) = channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("disk-{}", self.disks.len()))
+            .spawn(move || {
+                while let Ok((ticket, operation)) = orders.recv() {
+                    let result = carry_out(&shown, &mut *image, operation);
+                    if report.send(Done { ticket, result }).is_err() {
+                        break;
+                    }
+                    ring();
+                }
+            })?;
+        Ok(self.push(
+            name,
+            len,
+            read_only,
+            Worker::Thread {
+                to: Some(to),
+                from,
+                thread: Some(thread),
+            },
+        ))
+    }
+
+    /// Adds an image whose requests are done by the thread that submits them.
+    pub fn add_here(&mut self, name: &str, image: Box<dyn Image>, read_only: bool) -> DiskId {
+        let len = image.len();
+        self.push(name, len, read_only, Worker::Here(image, VecDeque::new()))
+    }
+
+    /// Length of a disk in bytes.
+    pub fn len_of(&self, disk: DiskId) -> u64 {
+        self.disks[usize::from(disk.0)].len
+    }
+
+    /// Whether a disk refuses writes.
+    pub fn is_read_only(&self, disk: DiskId) -> bool {
+        self.disks[usize::from(disk.0)].read_only
+    }
+
+    /// Asks; begun after the next commit. A request outside the disk, or a write to one that is read-only, ends as
+    /// one that the host could not do.
+    pub fn ask(&mut self, disk: DiskId, operation: Operation) -> Ticket {
+        self.next += 1;
+        let ticket = Ticket(self.next);
+        let disk = &mut self.disks[usize::from(disk.0)];
+        disk.staged.push_back((ticket, operation));
+        ticket
+    }
+
+    /// Whether anything waits for a commit.
+    pub fn has_staged(&self) -> bool {
+        self.disks.iter().any(|d| !d.staged.is_empty())
+    }
+
+    /// Hands everything that was asked to the threads: after the commit that records it. Answers whether some of it
+    /// is done already.
+    pub fn submit(&mut self) -> bool {
+        let mut done = false;
+        for disk in &mut self.disks {
+            while let Some((ticket, operation)) = disk.staged.pop_front() {
+                let operation = match refusal(&operation, disk.len, disk.read_only) {
+                    // Goes through the thread like any other, to keep the order.
+                    Some(why) => {
+                        tracing::warn!(disk = disk.name, why, "request refused");
+                        Operation::Read {
+                            offset: u64::MAX,
+                            len: 0,
+                        }
+                    }
+                    None => operation,
+                };
+                match &mut disk.worker {
+                    Worker::Thread { to, .. } => {
+                        if let Some(to) = to {
+                            let _ = to.send((ticket, operation));
+                        }
+                    }
+                    Worker::Here(image, ended) => {
+                        let result = carry_out(&disk.name, &mut **image, operation);
+                        ended.push_back(Done { ticket, result });
+                        done = true;
+                    }
+                }
+            }
+        }
+        done
+    }
+
+    /// The next request of a disk that has ended, in the order of asking.
+    pub fn take(&mut self, disk: DiskId) -> Option<Done> {
+        match &mut self.disks[usize::from(disk.0)].worker {
+            Worker::Thread { from, .. } => from.try_recv().ok(),
+            Worker::Here(_, ended) => ended.pop_front(),
+        }
+    }
+}
+
+impl Drop for Disks {
+    /// Waits for what is under way: whoever opens the image next finds nobody else writing to it.
+    fn drop(&mut self) {
+        for disk in &mut self.disks {
+            if let Worker::Thread { to, thread, .. } = &mut disk.worker {
+                to.take();
+                if let Some(thread) = thread.take() {
+                    let _ = thread.join();
+                }
+            }
+        }
+    }
+}
+
+fn refusal(operation: &Operation, disk_len: u64, read_only: bool) -> Option<&'static str> {
+    let inside = |offset: u64, len: usize| offset.checked_add(len as u64).is_some_and(|end| end <= disk_len);
+    match operation {
+        Operation::Read { offset, len } if !inside(*offset, *len) => Some("a read past the end"),
+        Operation::Write { offset, data, .. } if !inside(*offset, data.len()) => Some("a write past the end"),
+        Operation::Write { .. } if read_only => Some("a write to a read-only image"),
+        _ => None,
+    }
+}
+
+fn carry_out(name: &str, image: &mut dyn Image, operation: Operation) -> Result<Vec<u8>, DiskError> {
+    let outcome = match operation {
+        Operation::Read { offset: u64::MAX, .. } => return Err(DiskError),
+        Operation::Read { offset, len } => {
+            let mut data = vec![0; len];
+            image.read(offset, &mut data).map(|()| data)
+        }
+        Operation::Write {
+            offset,
+            data,
+            durable,
+        } => image
+            .write(offset, &data)
+            .and_then(|()| if durable { image.flush() } else { Ok(()) })
+            .map(|()| Vec::new()),
+        Operation::Flush => image.flush().map(|()| Vec::new()),
+    };
+    outcome.map_err(|error| {
+        tracing::warn!(disk = name, %error, "host I/O failed; the guest sees a device error");
+        DiskError
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,197 @@
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+/// An image in memory that notes what is done to it, and fails where it is told to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MemoryImage(pub(crate) Arc<Mutex<Memory>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) writes: Vec<(u64, usize)>,
+    pub(crate) flushes: u32,
+    /// Sector whose reading and writing fails.
+    pub(crate) bad: Option<u64>,
+}
+
+impl MemoryImage {
+    /// Every sector begins with its number.
+    pub(crate) fn numbered(sectors: u64) -> Self {
+        let mut bytes = vec![0; (sectors * SECTOR) as usize];
+        for (n, sector) in (0_u64..).zip(bytes.chunks_exact_mut(SECTOR as usize)) {
+            sector[..8].copy_from_slice(&n.to_le_bytes());
+        }
+        Self(Arc::new(Mutex::new(Memory {
+            bytes,
+            ..Memory::default()
+        })))
+    }
+
+    pub(crate) fn sector(&self, n: u64) -> Vec<u8> {
+        self.0.lock().expect("whole").bytes[(n * SECTOR) as usize..][..SECTOR as usize].to_vec()
+    }
+
+    fn check(&self, offset: u64, len: usize) -> std::io::Result<()> {
+        let range = offset / SECTOR..(offset + len as u64).div_ceil(SECTOR);
+        match self.0.lock().expect("whole").bad {
+            Some(bad) if range.contains(&bad) => Err(std::io::Error::other("bad sector")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Image for MemoryImage {
+    fn len(&self) -> u64 {
+        self.0.lock().expect("whole").bytes.len() as u64
+    }
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
+        self.check(offset, into.len())?;
+        into.copy_from_slice(&self.0.lock().expect("whole").bytes[offset as usize..][..into.len()]);
+        Ok(())
+    }
+    fn write(&mut self, offset: u64, from: &[u8]) -> std::io::Result<()> {
+        self.check(offset, from.len())?;
+        let mut memory = self.0.lock().expect("whole");
+        memory.bytes[offset as usize..][..from.len()].copy_from_slice(from);
+        memory.writes.push((offset, from.len()));
+        Ok(())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.lock().expect("whole").flushes += 1;
+        Ok(())
+    }
+}
+
+fn raw(bytes: &[u8], unit: u64) -> RawImage {
+    let file = rustix::fs::memfd_create("image", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+    rustix::io::write(&file, bytes).expect("written");
+    RawImage::new(file, unit).expect("an image")
+}
+
+#[test]
+fn nothing_is_done_before_it_is_submitted_and_then_in_order() {
+    let image = MemoryImage::numbered(8);
+    let mut disks = Disks::default();
+    let (bell, rung) = channel();
+    let disk = disks
+        .add("d", Box::new(image.clone()), false, move || {
+            let _ = bell.send(());
+        })
+        .expect("thread");
+    let write = disks.ask(
+        disk,
+        Operation::Write {
+            offset: 512,
+            data: vec![7; 512],
+            durable: true,
+        },
+    );
+    let read = disks.ask(
+        disk,
+        Operation::Read {
+            offset: 512,
+            len: 1024,
+        },
+    );
+    assert!(disks.has_staged());
+    assert!(rung.recv_timeout(std::time::Duration::from_millis(20)).is_err());
+    assert_eq!(image.0.lock().expect("whole").writes, []);
+    disks.submit();
+    assert!(!disks.has_staged());
+    rung.recv().expect("rung");
+    rung.recv().expect("rung");
+    assert_eq!(
+        disks.take(disk),
+        Some(Done {
+            ticket: write,
+            result: Ok(vec![])
+        })
+    );
+    let got = disks.take(disk).expect("done");
+    assert_eq!(got.ticket, read);
+    let data = got.result.expect("read");
+    assert_eq!((&data[..512], data[512]), (&[7; 512][..], 2));
+    assert_eq!(disks.take(disk), None);
+    assert_eq!(image.0.lock().expect("whole").flushes, 1, "durable");
+}
+
+#[test]
+fn what_the_host_cannot_do_and_what_lies_outside_are_errors() {
+    let image = MemoryImage::numbered(4);
+    image.0.lock().expect("whole").bad = Some(2);
+    let mut disks = Disks::default();
+    let disk = disks.add_here("d", Box::new(image), true);
+    for operation in [
+        Operation::Read {
+            offset: 1024,
+            len: 512,
+        },
+        Operation::Read {
+            offset: 1536,
+            len: 1024,
+        },
+        Operation::Read {
+            offset: u64::MAX,
+            len: 1,
+        },
+        Operation::Write {
+            offset: 0,
+            data: vec![0; 512],
+            durable: false,
+        },
+    ] {
+        let ticket = disks.ask(disk, operation);
+        disks.submit();
+        assert_eq!(
+            disks.take(disk),
+            Some(Done {
+                ticket,
+                result: Err(DiskError)
+            })
+        );
+    }
+}
+
+#[test]
+fn dropping_waits_for_what_is_under_way() {
+    let image = MemoryImage::numbered(64);
+    let mut disks = Disks::default();
+    let disk = disks
+        .add("d", Box::new(image.clone()), false, || {})
+        .expect("thread");
+    for n in 0..64 {
+        disks.ask(
+            disk,
+            Operation::Write {
+                offset: n * 512,
+                data: vec![1; 512],
+                durable: false,
+            },
+        );
+    }
+    disks.submit();
+    drop(disks);
+    assert_eq!(image.0.lock().expect("whole").writes.len(), 64);
+}
+
+#[test]
+fn a_raw_image_is_rounded_up_with_zeros_and_keeps_what_is_written() {
+    let mut image = raw(&[5; 3000], 2048);
+    assert_eq!(image.len(), 4096);
+    let mut bytes = [9; 2048];
+    image.read(2048, &mut bytes).expect("read");
+    assert_eq!((bytes[951], bytes[952], bytes[2047]), (5, 0, 0));
+    image.write(1000, &[1, 2, 3]).expect("written");
+    image.flush().expect("flushed");
+    image.read(999, &mut bytes[..5]).expect("read");
+    assert_eq!(bytes[..5], [5, 1, 2, 3, 5]);
+}
+
+#[test]
+fn a_raw_image_cut_short_is_an_error_and_not_zeros() {
+    let mut image = raw(&[5; 4096], 512);
+    rustix::fs::ftruncate(image.file_for_tests(), 1024).expect("cut");
+    assert!(image.read(0, &mut [0; 4096]).is_err());
+    image.read(0, &mut [0; 1024]).expect("what is left");
+}

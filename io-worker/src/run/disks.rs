@@ -1,0 +1,67 @@
+//! The images that the coordinator opened, as the disks of the machine.
+
+use std::os::fd::OwnedFd;
+
+use quintet_protocol::doorbell::Doorbell;
+use quintet_protocol::handshake::WorkerError;
+use quintet_protocol::handshake::config::{DiskConfig, DiskKind, DiskPlace};
+
+use crate::block::{Disks, RawImage, SECTOR};
+use crate::storage::ide::{DriveConfig, DriveKind};
+
+/// Images and the drives that they are in.
+#[derive(Debug, Default)]
+pub(super) struct Storage {
+    pub(super) disks: Disks,
+    pub(super) ide: [Option<DriveConfig>; 4],
+}
+
+/// Takes the images over; `bell` is rung when one of them has done something.
+///
+/// # Errors
+/// [`WorkerError`] when there are more or fewer files than disks, or two disks in one place.
+pub(super) fn open(
+    configs: &[DiskConfig],
+    files: Vec<OwnedFd>,
+    bell: &Doorbell,
+) -> Result<Storage, WorkerError> {
+    if files.len() != configs.len() {
+        return Err(WorkerError::Failed(format!(
+            "{} disks came with {} files",
+            configs.len(),
+            files.len()
+        )));
+    }
+    let mut storage = Storage::default();
+    for (config, file) in configs.iter().zip(files) {
+        let (kind, unit) = match config.kind {
+            DiskKind::HardDisk => (DriveKind::Disk, SECTOR),
+            DiskKind::Cdrom => (DriveKind::Cdrom, 2048),
+        };
+        let failed = |e: std::io::Error| WorkerError::Failed(format!("The image \"{}\": {e}", config.name));
+        let image = RawImage::new(file, unit).map_err(failed)?;
+        let bell = bell.clone();
+        let disk = storage
+            .disks
+            .add(&config.name, Box::new(image), config.read_only, move || {
+                bell.ring();
+            })
+            .map_err(failed)?;
+        let DiskPlace::Ide { unit } = config.place;
+        let drive = DriveConfig {
+            kind,
+            disk,
+            len: storage.disks.len_of(disk),
+            serial: config.serial.clone(),
+        };
+        match storage.ide.get_mut(usize::from(unit)) {
+            Some(slot @ None) => *slot = Some(drive),
+            _ => {
+                return Err(WorkerError::Config(format!(
+                    "There is no room for a disk at IDE unit {unit}"
+                )));
+            }
+        }
+    }
+    Ok(storage)
+}

@@ -1,0 +1,3 @@
+//! Disk controllers. What holds their sectors is in [`crate::block`].
+
+pub mod ide;
