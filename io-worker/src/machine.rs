@@ -115,6 +115,8 @@ pub struct Machine {
     memory: MovableBus,
     pci: PciBus,
     pci_seen: u64,
+    /// Devices that may not be bus masters now, by number: derived from PCI.
+    idle_masters: Vec<u16>,
     irq: Interrupts,
     requests: Requests,
     dma: Dma,
@@ -151,6 +153,7 @@ impl Machine {
             memory: MovableBus::memory(),
             pci,
             pci_seen: 0,
+            idle_masters: Vec::new(),
             irq: Interrupts::default(),
             requests: Requests::default(),
             dma: Dma::new(ram),
@@ -257,6 +260,7 @@ impl Machine {
         for (pirq, line) in (0..).zip(self.pci.routing()) {
             self.irq.route(pirq, line);
         }
+        self.idle_masters = self.pci.idle_masters().collect();
         let windows = self.pci.windows();
         let of = |kind: WindowKind| {
             windows.iter().filter_map(move |w| match w.target {
@@ -365,11 +369,13 @@ impl Machine {
         env: &mut Env<'_>,
         f: impl FnOnce(&mut dyn Device, &mut Backplane<'_>) -> R,
     ) -> R {
+        let device = part.checked_sub(FIRST_DEVICE);
         let mut bp = Backplane {
             now: env.now,
             irq: &mut self.irq,
             streams: env.streams,
             dma: &mut self.dma,
+            may_master: !device.is_some_and(|n| self.idle_masters.contains(&(n as u16))),
             disks: &mut self.disks,
             requests: &mut self.requests,
         };

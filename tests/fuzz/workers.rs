@@ -81,6 +81,7 @@ impl Machine {
                     stream: 2,
                 }],
                 testdev: true,
+                disks: Vec::new(),
                 append: "1000000".into(),
                 no_reboot: false,
                 spin_nanos: 50_000,

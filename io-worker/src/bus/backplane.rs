@@ -87,6 +87,8 @@ pub struct Backplane<'a> {
     pub streams: &'a mut dyn Streams,
     /// Guest memory.
     pub dma: &'a mut Dma,
+    /// Whether the device may use it as a bus master: a bit of its PCI function's command register.
+    pub may_master: bool,
     /// Disk images.
     pub disks: &'a mut Disks,
     /// Requests to the machine.

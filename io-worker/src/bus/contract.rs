@@ -57,6 +57,7 @@ pub(crate) struct Bench {
     pub(crate) irq: Interrupts,
     pub(crate) streams: TestStreams,
     pub(crate) dma: Dma,
+    pub(crate) may_master: bool,
     pub(crate) disks: Disks,
     pub(crate) requests: Requests,
 }
@@ -69,6 +70,7 @@ impl Bench {
             irq: Interrupts::default(),
             streams: TestStreams::unlimited(),
             dma: Dma::new(ram),
+            may_master: true,
             disks: Disks::default(),
             requests: Requests::default(),
         }
@@ -80,6 +82,7 @@ impl Bench {
             irq: &mut self.irq,
             streams: &mut self.streams,
             dma: &mut self.dma,
+            may_master: self.may_master,
             disks: &mut self.disks,
             requests: &mut self.requests,
         }

@@ -135,7 +135,8 @@ impl PciBus {
             .collect()
     }
 
-    /// Changes whenever [`Self::windows`], [`Self::shadow`] or [`Self::routing`] may answer differently.
+    /// Changes whenever [`Self::windows`], [`Self::idle_masters`], [`Self::shadow`] or [`Self::routing`] may answer
+    /// differently.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -216,6 +217,16 @@ impl PciBus {
             windows.extend(piix::pm_window(function));
         }
         windows
+    }
+
+    /// Devices behind functions whose command register forbids them to be bus masters.
+    pub fn idle_masters(&self) -> impl Iterator<Item = u16> {
+        let idle = self.functions.values().filter(|f| !f.is_master());
+        idle.flat_map(|f| &f.spec().bars)
+            .filter_map(|bar| match bar.target {
+                WindowTarget::Device { device, .. } => Some(device),
+                _ => None,
+            })
     }
 
     /// What lies below 1 MiB.

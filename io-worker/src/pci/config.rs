@@ -42,6 +42,9 @@ const STATUS_W1C: u16 = 0xF900;
 /// Offset of the command register.
 pub const COMMAND: u8 = 0x04;
 
+/// Bit of the command register: the function may be a bus master.
+const BUS_MASTER: u16 = 1 << 2;
+
 /// A function's configuration space.
 #[derive(Debug, Clone)]
 pub struct ConfigSpace {
@@ -155,6 +158,11 @@ impl ConfigSpace {
         };
         self.bytes = bytes;
         true
+    }
+
+    /// Whether the function may be a bus master.
+    pub fn is_master(&self) -> bool {
+        self.word(COMMAND) & BUS_MASTER != 0
     }
 
     /// The windows that are decoded now, in the order of the registers.

@@ -172,7 +172,10 @@ fn fetched(guest: &Guest, cache: &Path, slot: &mut Option<Apt>) -> Result<Softwa
     // Kernel and modules are of one package; a kernel of the user's own choice is named in the environment.
     let kernel = cache.join(format!("vmlinuz-{}", guest.name));
     let modules = cache.join(format!("modules-{}", guest.name));
-    if !kernel.is_file() || !modules.is_dir() {
+    let complete = MODULES
+        .iter()
+        .all(|module| modules.join(format!("{module}.ko")).is_file());
+    if !kernel.is_file() || !complete {
         let apt = Apt::once(slot, cache)?;
         let package = apt.newest(guest)?;
         let root = apt.unpacked(&package, guest.arch)?;

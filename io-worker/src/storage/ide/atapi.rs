@@ -7,7 +7,7 @@ use super::drive::{Cable, Drive, DriveKind, Phase, Run, error, status};
 use super::transfer::CD_BLOCK;
 
 /// Bytes of a packet.
-const PACKET_LEN: u32 = 12;
+pub(super) const PACKET_LEN: u32 = 12;
 /// Interrupt reason, in the count register: a command or status rather than data.
 const COD: u8 = 1;
 /// Interrupt reason: towards the host.

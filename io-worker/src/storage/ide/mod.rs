@@ -1,8 +1,8 @@
 //! The IDE function of the PIIX3, 8086:7010 (Intel 290550): two channels at the legacy ports, a bus master at BAR 4.
 //!
 //! One device for both channels, because they share the bus master's window. Registers that two drives have in common
-//! are in [`channel`], a drive's commands in [`ata`] and [`atapi`], the movement of data in [`transfer`], the bus master
-//! in [`bus_master`].
+//! are in `channel`, a drive's commands in `ata` and `atapi`, the movement of data in `transfer`, the bus master
+//! in `bus_master`.
 //!
 //! | region | where | what |
 //! |---|---|---|

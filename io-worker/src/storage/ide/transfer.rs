@@ -5,6 +5,7 @@
 //! command begins only after this one's end has been committed. Data of the bus master is collected from RAM again: a
 //! guest must leave it alone until the end.
 
+use super::atapi::PACKET_LEN;
 use super::drive::{Addressing, Cable, DEVICE_LBA, Drive, DriveKind, Phase, State, error, status};
 use super::identify::MAX_MULTIPLE;
 use crate::block::Operation;
@@ -23,6 +24,8 @@ impl Drive {
         let chunk = run.chunk <= run.left && run.chunk as usize * unit <= DMA_CHUNK as usize;
         let buffer = match s.phase {
             Phase::DataIn => s.drq as usize <= held,
+            Phase::DataOut => held + s.drq as usize == run.chunk as usize * unit,
+            Phase::Packet => held + s.drq as usize == PACKET_LEN as usize,
             Phase::Store => held == run.chunk as usize * unit,
             _ => true,
         };
@@ -153,10 +156,11 @@ impl Drive {
         }
     }
 
-    /// The bus master runs, or the command that it runs for has come: whichever is later.
-    pub(super) fn dma_go(&mut self, cable: &mut Cable<'_, '_>) {
-        if self.s.phase != Phase::DmaHeld || !cable.bm.is_active() {
-            return;
+    /// The bus master runs and may, or the command that it runs for has come: whichever is later. Answers whether
+    /// anything was moved or asked for.
+    pub(super) fn dma_go(&mut self, cable: &mut Cable<'_, '_>) -> bool {
+        if self.s.phase != Phase::DmaHeld || !cable.bm.is_active() || !cable.bp.may_master {
+            return false;
         }
         if !self.buffer.is_empty() {
             let data = std::mem::take(&mut self.buffer);
@@ -165,7 +169,7 @@ impl Drive {
             } else {
                 self.table_too_short(cable);
             }
-            return;
+            return true;
         }
         let most = (DMA_CHUNK / self.unit()) as u32;
         self.s.run.chunk = self.s.run.left.min(most);
@@ -176,6 +180,7 @@ impl Drive {
             self.s.task.status = status::BSY | status::DSC;
             self.ticket = Some(cable.bp.disks.ask(self.disk, self.request(self.s.run.chunk)));
         }
+        true
     }
 
     fn dma_store(&mut self, cable: &mut Cable<'_, '_>) {
@@ -207,10 +212,14 @@ impl Drive {
     /// The bus master is stopped: what it was to move stays where it is.
     pub(super) fn dma_stop(&mut self) {
         if matches!(self.s.phase, Phase::DmaFetch | Phase::DmaStore) {
-            self.s.phase = Phase::DmaHeld;
-            self.s.task.status = status::DRDY | status::DSC | status::DRQ;
-            self.ticket = None;
+            self.dma_hold();
         }
+    }
+
+    fn dma_hold(&mut self) {
+        self.s.phase = Phase::DmaHeld;
+        self.s.task.status = status::DRDY | status::DSC | status::DRQ;
+        self.ticket = None;
     }
 
     /// Starts again what a predecessor had under way.
@@ -231,7 +240,8 @@ impl Drive {
 
     /// Takes up what the disk has done. Answers whether anything has changed.
     pub(super) fn advance(&mut self, cable: &mut Cable<'_, '_>) -> bool {
-        let mut changed = false;
+        // The function may have been made a bus master since.
+        let mut changed = self.dma_go(cable);
         while let Some(done) = cable.bp.disks.take(self.disk) {
             if self.ticket != Some(done.ticket) {
                 continue;
@@ -262,6 +272,8 @@ impl Drive {
                     self.succeed(cable);
                 }
             }
+            // The function is no bus master any more: it reads again when it is.
+            Phase::DmaFetch if !cable.bp.may_master => self.dma_hold(),
             Phase::DmaFetch => {
                 let data = self.as_asked(data);
                 if cable.bm.scatter(cable.bp.dma, &data) < data.len() {

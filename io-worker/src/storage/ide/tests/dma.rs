@@ -112,6 +112,28 @@ fn a_stopped_engine_moves_nothing_any_more() {
 }
 
 #[test]
+fn a_function_that_is_no_bus_master_moves_nothing_until_it_is() {
+    let mut d = Driver::new();
+    d.table(&[(0x1_0000, 0x200)]);
+    for taken_away_under_way in [false, true] {
+        let edges = d.edges(0);
+        d.bench.may_master = taken_away_under_way;
+        d.command(0xC8, 8, 1);
+        d.outb(BUS_MASTER, 0, TO_MEMORY | START);
+        d.bench.may_master = false;
+        d.settle();
+        assert_eq!((d.ram(0x1_0000, 8), d.edges(0)), (vec![0; 8], edges));
+        assert_eq!((d.alt(), d.inb(BUS_MASTER, 2) & 1), (DRDY | DSC | DRQ, 1));
+        d.bench.may_master = true;
+        d.ide.advance(&mut d.bench.backplane());
+        assert_eq!(d.interrupt(), DRDY | DSC);
+        assert_eq!(number(&d.ram(0x1_0000, 8)), 8);
+        d.outb(BUS_MASTER, 0, 0);
+        d.bench.dma.write(GuestPhys(0x1_0000), &[0; 8]);
+    }
+}
+
+#[test]
 fn dma_that_the_host_cannot_do_is_an_error_and_stops_the_engine() {
     let mut d = Driver::new();
     d.image.0.lock().expect("whole").bad = Some(600);
