@@ -265,6 +265,9 @@ pub struct RunArgs {
     /// Draw without a GPU.
     #[arg(long)]
     pub software: bool,
+    /// Draw by what looks like a GPU, even if it is a processor in disguise.
+    #[arg(long, hide = true)]
+    pub any_gpu: bool,
     /// How much to log: error, warn, info, debug, trace, or a filter.
     #[arg(long, default_value = "warn")]
     pub log: String,

@@ -65,13 +65,22 @@ fn not_yet(command: &str) -> Result<u8, UsageError> {
 fn run(args: &RunArgs, signals: &Signals) -> Result<u8, UsageError> {
     log_to_stderr(&args.log);
     let config = MachineConfig::new(args)?;
-    if !args.headless {
-        eprintln!("quintet: there is no window yet; running headless, with the serial line here");
+    if !config.gpu.headless && !has_display() {
+        return Err(UsageError(
+            "There is no display (neither WAYLAND_DISPLAY nor DISPLAY is set); add --headless".to_owned(),
+        ));
     }
     match config.wasm.clone() {
         Some(wasm) => wasm::run(config, &wasm, signals),
         None => machine::run(config, signals),
     }
+}
+
+/// Whether the environment names a display.
+fn has_display() -> bool {
+    ["WAYLAND_DISPLAY", "WAYLAND_SOCKET", "DISPLAY"]
+        .into_iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// Our own log goes to the standard error, among the workers' lines.
@@ -173,7 +182,7 @@ fn unescape(text: &str) -> String {
     out
 }
 
-fn screenshot(name: &str, file: &Path) -> Result<u8, UsageError> {
+pub(crate) fn screenshot(name: &str, file: &Path) -> Result<u8, UsageError> {
     let cannot =
         |e: &std::io::Error| UsageError(format!("Cannot write \"{}\": {}", file.display(), reason(e)));
     let (answer, picture) = client::ask_for_file(name, &Request::Screenshot)?;

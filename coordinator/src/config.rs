@@ -198,8 +198,10 @@ impl MachineConfig {
                 spin_nanos,
             },
             gpu: GpuConfig {
-                headless: true,
+                // Modules have no screen.
+                headless: args.headless || args.wasm.is_some() || args.jobs,
                 software: args.software,
+                any_gpu: args.any_gpu,
                 title: name.clone(),
             },
             name,

@@ -1,5 +1,7 @@
 //! Input events on their way to io-worker.
 
+use std::collections::VecDeque;
+
 use quintet_protocol::input::{InputEvent, RECORD_MAX};
 use quintet_protocol::ring::{Consumer, PopError, Producer, PushError};
 
@@ -11,6 +13,8 @@ pub struct InputPump {
     to: Producer,
     /// An event that did not fit, and is first in line.
     held: Option<InputEvent>,
+    /// Text to be typed as there is room.
+    typed: VecDeque<InputEvent>,
     events: u32,
 }
 
@@ -31,13 +35,48 @@ impl InputPump {
             from,
             to,
             held: successor.then_some(InputEvent::ReleaseAll),
+            typed: VecDeque::new(),
             events: 0,
         }
     }
 
     /// Whether something waits to be passed on.
     pub fn has_pending(&self) -> bool {
-        self.held.is_some() || self.from.has_pending()
+        self.held.is_some() || !self.typed.is_empty() || self.from.has_pending()
+    }
+
+    /// Puts in what happened in the window, at `ts_ms` milliseconds of VM time. Events that find no room are dropped, and so
+    /// are all after them until everything is released: no key stays down because its release was lost.
+    ///
+    /// # Errors
+    /// [`PumpError`] when io-worker's ring is broken.
+    pub fn send(&mut self, event: InputEvent, ts_ms: u32) -> Result<(), PumpError> {
+        if self.held.is_some() {
+            self.held = Some(InputEvent::ReleaseAll);
+            return Ok(());
+        }
+        if !self.typed.is_empty() {
+            // A key between a Shift and its letter would change the text.
+            self.typed.push_back(event);
+            return Ok(());
+        }
+        match self.to.push(event.to_record(ts_ms).as_bytes()) {
+            Ok(_) => self.events = self.events.wrapping_add(1),
+            Err(PushError::Full { .. }) => self.held = Some(InputEvent::ReleaseAll),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Has events typed, before what the coordinator sends from now on, as there is room.
+    pub fn type_events(&mut self, events: impl Iterator<Item = InputEvent>) {
+        self.typed.extend(events);
+    }
+
+    /// Events that io-worker has not taken yet.
+    pub fn depth(&mut self) -> u64 {
+        let released = self.to.released().unwrap_or(0);
+        self.to.number().saturating_sub(released)
     }
 
     /// Passes on what fits. Records that are no input events are dropped. Releases a record only after it is in
@@ -48,7 +87,7 @@ impl InputPump {
     pub fn pump(&mut self) -> Result<Pumped, PumpError> {
         let mut events = 0;
         loop {
-            let event = match self.held.take() {
+            let event = match self.held.take().or_else(|| self.typed.pop_front()) {
                 Some(event) => event,
                 None => {
                     let mut record = [0; RECORD_MAX];

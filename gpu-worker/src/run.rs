@@ -10,14 +10,16 @@ use quintet_protocol::doorbell::{Doorbell, Sleeper, SpinPolicy};
 use quintet_protocol::framebuffer::ShotWriter;
 use quintet_protocol::handshake::config::GpuConfig;
 use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
+use quintet_protocol::input::InputEvent;
 use quintet_protocol::layout::{Ends, Region, SleeperId};
 use quintet_protocol::shm::ViewMut;
-use quintet_protocol::status::{StatusWord, WorkerState, WorkerStatus};
+use quintet_protocol::status::{MachineState, StatusWord, WorkerState, WorkerStatus};
 use quintet_protocol::sync::{Ordering, fence};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
 
 use crate::input::InputPump;
 use crate::scanout::{Refresh, Scanout};
+use crate::window;
 
 /// Shortest time between two frames, in nanoseconds: 60 Hz.
 const FRAME: u64 = NANOS_PER_SEC / 60;
@@ -31,20 +33,20 @@ const FOR_EVER: u64 = u64::MAX;
 /// Runs the gpu-worker until it is told to stop.
 ///
 /// # Errors
-/// [`WorkerError::Config`] for a configuration that does not parse, [`WorkerError::Peer`] when a peer broke a ring.
+/// [`WorkerError::Config`] for a configuration that does not parse and for a display that cannot be opened,
+/// [`WorkerError::Peer`] when a peer broke a ring.
 #[allow(
     clippy::needless_pass_by_value,
     reason = "the signature is that of every worker's run"
 )]
 pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
     let config: GpuConfig = context.config()?;
-    if !config.headless {
-        tracing::info!(
-            "{}: this build has no window; screenshots show the screen",
-            config.title
-        );
+    let worker = Worker::new(&context)?;
+    if config.headless {
+        worker.run()
+    } else {
+        window::run(worker, &context, &config)
     }
-    Worker::new(&context)?.run()
 }
 
 /// How far the loop is on its way to sleep.
@@ -58,17 +60,38 @@ enum Stage {
     Quiet,
 }
 
-struct Worker {
-    status: WorkerStatus,
-    clock: VmClock,
-    sleeper: Sleeper,
-    coordinator: Doorbell,
+/// What [`Worker::step`] leaves to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing, for good.
+    Stop,
+    /// Nothing until then, or a ring.
+    Sleep(HostTime),
+}
+
+/// The worker's ends of the shared memory, and how far it is.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) status: WorkerStatus,
+    pub(crate) clock: VmClock,
+    pub(crate) sleeper: Sleeper,
+    pub(crate) coordinator: Doorbell,
     io: Doorbell,
     armed: ViewMut,
-    scanout: Scanout,
+    pub(crate) scanout: Scanout,
     shots: ShotWriter,
-    input: InputPump,
+    pub(crate) input: InputPump,
     beaten: HostTime,
+    stage: Stage,
+    next_frame: HostTime,
+    /// Something waited to be drawn at the last look.
+    dirty: bool,
+    /// It has said that it sleeps.
+    parked: bool,
+    /// Somebody looks at the screen: what blinks is drawn.
+    pub(crate) watched: bool,
+    /// When something blinks next, once that has been looked up.
+    blink: Option<HostTime>,
 }
 
 impl Worker {
@@ -95,22 +118,42 @@ impl Worker {
             shots: ends.shot_writer(),
             input: InputPump::new(from, to, context.generation > 1),
             beaten: HostTime(0),
+            stage: Stage::Awake,
+            next_frame: HostTime::after(FRAME),
+            dirty: false,
+            parked: false,
+            watched: false,
+            blink: None,
         })
     }
 
     fn run(mut self) -> Result<(), WorkerError> {
+        self.begin();
+        while let Next::Sleep(deadline) = self.step()? {
+            self.sleep(deadline);
+        }
+        Ok(())
+    }
+
+    /// Draws the first picture and says that the worker is ready.
+    pub(crate) fn begin(&mut self) {
         self.status.set_state(WorkerState::Starting);
         self.scanout.refresh(self.clock.now());
         tracing::info!("Showing {}", self.scanout.mode());
         self.status.set_ready();
         self.coordinator.ring();
-        let mut stage = Stage::Awake;
-        let mut next_frame = HostTime::after(FRAME);
+    }
+
+    /// Does whatever there is to do now, and says until when nothing is unless somebody rings.
+    pub(crate) fn step(&mut self) -> Result<Next, WorkerError> {
+        if std::mem::take(&mut self.parked) {
+            self.status.set_state(WorkerState::Running);
+        }
         loop {
             self.sleeper.take();
             if self.status.stop_requested() {
                 self.status.set_state(WorkerState::Stopping);
-                return Ok(());
+                return Ok(Next::Stop);
             }
             self.obey();
             let blocked = self.pass_input_on()?;
@@ -118,50 +161,73 @@ impl Worker {
             self.beat();
 
             let now = HostTime::now();
-            let dirty = self.scanout.is_dirty();
-            let deadline = if dirty && now < next_frame {
-                next_frame
+            let blink = self.blink();
+            let dirty = self.scanout.is_dirty() || blink.is_some_and(|at| at <= now);
+            let deadline = if dirty && now < self.next_frame {
+                self.next_frame
             } else if dirty {
                 let mode = self.scanout.mode();
                 if self.scanout.refresh(self.clock.now()) != Refresh::Same && mode != self.scanout.mode() {
                     tracing::info!("Showing {}", self.scanout.mode());
                 }
-                stage = Stage::Awake;
-                next_frame = HostTime::after(FRAME);
-                next_frame
+                self.blink = None;
+                self.stage = Stage::Awake;
+                self.next_frame = HostTime::after(FRAME);
+                self.next_frame
             } else {
-                match stage {
-                    Stage::Awake if now < next_frame => next_frame,
+                match self.stage {
+                    Stage::Awake if now < self.next_frame => self.next_frame,
                     Stage::Awake => {
                         self.arm();
-                        stage = Stage::Armed;
-                        next_frame = HostTime::after(FRAME);
+                        self.stage = Stage::Armed;
+                        self.next_frame = HostTime::after(FRAME);
                         continue;
                     }
-                    Stage::Armed if now < next_frame => next_frame,
+                    Stage::Armed if now < self.next_frame => self.next_frame,
                     Stage::Armed => {
-                        stage = Stage::Quiet;
+                        self.stage = Stage::Quiet;
                         continue;
                     }
                     Stage::Quiet => HostTime(FOR_EVER),
                 }
             };
-            let deadline = if blocked {
+            self.dirty = dirty;
+            let deadline = deadline.min(blink.unwrap_or(HostTime(FOR_EVER)));
+            return Ok(Next::Sleep(if blocked {
                 deadline.min(HostTime::after(RETRY))
             } else {
                 deadline
-            };
-            self.sleep(deadline, dirty);
+            }));
         }
+    }
+
+    /// When something on the screen blinks next: only when somebody watches, and while VM time goes on.
+    fn blink(&mut self) -> Option<HostTime> {
+        if !self.watched || self.status.machine_state() != MachineState::Running {
+            self.blink = None;
+            return None;
+        }
+        if self.blink.is_none() {
+            let now = self.clock.now();
+            let left = self.scanout.next_blink(now).map(|at| at.0.saturating_sub(now.0));
+            self.blink = Some(left.map_or(HostTime(FOR_EVER), HostTime::after));
+        }
+        self.blink
+    }
+
+    /// Says that this worker is about to sleep until then; answers whether that is for long, when nobody is to expect a beat.
+    pub(crate) fn tell_sleep(&mut self, deadline: HostTime) -> bool {
+        self.parked = deadline == HostTime(FOR_EVER);
+        if self.parked {
+            self.status.set_state(WorkerState::Parked);
+        }
+        self.parked
     }
 
     /// Sleeps until the deadline, a ring, or something to do besides drawing; while nothing is to be drawn, also until
     /// there is.
-    fn sleep(&self, deadline: HostTime, dirty: bool) {
-        let long = deadline == HostTime(FOR_EVER);
-        if long {
-            self.status.set_state(WorkerState::Parked);
-        }
+    fn sleep(&mut self, deadline: HostTime) {
+        let long = self.tell_sleep(deadline);
         let epoch = self.status.run_epoch();
         let reset = self.status.reset_generation();
         self.sleeper.park(deadline, || {
@@ -169,11 +235,8 @@ impl Worker {
                 || self.shots.pending().is_some()
                 || self.status.run_epoch() != epoch
                 || self.status.reset_generation() != reset
-                || long && !dirty && (self.input.has_pending() || self.scanout.is_dirty())
+                || long && !self.dirty && (self.input.has_pending() || self.scanout.is_dirty())
         });
-        if long {
-            self.status.set_state(WorkerState::Running);
-        }
     }
 
     /// Says that the machine's state and its resets have been noticed. The screen needs no reset of its own: cpu-worker
@@ -188,6 +251,20 @@ impl Worker {
         let armed = self.armed.load_u32(0, Ordering::Relaxed).wrapping_add(1);
         self.armed.store_u32(0, armed, Ordering::Relaxed);
         fence(Ordering::SeqCst);
+    }
+
+    /// Sends what happened in the window on to io-worker.
+    pub(crate) fn send(&mut self, event: InputEvent) -> Result<(), WorkerError> {
+        let now = (self.clock.now().0 / 1_000_000) as u32;
+        self.input.send(event, now).map_err(|error| WorkerError::Peer {
+            peer: Role::Io,
+            what: error.to_string(),
+        })?;
+        self.status
+            .own()
+            .store(StatusWord::InputEvents, self.input.events());
+        self.io.nudge();
+        Ok(())
     }
 
     fn pass_input_on(&mut self) -> Result<bool, WorkerError> {

@@ -1,12 +1,12 @@
 //! One screen from VRAM to presented frames.
 
-use quintet_protocol::framebuffer::{FrameWriter, Published};
+use quintet_protocol::framebuffer::{FrameWriter, Published, TileSet};
 use quintet_protocol::scanout::BUSY;
 use quintet_protocol::time::VmTime;
-use quintet_protocol::vram::{DirtTracker, EpochWish, Palette, VgaRegisters, VramReader};
+use quintet_protocol::vram::{DirtTracker, EpochWish, Palette, VgaRegisters, VramReader, vbe};
 
 use crate::png;
-use crate::render::{Damage, Inputs, Renderer};
+use crate::render::{Damage, Inputs, Picture, Renderer};
 
 /// What is shown while the cpu-worker's records cannot be read is what was shown before.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Scanout {
     drawn: Option<[u32; 3]>,
     /// A frame was drawn that could not be published, since readers hold every slot.
     unpublished: bool,
+    /// Tiles drawn since a window last asked; `None` while nobody does.
+    unseen: Option<TileSet>,
 }
 
 /// What [`Scanout::refresh`] did.
@@ -49,7 +51,26 @@ impl Scanout {
             palette: Palette::default(),
             drawn: None,
             unpublished: false,
+            unseen: None,
         }
+    }
+
+    /// The picture as drawn last.
+    pub fn picture(&self) -> &Picture {
+        self.renderer.picture()
+    }
+
+    /// Whether the picture is one of the VGA's own modes, which monitors show as 4:3 whatever their dots.
+    pub fn is_legacy(&self) -> bool {
+        self.registers.vbe[vbe::ENABLE] & vbe::ENABLE_ENABLED == 0
+    }
+
+    /// The tiles drawn since the last call, all of them at the first.
+    pub fn take_unseen(&mut self) -> TileSet {
+        let layout = self.renderer.picture().layout();
+        self.unseen
+            .replace(TileSet::none(layout))
+            .unwrap_or_else(|| TileSet::all(layout))
     }
 
     /// Whether there is something to draw, as some loads tell: to be asked before sleeping. What blinks is not
@@ -92,6 +113,13 @@ impl Scanout {
             now,
         };
         let drawn = self.renderer.render(&inputs, &damage);
+        if let Some(unseen) = &mut self.unseen {
+            if drawn.resized {
+                *unseen = drawn.dirty.clone();
+            } else {
+                unseen.add_all(&drawn.dirty);
+            }
+        }
         if drawn.dirty.is_empty() && !self.unpublished && !first {
             return Refresh::Same;
         }

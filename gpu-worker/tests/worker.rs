@@ -53,6 +53,7 @@ impl Machine {
         let config = GpuConfig {
             headless: true,
             software: false,
+            any_gpu: false,
             title: "test".into(),
         };
         let context = WorkerContext {

@@ -75,5 +75,6 @@ pub mod sync;
 pub mod time;
 pub mod vram;
 pub mod wasm;
+pub mod window;
 pub mod wires;
 pub mod words;

@@ -89,6 +89,7 @@ impl Machine {
             Role::Gpu => postcard::to_allocvec(&GpuConfig {
                 headless: true,
                 software: true,
+                any_gpu: false,
                 title: "fuzz".into(),
             }),
             _ => postcard::to_allocvec(&AudioConfig {

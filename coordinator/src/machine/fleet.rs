@@ -398,8 +398,12 @@ fn plans(config: &MachineConfig) -> Result<[Plan; 4], UsageError> {
             Role::Cpu if config.wasm.is_some() => "cpu-wasm",
             role => role.name(),
         };
-        let confinement =
-            sandbox::confinement_by(policy, config.sandbox).map_err(|e| UsageError(e.to_string()))?;
+        let confinement = if role == Role::Gpu && !config.gpu.headless {
+            sandbox::window_confinement(config.sandbox)
+        } else {
+            sandbox::confinement_by(policy, config.sandbox)
+        };
+        let confinement = confinement.map_err(|e| UsageError(e.to_string()))?;
         Ok(Plan {
             role,
             config: bytes(role),

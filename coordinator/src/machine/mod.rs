@@ -9,6 +9,7 @@ mod fleet;
 mod jobs;
 mod observe;
 mod requests;
+mod window;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -385,6 +386,7 @@ impl Machine {
                 self.step(Input::Stop(Outcome::TimeLimit));
             }
             self.step(Input::Tick);
+            self.obey_window();
             self.look_at_jobs();
             self.answer_waiting();
         }

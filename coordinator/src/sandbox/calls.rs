@@ -6,7 +6,7 @@
 /// The number of a call here: `Some(None)` when this architecture lacks it, `None` when the name is not listed.
 #[allow(clippy::option_option, reason = "unknown and lacking are different answers")]
 pub fn call_number(name: &str) -> Option<Option<i64>> {
-    if ["poll", "epoll_wait"].contains(&name) {
+    if X86_ONLY.iter().any(|(known, _)| *known == name) {
         return Some(x86_only(name));
     }
     Some(Some(match name {
@@ -70,20 +70,84 @@ pub fn call_number(name: &str) -> Option<Option<i64>> {
         "fdatasync" => libc::SYS_fdatasync,
         "fallocate" => libc::SYS_fallocate,
         "ftruncate" => libc::SYS_ftruncate,
+        "openat" => libc::SYS_openat,
+        "socket" => libc::SYS_socket,
+        "connect" => libc::SYS_connect,
+        "getpeername" => libc::SYS_getpeername,
+        "getsockname" => libc::SYS_getsockname,
+        "setsockopt" => libc::SYS_setsockopt,
+        "sendto" => libc::SYS_sendto,
+        "recvfrom" => libc::SYS_recvfrom,
+        "ioctl" => libc::SYS_ioctl,
+        "statx" => libc::SYS_statx,
+        "faccessat" => libc::SYS_faccessat,
+        "faccessat2" => libc::SYS_faccessat2,
+        "readlinkat" => libc::SYS_readlinkat,
+        "getdents64" => libc::SYS_getdents64,
+        "memfd_create" => libc::SYS_memfd_create,
+        "statfs" => libc::SYS_statfs,
+        "getuid" => libc::SYS_getuid,
+        "geteuid" => libc::SYS_geteuid,
+        "getgid" => libc::SYS_getgid,
+        "getegid" => libc::SYS_getegid,
+        "getppid" => libc::SYS_getppid,
+        "uname" => libc::SYS_uname,
+        "sysinfo" => libc::SYS_sysinfo,
+        "getcwd" => libc::SYS_getcwd,
+        "pipe2" => libc::SYS_pipe2,
+        "dup" => libc::SYS_dup,
+        "dup3" => libc::SYS_dup3,
+        "unlinkat" => libc::SYS_unlinkat,
+        "mkdirat" => libc::SYS_mkdirat,
+        "renameat" => libc::SYS_renameat,
+        "renameat2" => libc::SYS_renameat2,
+        "flock" => libc::SYS_flock,
+        "timerfd_create" => libc::SYS_timerfd_create,
+        "timerfd_settime" => libc::SYS_timerfd_settime,
+        "shmget" => libc::SYS_shmget,
+        "shmat" => libc::SYS_shmat,
+        "shmdt" => libc::SYS_shmdt,
+        "shmctl" => libc::SYS_shmctl,
+        "kcmp" => libc::SYS_kcmp,
+        "getrusage" => libc::SYS_getrusage,
+        "times" => libc::SYS_times,
+        "sched_setscheduler" => libc::SYS_sched_setscheduler,
+        "sched_getscheduler" => libc::SYS_sched_getscheduler,
+        "sched_setattr" => libc::SYS_sched_setattr,
+        "sched_getattr" => libc::SYS_sched_getattr,
+        "sched_getparam" => libc::SYS_sched_getparam,
+        "setpriority" => libc::SYS_setpriority,
+        "getpriority" => libc::SYS_getpriority,
+        "sendmmsg" => libc::SYS_sendmmsg,
+        "recvmmsg" => libc::SYS_recvmmsg,
+        "msync" => libc::SYS_msync,
+        "mlock" => libc::SYS_mlock,
+        "mincore" => libc::SYS_mincore,
+        "get_mempolicy" => libc::SYS_get_mempolicy,
+        "fadvise64" => libc::SYS_fadvise64,
+        "umask" => libc::SYS_umask,
+        "getpgid" => libc::SYS_getpgid,
         _ => return None,
     }))
 }
 
-#[cfg(target_arch = "x86_64")]
-fn x86_only(name: &str) -> Option<i64> {
-    Some(if name == "poll" {
-        libc::SYS_poll
-    } else {
-        libc::SYS_epoll_wait
-    })
-}
+/// Calls that newer architectures lack, with their numbers on x86-64 (asm/unistd_64.h).
+const X86_ONLY: &[(&str, i64)] = &[
+    ("open", 2),
+    ("stat", 4),
+    ("lstat", 6),
+    ("poll", 7),
+    ("access", 21),
+    ("pipe", 22),
+    ("dup2", 33),
+    ("rename", 82),
+    ("mkdir", 83),
+    ("unlink", 87),
+    ("readlink", 89),
+    ("epoll_wait", 232),
+];
 
-#[cfg(not(target_arch = "x86_64"))]
-fn x86_only(_name: &str) -> Option<i64> {
-    None
+fn x86_only(name: &str) -> Option<i64> {
+    let (_, number) = X86_ONLY.iter().find(|(known, _)| *known == name)?;
+    cfg!(target_arch = "x86_64").then_some(*number)
 }

@@ -20,6 +20,7 @@ pub fn policy_text(name: &str) -> Option<&'static str> {
         "compile" => include_str!("policies/compile.policy"),
         "io" => include_str!("policies/io.policy"),
         "gpu" => include_str!("policies/gpu.policy"),
+        "gpu-window" => include_str!("policies/gpu-window.policy"),
         "audio" => include_str!("policies/audio.policy"),
         _ => return None,
     })
@@ -50,10 +51,66 @@ pub fn confinement_by(policy: &str, enabled: bool) -> Result<Confinement, Policy
             .collect(),
         read_paths: Vec::new(),
         write_paths: Vec::new(),
+        abstract_sockets: false,
         // Twice what a start needs: shared files, channels, log, payloads.
         max_files: 256,
         max_threads: None,
         max_data: Some(2 << 30),
+    })
+}
+
+/// What a gpu-worker with a window has to give up: it keeps libraries, drivers and what they read, and the way to the
+/// window system.
+///
+/// # Errors
+/// [`PolicyError`].
+pub fn window_confinement(enabled: bool) -> Result<Confinement, PolicyError> {
+    let confinement = confinement_by("gpu-window", enabled)?;
+    if !enabled {
+        return Ok(confinement);
+    }
+    let home = |below: &str| std::env::var("HOME").map(|home| format!("{home}/{below}"));
+    let mut read_paths: Vec<String> = [
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/etc",
+        "/proc",
+        "/sys",
+        "/run/udev",
+        "/tmp/.X11-unix",
+    ]
+    .map(str::to_owned)
+    .into();
+    // The key to the X server, the user's pointers and driver settings.
+    read_paths.extend(std::env::var("XAUTHORITY"));
+    read_paths.extend(
+        [
+            ".Xauthority",
+            ".icons",
+            ".local/share/icons",
+            ".drirc",
+            ".XCompose",
+        ]
+        .map(home)
+        .into_iter()
+        .flatten(),
+    );
+    read_paths.extend(std::env::var("XDG_RUNTIME_DIR"));
+    let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let graphics = devices
+        .filter_map(|entry| entry.path().into_os_string().into_string().ok())
+        .filter(|path| path.starts_with("/dev/nvidia") || path == "/dev/dri" || path == "/dev/udmabuf");
+    let mut write_paths: Vec<String> = graphics.collect();
+    write_paths.extend(["/dev/shm", "/dev/null", "/dev/zero", "/dev/urandom"].map(str::to_owned));
+    Ok(Confinement {
+        read_paths,
+        write_paths,
+        abstract_sockets: true,
+        max_files: 1024,
+        // Drivers reserve what they never touch.
+        max_data: None,
+        ..confinement
     })
 }
 
@@ -70,6 +127,20 @@ mod tests {
             assert!(
                 c.seccomp.iter().all(|p| !p.is_empty() && p.len() < 4096),
                 "{role}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_window_keeps_what_drivers_need_and_nothing_of_the_user() {
+        let c = window_confinement(true).expect("compiles");
+        assert!(c.seccomp.iter().all(|p| !p.is_empty() && p.len() < 4096));
+        assert!(c.read_paths.iter().any(|path| path == "/usr"));
+        let home = std::env::var("HOME").unwrap_or_default();
+        for path in c.read_paths.iter().chain(&c.write_paths) {
+            assert!(
+                path != "/" && *path != home && path != "/tmp" && path != "/dev",
+                "{path}"
             );
         }
     }

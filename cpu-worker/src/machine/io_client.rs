@@ -41,6 +41,8 @@ pub struct IoClient {
     posted: Box<[u64; MAX_DEVICES]>,
     /// The epoch of the machine's state that the vCPU has obeyed.
     epoch: u32,
+    /// Presses of the power button that have been passed on.
+    presses: u32,
 }
 
 impl IoClient {
@@ -61,6 +63,7 @@ impl IoClient {
         status: WorkerStatus,
     ) -> Self {
         let epoch = status.run_epoch();
+        let presses = status.power_presses();
         Self {
             vcpu,
             commands,
@@ -74,7 +77,14 @@ impl IoClient {
             status,
             posted: Box::new([0; MAX_DEVICES]),
             epoch,
+            presses,
         }
+    }
+
+    /// Whether the power button has been pressed since the last call.
+    pub fn power_button_pressed(&mut self) -> bool {
+        let presses = self.status.power_presses();
+        std::mem::replace(&mut self.presses, presses) != presses
     }
 
     /// Whether the coordinator has changed the machine's state, or wants this worker to end or to reset.

@@ -436,6 +436,9 @@ impl Bus for MachineBus {
         self.stale_left = INVALIDATIONS_MAX + 1;
         let now = self.clock.now();
         self.core.advance(now);
+        if self.io.power_button_pressed() {
+            self.core.press_power_button(now);
+        }
         let effects = self.resample();
         self.arm_timer(false);
         let mut wanted = Effects::INTERRUPT;

@@ -91,8 +91,11 @@ fn convert(format: PixelFormat, bytes: &[u8], lut: &Lut, line: &mut [Colour]) {
             }
         }
         PixelFormat::Bgrx8 => {
-            for (to, from) in line.iter_mut().zip(bytes.chunks_exact(4)) {
-                *to = [from[2], from[1], from[0], 255];
+            // As words, which the compiler takes several of at a time.
+            for (to, from) in line.iter_mut().zip(bytes.as_chunks().0) {
+                let word = u32::from_le_bytes(*from);
+                let turned = word & 0xFF00 | word >> 16 & 0xFF | (word & 0xFF) << 16;
+                *to = (turned | 0xFF00_0000).to_le_bytes();
             }
         }
         PixelFormat::Rgba8 | PixelFormat::Planar4 => {}

@@ -113,6 +113,8 @@ pub struct GpuConfig {
     pub headless: bool,
     /// Draw without a GPU.
     pub software: bool,
+    /// Draw by what looks like a GPU, even if it is a processor in disguise: for tests.
+    pub any_gpu: bool,
     /// Title of the window: the machine's name.
     pub title: String,
 }

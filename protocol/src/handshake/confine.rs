@@ -105,11 +105,16 @@ fn drop_capabilities() -> rustix::io::Result<()> {
 
 fn landlock(confinement: &Confinement) -> Result<RulesetStatus, landlock::RulesetError> {
     let abi = ABI::V6;
+    let scope = if confinement.abstract_sockets {
+        Scope::Signal.into()
+    } else {
+        Scope::from_all(abi)
+    };
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
-        .scope(Scope::from_all(abi))?
+        .scope(scope)?
         .create()?
         .add_rules(path_beneath_rules(
             &confinement.read_paths,

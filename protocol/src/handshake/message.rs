@@ -75,6 +75,8 @@ pub struct Confinement {
     pub read_paths: Vec<String>,
     /// Paths (devices, sockets) that stay readable and writable under Landlock.
     pub write_paths: Vec<String>,
+    /// Whether sockets with an abstract address, such as an X server's, can be reached.
+    pub abstract_sockets: bool,
     /// Soft and hard limit on open descriptors.
     pub max_files: u64,
     /// Soft and hard limit on threads of this user; `None` leaves it (root is not limited by it anyway).

@@ -166,8 +166,16 @@ pub fn with_sources(error: &dyn std::error::Error) -> String {
 
 /// Log lines go to the standard error, which the coordinator reads; level and target in front of each.
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("QUINTET_LOG")
+    let wanted = std::env::var("QUINTET_LOG").unwrap_or_default();
+    let mut filter = tracing_subscriber::EnvFilter::try_new(&wanted)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // A level is about us; what the window system's libraries and drivers chatter is for who asks for it by name.
+    if !wanted.contains('=') {
+        for chatterer in ["winit", "calloop", "wgpu_core", "wgpu_hal", "naga", "sctk"] {
+            let quiet = format!("{chatterer}=error").parse().expect("a directive");
+            filter = filter.add_directive(quiet);
+        }
+    }
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -227,6 +227,8 @@ region_fns! {
     frame_lease() = C, "frame lease", [0; 1], framebuffer::COORDINATOR_LEASE, 0, framebuffer::LEASE_BYTES;
     /// gpu-worker's armed counter and its wishes for a frame epoch (see [`crate::vram::SleepHint`]).
     vram_armed() = FileId::Control(Role::Gpu), "VRAM armed", [0; 1], framebuffer::ARMED_WORD, 0, CACHE_LINE;
+    /// Where the window is (see [`crate::window`]).
+    window_place() = FileId::Control(Role::Gpu), "window place", [0; 1], 0xB_0000, 0, crate::window::PLACE_BYTES;
     /// Playback ring, the producer's part (see [`crate::audio`]).
     playback() = FileId::AudioIo, "playback", [0; 1], audio::AT_PLAYBACK, 0, audio::RING_BYTES;
     /// Capture ring, the consumer's part.
@@ -304,6 +306,7 @@ pub fn regions() -> Vec<Region> {
         Region::framebuffer(),
         Region::frame_lease(),
         Region::vram_armed(),
+        Region::window_place(),
         Region::playback(),
         Region::playback_head(),
         Region::capture(),

@@ -365,6 +365,11 @@ impl WorkerStatus {
         self.coordinator.load(StatusWord::RunEpoch)
     }
 
+    /// How often the power button has been pressed; wraps.
+    pub fn power_presses(&self) -> u32 {
+        self.coordinator.load(StatusWord::PowerPresses)
+    }
+
     /// What the coordinator says of a peer.
     pub fn peer(&self, role: Role) -> PeerState {
         PeerState::from_u32(self.coordinator.load(StatusWord::peer(role))).unwrap_or(PeerState::Absent)

@@ -91,6 +91,8 @@ words! {
     ButtonsHeld = 23, One(Gpu);
     /// 1 while the window has the pointer grabbed.
     PointerGrabbed = 24, One(Gpu);
+    /// Counts presses of the power button; wraps.
+    PowerPresses = 25, One(Coordinator);
     /// Level of interrupt inputs 0–31, as the interrupt controllers see them.
     IrqLevelLow = 32, One(Cpu);
     /// Level of interrupt inputs 32–63.
@@ -107,6 +109,8 @@ words! {
     InputLatencyMean = 41, One(Io);
     /// Its maximum, in microseconds.
     InputLatencyMax = 42, One(Io);
+    /// From the newest key press in the window to the next change that the window showed, in microseconds.
+    EchoLatency = 43, One(Gpu);
     /// A [`super::MachineState`].
     MachineState = 46, One(Coordinator);
     /// Counts resets of the guest; workers reset when it moves.

@@ -72,6 +72,7 @@ pub fn guest_file(name: &str, image: &[u8]) -> PathBuf {
 pub struct Setup {
     quintet: PathBuf,
     arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
 }
 
 impl Setup {
@@ -80,12 +81,22 @@ impl Setup {
         let mut setup = Self {
             quintet,
             arguments: Vec::new(),
+            environment: Vec::new(),
         };
         for word in ["run", "--headless", "--serial", "stdio", "--kernel"] {
             setup.arguments.push(word.into());
         }
         setup.arguments.push(kernel.as_ref().to_owned());
         setup
+    }
+
+    /// The built-in demo in a window, with its serial line on this process's pipes.
+    pub fn demo(quintet: PathBuf) -> Self {
+        Self {
+            quintet,
+            arguments: ["run", "--serial", "stdio"].map(OsString::from).into(),
+            environment: Vec::new(),
+        }
     }
 
     /// Debian's kernel of an architecture (`AMD64` or `I686`) with the tests' initramfs; `None` as [`variable`].
@@ -125,12 +136,25 @@ impl Setup {
         self
     }
 
+    /// An option without a value.
+    pub fn flag(mut self, name: &str) -> Self {
+        self.arguments.push(name.into());
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn environment(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
     /// Starts it under a name of its own.
     pub fn start(self, test: &str) -> Machine {
         let name = format!("{test}-{}", std::process::id());
         let mut process = Command::new(&self.quintet)
             .args(&self.arguments)
             .args(["--name", &name])
+            .envs(self.environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -33,6 +33,15 @@ fn pkg_config(library: &str) -> bool {
         .is_ok_and(|s| s.success())
 }
 
+/// Whether a folder has a file whose name begins so.
+fn has_file(folder: &str, beginning: &str) -> bool {
+    std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with(beginning))
+}
+
 const TO_BUILD: &[Need] = &[
     Need {
         what: "a C compiler",
@@ -80,12 +89,77 @@ const TO_TEST: &[Need] = &[
         wanted: ALWAYS,
     },
     Need {
+        what: "an X server without a screen",
+        package: "xvfb",
+        present: || sh::has("Xvfb"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "a typist for X",
+        package: "xdotool",
+        present: || sh::has("xdotool"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "a camera for X",
+        package: "imagemagick",
+        present: || sh::has("import"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "a Vulkan driver that needs no GPU",
+        package: "mesa-vulkan-drivers",
+        present: || has_file("/usr/share/vulkan/icd.d", "lvp_icd"),
+        wanted: ALWAYS,
+    },
+    Need {
         what: "gdb",
         package: "gdb",
         present: || sh::has("gdb"),
         wanted: ALWAYS,
     },
 ];
+
+/// Libraries that the window loads when it opens on an X server; on Wayland only the last one.
+const TO_SHOW: &[Need] = &[
+    Need {
+        what: "X11's client library",
+        package: "libx11-xcb1",
+        present: || library("libX11-xcb.so.1"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "X11's pointers",
+        package: "libxcursor1",
+        present: || library("libXcursor.so.1"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "X11's input devices",
+        package: "libxi6",
+        present: || library("libXi.so.6"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "X11's screens",
+        package: "libxrandr2",
+        present: || library("libXrandr.so.2"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "keyboard layouts",
+        package: "libxkbcommon-x11-0",
+        present: || library("libxkbcommon-x11.so.0"),
+        wanted: ALWAYS,
+    },
+];
+
+/// Whether the dynamic linker knows a library.
+fn library(name: &str) -> bool {
+    ["ldconfig", "/sbin/ldconfig"]
+        .into_iter()
+        .any(|program| sh::output(Command::new(program).arg("-p")).is_ok_and(|list| list.contains(name)))
+}
 
 /// Whether [`ensure`] may install, or says what is missing and goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,20 +178,27 @@ pub fn for_build() -> Result<(), Failure> {
     ensure(TO_BUILD, Missing::IsFatal)
 }
 
+/// Makes sure that a window can be opened; without, it says what is missing and the machine says what that means.
+///
+/// # Errors
+/// A [`Failure`] when a package that may be installed cannot be.
+pub fn for_window() -> Result<(), Failure> {
+    ensure(TO_SHOW, Missing::IsSkipped)
+}
+
 /// Makes sure that the tests have what they need.
 ///
 /// # Errors
 /// A [`Failure`] with the line to type; outside CI only when the build needs it.
 pub fn for_tests() -> Result<(), Failure> {
     ensure(TO_BUILD, Missing::IsFatal)?;
-    ensure(
-        TO_TEST,
-        if sh::in_ci() {
-            Missing::IsFatal
-        } else {
-            Missing::IsSkipped
-        },
-    )
+    let otherwise = if sh::in_ci() {
+        Missing::IsFatal
+    } else {
+        Missing::IsSkipped
+    };
+    ensure(TO_SHOW, otherwise)?;
+    ensure(TO_TEST, otherwise)
 }
 
 fn ensure(needs: &[Need], otherwise: Missing) -> Result<(), Failure> {
@@ -145,7 +226,7 @@ fn give_up(what: &str, names: &[&str], otherwise: Missing) -> Result<(), Failure
     match otherwise {
         Missing::IsFatal => Err(Failure::new(line)),
         Missing::IsSkipped => {
-            eprintln!("xtask: {line}\nxtask: the tests that need it will skip");
+            eprintln!("xtask: {line}\nxtask: what needs it will say so and be left out");
             Ok(())
         }
     }

@@ -60,17 +60,17 @@ fn arguments(args: &[String], display: bool) -> Vec<String> {
 pub fn run(args: &[String]) -> Result<ExitCode, Failure> {
     packages::for_build()?;
     build("release")?;
-    // The window does not exist yet, so that a display changes nothing but what is said.
-    if std::env::var_os("WAYLAND_DISPLAY").is_none() && std::env::var_os("DISPLAY").is_none() {
-        eprintln!("xtask: no display here: running headless, with the first serial port on this terminal");
+    let display = ["WAYLAND_DISPLAY", "DISPLAY"]
+        .into_iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    if display {
+        packages::for_window()?;
     } else {
-        eprintln!(
-            "xtask: the desktop window is not built yet: running headless, serial port on this terminal"
-        );
+        eprintln!("xtask: no display here: running headless, with the first serial port on this terminal");
     }
     let program = sh::target().join("release/quintet");
     let status = Command::new(&program)
-        .args(arguments(args, false))
+        .args(arguments(args, display))
         .status()
         .map_err(|e| Failure::new(format!("cannot run {}: {e}", program.display())))?;
     Ok(status
@@ -93,5 +93,6 @@ mod tests {
         assert_eq!(given(&["--kernel", "k"]), "run --headless --kernel k");
         assert_eq!(given(&["--headless", "--ram", "1G"]), "run --headless --ram 1G");
         assert_eq!(given(&["ps"]), "ps");
+        assert_eq!(arguments(&[], true).join(" "), "run --serial stdio");
     }
 }

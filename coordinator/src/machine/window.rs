@@ -1,0 +1,78 @@
+//! What the user of the window asks for.
+
+use quintet_protocol::handshake::Role;
+use quintet_protocol::lifecycle::{Input, Outcome};
+use quintet_protocol::status::{MachineState, StatusWord};
+use quintet_protocol::window::WindowCommand;
+
+use super::Machine;
+
+impl Machine {
+    /// Carries out what has come from the window. A ring that contradicts itself is the end of the process that wrote it.
+    pub(super) fn obey_window(&mut self) {
+        if self.config.gpu.headless {
+            return;
+        }
+        let mut commands = Vec::new();
+        let result = self.ends.lifecycle_from_consumer(Role::Gpu).and_then(|mut ring| {
+            let mut bytes = [0; 64];
+            while let Some(record) = ring.next(&mut bytes)? {
+                commands.push(WindowCommand::from_record(&bytes[..record.len]));
+                ring.release_all();
+            }
+            Ok(())
+        });
+        if let Err(e) = result {
+            let process = self.life.generation(Role::Gpu);
+            self.fleet.doom(
+                Role::Gpu,
+                process,
+                format!("its window cannot be understood: {e}"),
+            );
+        }
+        for command in commands {
+            match command {
+                Some(command) => self.obey(command),
+                None => tracing::warn!("the {} asks for something strange", Role::Gpu),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: WindowCommand) {
+        tracing::info!("the window asks: {command:?}");
+        match command {
+            WindowCommand::TogglePause if self.life.machine() == MachineState::Paused => {
+                self.step(Input::Resume);
+            }
+            WindowCommand::TogglePause => self.step(Input::Pause),
+            WindowCommand::Reset => self.step(Input::Reset),
+            WindowCommand::PowerButton => {
+                self.status.add(StatusWord::PowerPresses, 1);
+                self.wake_everybody();
+            }
+            WindowCommand::Quit => self.step(Input::Stop(Outcome::Asked(0))),
+            WindowCommand::Screenshot => self.save_screenshot(),
+        }
+    }
+
+    /// Has a screenshot written to a file of its own in the current folder. A thread asks for it as `quintet screenshot` does,
+    /// since the answer takes a while.
+    fn save_screenshot(&self) {
+        let name = self.config.name.clone();
+        let thread = std::thread::Builder::new()
+            .name("screenshot".into())
+            .spawn(move || {
+                let free = (1..).map(|n| std::path::PathBuf::from(format!("{name}-{n}.png")));
+                let Some(file) = free.into_iter().find(|path| !path.exists()) else {
+                    return;
+                };
+                match crate::commands::screenshot(&name, &file) {
+                    Ok(_) => eprintln!("quintet: screenshot saved as {}", file.display()),
+                    Err(e) => eprintln!("quintet: no screenshot: {e}"),
+                }
+            });
+        if let Err(e) = thread {
+            tracing::warn!("no screenshot: {e}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The window on an X server without a screen (Xvfb): what it shows, what is typed into it, and that it comes back.
+//!
+//! The built-in demo runs in it; `xdotool` types and clicks, ImageMagick's `import` takes the window's pixels.
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use quintet_protocol::handshake::Role;
+use support::{Machine, PATIENCE, Setup, quintet};
+
+/// Longest wait for something on the screen: a watchdog.
+const SOON: Duration = Duration::from_secs(120);
+
+/// An X server without a screen.
+struct Xvfb {
+    process: Child,
+    display: String,
+}
+
+impl Xvfb {
+    /// `None`, loudly, where it or the other tools are missing; a failure in continuous integration.
+    fn start() -> Option<Self> {
+        for tool in ["Xvfb", "xdotool", "import"] {
+            if Command::new(tool).arg("-help").output().is_err() {
+                assert!(std::env::var_os("CI").is_none(), "{tool} is missing");
+                eprintln!("SKIPPED: {tool} is missing; run cargo xtask test");
+                return None;
+            }
+        }
+        let mut process = Command::new("Xvfb")
+            .args([
+                "-displayfd",
+                "1",
+                "-screen",
+                "0",
+                "1600x1200x24",
+                "-nolisten",
+                "tcp",
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Xvfb starts");
+        let mut number = String::new();
+        let stdout = process.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut number).expect("a display");
+        Some(Self {
+            process,
+            display: format!(":{}", number.trim()),
+        })
+    }
+
+    /// Runs a tool on this display and answers what it printed; `None` when it fails.
+    fn ask(&self, program: &str, args: &[&str]) -> Option<Vec<u8>> {
+        let output = Command::new(program)
+            .args(args)
+            .env("DISPLAY", &self.display)
+            .stderr(Stdio::null())
+            .output()
+            .expect("the tool starts");
+        output.status.success().then_some(output.stdout)
+    }
+
+    fn xdotool(&self, args: &[&str]) -> Option<String> {
+        self.ask("xdotool", args)
+            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+
+    /// The window whose title begins with `name`.
+    fn window(&self, name: &str) -> Option<String> {
+        let found = self.xdotool(&["search", "--onlyvisible", "--name", &format!("^{name} - ")])?;
+        found.lines().next().map(str::to_owned)
+    }
+
+    /// Left edge, top edge, width and height of a window.
+    fn geometry(&self, window: &str) -> Option<[i64; 4]> {
+        let text = self.xdotool(&["getwindowgeometry", "--shell", window])?;
+        let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name))?.parse().ok();
+        Some([field("X=")?, field("Y=")?, field("WIDTH=")?, field("HEIGHT=")?])
+    }
+
+    /// The window's pixels.
+    fn pixels(&self, window: &str) -> Option<Picture> {
+        let [_, _, width, height] = self.geometry(window)?;
+        let bytes = self.ask("import", &["-silent", "-window", window, "-depth", "8", "rgb:-"])?;
+        let picture = Picture {
+            width: width as usize,
+            height: height as usize,
+            dots: bytes.as_chunks().0.to_vec(),
+        };
+        (picture.dots.len() == picture.width * picture.height).then_some(picture)
+    }
+}
+
+impl Drop for Xvfb {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Red, green and blue of every dot.
+#[derive(PartialEq, Eq, Clone)]
+struct Picture {
+    width: usize,
+    height: usize,
+    dots: Vec<[u8; 3]>,
+}
+
+impl Picture {
+    /// As `quintet screenshot` writes it.
+    fn of_machine(machine: &Machine) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.png", machine.name));
+        let status = Command::new(quintet().expect("checked"))
+            .args(["screenshot", &machine.name])
+            .arg(&path)
+            .status()
+            .expect("quintet starts");
+        assert!(status.success());
+        let file = std::fs::File::open(&path).expect("a screenshot");
+        let mut png = png::Decoder::new(BufReader::new(file))
+            .read_info()
+            .expect("a PNG");
+        let mut dots = vec![0; png.output_buffer_size().expect("a size")];
+        let info = png.next_frame(&mut dots).expect("a picture");
+        assert_eq!(info.color_type, png::ColorType::Rgb);
+        let _ = std::fs::remove_file(path);
+        Self {
+            width: info.width as usize,
+            height: info.height as usize,
+            dots: dots.as_chunks().0.to_vec(),
+        }
+    }
+
+    /// Filling `width` by `height` pixels, each of them the dot in its place.
+    fn scaled(&self, width: usize, height: usize) -> Self {
+        let dots = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .map(|(x, y)| self.dots[y * self.height / height * self.width + x * self.width / width])
+            .collect();
+        Self { width, height, dots }
+    }
+}
+
+/// Waits until `look` finds something.
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < SOON.min(PATIENCE), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits until the window shows what the machine shows, and answers that.
+fn shows_the_screen(x: &Xvfb, machine: &Machine) -> Picture {
+    // The demo's clock and cursor move, so one pair of pictures may differ; not all of them.
+    wait_for("the machine's screen in the window", || {
+        let shown = x.pixels(&x.window(&machine.name)?)?;
+        let screen = Picture::of_machine(machine);
+        (shown == screen.scaled(shown.width, shown.height)).then_some(screen)
+    })
+}
+
+/// Types into the window, and waits for the echo on the serial line.
+fn echoes(x: &Xvfb, window: &str, machine: &mut Machine, text: &str) {
+    wait_for("the focus", || x.xdotool(&["windowfocus", "--sync", window]));
+    wait_for("typing", || x.xdotool(&["type", "--delay", "60", text]));
+    machine.hear(text);
+}
+
+fn chord(x: &Xvfb, keys: &str) {
+    x.xdotool(&["key", "--delay", "60", keys]).expect("typed");
+}
+
+fn opens(test: &str, option: &str) {
+    let (Some(quintet), Some(x)) = (quintet(), Xvfb::start()) else {
+        return;
+    };
+    let mut machine = Setup::demo(quintet)
+        .option("--ram", "64M")
+        .flag(option)
+        .environment("DISPLAY", &x.display)
+        .environment("WAYLAND_DISPLAY", "")
+        .start(test);
+    machine.hear("type here");
+    let window = wait_for("a window", || x.window(&machine.name));
+    // 720x400 dots are shown as 4:3.
+    let [_, _, width, height] = x.geometry(&window).expect("it is there");
+    assert_eq!((width, height), (720, 540));
+    let before = shows_the_screen(&x, &machine);
+    echoes(&x, &window, &mut machine, "Five by 5");
+    let after = shows_the_screen(&x, &machine);
+    assert!(before != after, "the echo is on the screen, too");
+
+    // Square dots, and another place and size that the guest's mode does not change.
+    chord(&x, "ctrl+alt+a");
+    wait_for("square dots", || {
+        (x.geometry(&window)?[2..] == [720, 400]).then_some(())
+    });
+    shows_the_screen(&x, &machine);
+    x.xdotool(&["windowsize", "--sync", &window, "1080", "600"])
+        .expect("resized");
+    x.xdotool(&["windowmove", "--sync", &window, "150", "90"])
+        .expect("moved");
+    shows_the_screen(&x, &machine);
+
+    // Without a window manager nobody tells a window that it was moved: it looks several times a second.
+    std::thread::sleep(Duration::from_secs(1));
+    let place = x.geometry(&window).expect("it is there");
+    assert_eq!(place, [150, 90, 1080, 600]);
+    machine.kill(Role::Gpu);
+    let window = wait_for("the window's return", || {
+        let window = x.window(&machine.name)?;
+        (x.geometry(&window)? == place).then_some(window)
+    });
+    shows_the_screen(&x, &machine);
+    echoes(&x, &window, &mut machine, "still here");
+
+    // Paused by a chord, and shown so; then on again.
+    let title = |text: &str| {
+        wait_for(text, || {
+            let name = x.xdotool(&["getwindowname", &window])?;
+            name.contains(text).then_some(())
+        });
+    };
+    chord(&x, "ctrl+alt+p");
+    title("paused");
+    chord(&x, "ctrl+alt+p");
+    title("%");
+    echoes(&x, &window, &mut machine, "and on");
+
+    // A window that somebody else destroys comes back, too.
+    x.xdotool(&["windowclose", &window]).expect("destroyed");
+    shows_the_screen(&x, &machine);
+    machine.wait_for("a successor of the worker", |report| {
+        report
+            .workers
+            .iter()
+            .any(|w| w.role == Role::Gpu && w.generation == 3)
+    });
+    shows_the_screen(&x, &machine);
+}
+
+#[test]
+fn the_window_shows_the_screen_takes_keys_and_comes_back_drawn_by_software() {
+    opens("window-software", "--software");
+}
+
+#[test]
+fn the_window_shows_the_screen_takes_keys_and_comes_back_drawn_by_a_gpu() {
+    opens("window-gpu", "--any-gpu");
+}
+
+#[test]
+fn without_a_display_one_line_names_the_remedy() {
+    let Some(quintet) = quintet() else { return };
+    for display in [None, Some(":4711")] {
+        let mut command = Command::new(&quintet);
+        command
+            .args(["run", "--ram", "16M"])
+            .env_remove("WAYLAND_DISPLAY")
+            .env_remove("DISPLAY");
+        if let Some(display) = display {
+            command.env("DISPLAY", display);
+        }
+        let output = command.stdin(Stdio::null()).output().expect("quintet starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("display") && said.contains("--headless"), "{said}");
+    }
+}
