@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
 use quintet_protocol::payload::{
-    Outgoing, Payload, PayloadGrant, PayloadKind, ReceiveError, SealError, Strategy, TransferError,
-    Transport, TransportChoice, head, receive_fd, seal, sealed_memfd, send_fd, sha256,
+    FULL_SEALS, Outgoing, Payload, PayloadGrant, PayloadKind, ReceiveError, SealError, Strategy,
+    TransferError, Transport, TransportChoice, head, receive_fd, seal, sealed_memfd, send_fd, sha256,
 };
 use quintet_protocol::ram::{GUEST_BASE, MAP_START, RUNTIME_RESERVED, WASM_PAGE};
 use quintet_protocol::shm::MapError;
@@ -18,6 +18,7 @@ use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::SpliceFlags;
 
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
@@ -197,6 +198,22 @@ fn s1_9_s1_23_a_live_writable_map_is_reported_and_nothing_is_sealed() {
     );
     unmap(map);
     seal(&fd).expect("sealed once the map is gone");
+}
+
+#[test]
+fn s1_23_a_page_that_the_kernel_holds_for_a_while_only_delays_the_seal() {
+    let fd = unsealed(&bytes(4096));
+    let (from, to) = rustix::pipe::pipe().expect("pipe");
+    // A page in a pipe is held as one that is being moved or swapped is.
+    let moved = rustix::pipe::splice(&fd, Some(&mut 0), &to, None, 4096, SpliceFlags::empty());
+    assert_eq!(moved, Ok(4096));
+    assert_eq!(rustix::fs::fcntl_add_seals(&fd, FULL_SEALS), Err(Errno::BUSY));
+    let reader = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop((from, to));
+    });
+    seal(&fd).expect("sealed once the page is free");
+    reader.join().expect("reader");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Memfds whose contents nobody can change any more.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -30,8 +31,8 @@ pub enum SealError {
         /// The host's answer.
         source: Errno,
     },
-    /// A writable map of the memfd is alive (S1.23).
-    #[error("Cannot seal a payload while a writable map of it exists")]
+    /// A writable map of the memfd is alive (S1.23), or the host's kernel keeps one of its pages in use.
+    #[error("Cannot seal a payload: for a second, a writable map of it existed or its pages were in use")]
     Busy,
     /// The host refused the seals for another reason.
     #[error("Cannot seal a payload")]
@@ -48,15 +49,26 @@ pub enum SealError {
     },
 }
 
+/// How long a memfd may be in use before [`seal`] gives up.
+const IN_USE: Duration = Duration::from_secs(1);
+
 /// Applies [`FULL_SEALS`].
 ///
+/// EBUSY has two causes: a writable shared map (S1.23), and a page that the host's kernel holds for a moment, because it is
+/// moving it, writing it to swap or still has it in a pipe. The second passes by itself, so it is asked again for up to a second.
+///
 /// # Errors
-/// [`SealError::Busy`] while a writable shared map is alive; [`SealError::Seal`].
+/// [`SealError::Busy`] while a writable shared map is alive or a page stays in use; [`SealError::Seal`].
 pub fn seal(fd: impl AsFd) -> Result<(), SealError> {
-    rustix::fs::fcntl_add_seals(fd, FULL_SEALS).map_err(|e| match e {
-        Errno::BUSY => SealError::Busy,
-        other => SealError::Seal(other),
-    })
+    let deadline = Instant::now() + IN_USE;
+    loop {
+        match rustix::fs::fcntl_add_seals(&fd, FULL_SEALS) {
+            Ok(()) => return Ok(()),
+            Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(IN_USE / 100),
+            Err(Errno::BUSY) => return Err(SealError::Busy),
+            Err(other) => return Err(SealError::Seal(other)),
+        }
+    }
 }
 
 /// A sealed memfd that holds `bytes`. Written by `pwrite`, so that no map exists that could delay the seal,
