@@ -107,12 +107,15 @@ pub enum Command {
         #[arg(long = "for", value_parser = parse_duration)]
         time: Option<Duration>,
     },
-    /// Attach gdb to a worker.
+    /// Attach gdb to a worker, or look into a machine.
     Debug {
         /// Name of the machine.
         name: String,
-        /// cpu, io, gpu, audio, coordinator or transport.
+        /// cpu, io, gpu, audio, coordinator; transport: how payloads travelled; profile: where the vCPU's time goes.
         role: String,
+        /// How long to look (profile; 10s unless given).
+        #[arg(long, value_parser = parse_duration)]
+        time: Option<Duration>,
     },
     /// Run a machine for a long time while breaking it.
     Soak {
@@ -274,7 +277,7 @@ pub struct RunArgs {
     /// Write a trace.
     #[arg(long)]
     pub trace: Option<PathBuf>,
-    /// Write a profile.
+    /// Write to FILE, when the machine ends, where the vCPU's time went: translated code, TLB misses, exits by cause, waiting.
     #[arg(long)]
     pub profile: Option<PathBuf>,
     /// Compare the JIT with the interpreter.

@@ -1,6 +1,7 @@
 //! The commands of the command line.
 
 use std::path::Path;
+use std::time::Duration;
 
 use quintet_protocol::control::{Answer, Request, StatusReport};
 use quintet_protocol::handshake::Role;
@@ -8,9 +9,9 @@ use quintet_protocol::handshake::Role;
 use crate::cli::{Cli, Command, RunArgs};
 use crate::config::{self, MachineConfig, UsageError, reason};
 use crate::control::{client, show};
-use crate::machine;
 use crate::signals::Signals;
 use crate::wasm::{self, SubmitArgs, WatchArgs};
+use crate::{machine, profile};
 
 /// Carries out a command line and answers the exit status. `signals` are blocked already.
 ///
@@ -31,7 +32,7 @@ pub fn execute(cli: Cli, signals: &Signals) -> Result<u8, UsageError> {
         Some(Command::Key { name, chord }) => tell(&name, &Request::Key(chord)),
         Some(Command::Config(args)) => show_config(&args),
         Some(Command::Screenshot { name, file }) => screenshot(&name, &file),
-        Some(Command::Debug { name, role }) => debug(&name, &role),
+        Some(Command::Debug { name, role, time }) => debug(&name, &role, time),
         Some(Command::Top(_)) => not_yet("top"),
         Some(Command::Submit {
             name,
@@ -215,8 +216,11 @@ fn transport(name: &str) -> Result<u8, UsageError> {
 }
 
 /// Attaches gdb to a worker, or prints how.
-fn debug(name: &str, role: &str) -> Result<u8, UsageError> {
+fn debug(name: &str, role: &str, time: Option<Duration>) -> Result<u8, UsageError> {
     use std::os::unix::process::CommandExt as _;
+    if role == "profile" {
+        return profile::of_machine(name, time.unwrap_or(profile::DEFAULT_TIME));
+    }
     if role == "transport" {
         return transport(name);
     }
@@ -226,7 +230,7 @@ fn debug(name: &str, role: &str) -> Result<u8, UsageError> {
     } else {
         let Some(role) = Role::from_name(role) else {
             return Err(UsageError(format!(
-                "\"{role}\" is not a worker; cpu, io, gpu, audio, coordinator and transport are"
+                "\"{role}\" is not a worker; cpu, io, gpu, audio, coordinator, transport and profile are"
             )));
         };
         report.workers.iter().find(|w| w.role == role).and_then(|w| w.pid)

@@ -104,6 +104,8 @@ pub struct MachineConfig {
     pub sandbox: bool,
     /// How the shared memory is made.
     pub backend: Backend,
+    /// Where a profile of the vCPU goes.
+    pub profile: Option<PathBuf>,
     /// Log filter.
     pub log: String,
     /// A worker that was ready for so long has not died in vain.
@@ -223,6 +225,7 @@ impl MachineConfig {
             single_process: args.single_process,
             sandbox: !args.no_sandbox && !args.single_process,
             backend: backend(&args.backend)?,
+            profile: args.profile.clone(),
             log: args.log.clone(),
             stable_after: args.stable_after,
             hang_timeout: args.hang_timeout,
@@ -498,7 +501,6 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
         (!a.wait_for_debugger.is_empty(), "--wait-for-debugger"),
         (!a.external.is_empty(), "--external"),
         (a.trace.is_some(), "--trace"),
-        (a.profile.is_some(), "--profile"),
     ];
     if let Some((_, what)) = unfinished.iter().find(|(given, _)| *given) {
         return refuse(format!("{what} does not work yet"));

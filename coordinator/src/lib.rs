@@ -10,6 +10,7 @@ pub mod control;
 pub mod images;
 pub mod limits;
 pub mod machine;
+pub mod profile;
 pub mod sandbox;
 pub mod signals;
 pub mod single;

@@ -63,6 +63,7 @@ pub mod message;
 pub mod mirror;
 pub mod payload;
 pub mod probe;
+pub mod profile;
 pub mod ram;
 pub mod reply;
 pub mod ring;

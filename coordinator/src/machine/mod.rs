@@ -33,6 +33,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::config::{Backend, FIRST_DEBUGCON_STREAM, MachineConfig, StreamTarget, UsageError};
 use crate::control::server::Server;
+use crate::profile::{self, Profiling};
 use crate::signals::Signals;
 use crate::streams::{Intake, Outlet, Pump, Sink};
 use crate::supervise::names;
@@ -171,6 +172,7 @@ pub fn run_with(
     for console in &config.debugcon {
         sinks.push(Sink::open(&console.target)?);
     }
+    let profile = config.profile.as_deref().map(profile::create).transpose()?;
     let (sender, events) = channel();
     let waker = Waker::new().map_err(|e| cannot("make an eventfd", &e))?;
     let server = Server::bind(&config.name).map_err(|e| UsageError(e.to_string()))?;
@@ -270,6 +272,10 @@ pub fn run_with(
         outcome: None,
         config,
     };
+    let profiling = profile
+        .map(|file| Profiling::start(file, machine.ends.profile_reader()))
+        .transpose()
+        .map_err(|e| cannot("start a thread", &e))?;
     machine.report_what_is_open();
     machine.begin_with(first);
     let outcome = machine.live(signals);
@@ -277,6 +283,9 @@ pub fn run_with(
         pump.finish(Duration::from_secs(2));
     }
     drop(terminal);
+    if let Some(Err(error)) = profiling.map(Profiling::finish) {
+        eprintln!("quintet: Cannot write the profile: {error}");
+    }
     machine.report_end(&outcome);
     machine.refuse_jobs();
     Ok(End {

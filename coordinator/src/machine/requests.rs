@@ -14,7 +14,7 @@ use quintet_protocol::payload::{sealed_memfd, send_fd};
 use quintet_protocol::status::{MachineState, PeerState, StatusWord, WorkerState};
 
 use super::Machine;
-use crate::wasm::watch::may_be_watched;
+use crate::control::attach::may_be_watched;
 
 /// A request that is answered later.
 #[derive(Debug)]

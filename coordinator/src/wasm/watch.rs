@@ -5,21 +5,20 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quintet_protocol::clock::VmClock;
-use quintet_protocol::control::{Answer, Request};
-use quintet_protocol::handshake::files::{check_header, layout_hash};
-use quintet_protocol::handshake::{FileId, MapSet, Role};
+use quintet_protocol::control::Request;
+use quintet_protocol::handshake::{FileId, Role};
 use quintet_protocol::layout::{Ends, Region};
-use quintet_protocol::shm::{Map, View};
+use quintet_protocol::shm::View;
 use quintet_protocol::status::StatusReader;
 use quintet_protocol::wasm::{LiveMemory, MemoryReader, MemoryState, MemoryView, ViewError};
 
 use crate::config::UsageError;
-use crate::control::{client, show};
+use crate::control::attach::attach as attach_files;
+use crate::control::client;
 
 /// Longest time between two pictures.
 const FRAME: Duration = Duration::from_millis(100);
@@ -33,13 +32,6 @@ const MOST_OF_CELL: u64 = 4096;
 const SHADES: [char; 5] = [' ', '░', '▒', '▓', '█'];
 /// Lines of hex, 16 bytes each.
 const HEX_LINES: u64 = 8;
-
-/// The files that are looked at.
-const FILES: [FileId; 3] = [
-    FileId::Control(Role::Coordinator),
-    FileId::Control(Role::Cpu),
-    FileId::GuestRam,
-];
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -59,30 +51,17 @@ pub struct Watched {
     pub clock: VmClock,
 }
 
-/// Whether anybody of this user may look at a file.
-pub fn may_be_watched(file: FileId) -> bool {
-    FILES.contains(&file)
-}
-
 /// Maps what is needed of the machine `name`.
 ///
 /// # Errors
 /// [`UsageError`] when there is no such machine, or it does not let its files be looked at.
 pub fn attach(name: &str) -> Result<Watched, UsageError> {
-    let mut maps = MapSet::default();
-    for file in FILES {
-        let failed =
-            |e: &dyn std::fmt::Display| UsageError(format!("Cannot look at the machine \"{name}\": {e}"));
-        let (len, instance, fd) = match client::ask_for_file(name, &Request::Watch(file))? {
-            (Answer::Watch { len, instance }, Some(fd)) => (len, instance, fd),
-            (Answer::Error(e), _) => return Err(UsageError(show::error(&e))),
-            _ => return Err(UsageError(format!("The machine \"{name}\" answers strangely"))),
-        };
-        let start = file.map_start();
-        let map = Map::read_only(fd.as_fd(), start, len.saturating_sub(start)).map_err(|e| failed(&e))?;
-        maps.insert(file, map);
-        check_header(&maps.head(file), file, layout_hash(), instance).map_err(|e| failed(&e))?;
-    }
+    let files = [
+        FileId::Control(Role::Coordinator),
+        FileId::Control(Role::Cpu),
+        FileId::GuestRam,
+    ];
+    let maps = attach_files(name, &files)?;
     let ends = Ends::new(&maps);
     let words = MemoryReader::new(ends.view(Region::guest_memory()));
     let status = StatusReader::of(&maps, Role::Coordinator);

@@ -6,6 +6,8 @@
 use super::descriptor::{Descriptor, selector_code};
 use crate::exec::{Exit, Flow, Int, Reason, Vcpu, Vector};
 use crate::mmu::TlbIndex;
+use quintet_protocol::profile::Activity as Doing;
+
 use crate::state::{Activity, Attr, DescriptorTable, Flag, Flags, Segment, Shadow, gpr, seg};
 
 /// Where an event comes from.
@@ -94,6 +96,15 @@ impl Vcpu {
 
     /// Delivers `event`, and what its delivery raises, until one arrives or the processor shuts down.
     pub(crate) fn deliver(&mut self, event: Event) {
+        let before = self.profile.begin(match event.source {
+            Source::External => Doing::Interrupt.line(),
+            _ => Doing::Exception.line(),
+        });
+        self.deliver_until_one_arrives(event);
+        self.profile.resume(before);
+    }
+
+    fn deliver_until_one_arrives(&mut self, event: Event) {
         self.state.shadow = Shadow::None;
         let mut current = event;
         // Whether the event that is under way was contributory, a page fault or a double fault.

@@ -4,6 +4,8 @@
 use super::{Exit, Jump, Op, Reason, Vcpu};
 use crate::bus::Effects;
 use crate::jit::Left;
+use quintet_protocol::profile::Activity as Doing;
+
 use crate::state::{Activity, CodeSize, Flag, RIP, Shadow};
 
 /// Why [`Vcpu::run`] came back.
@@ -24,12 +26,23 @@ impl Vcpu {
     pub fn run(&mut self, budget: u64) -> RunExit {
         let until = self.instructions.saturating_add(budget);
         self.until = until;
+        self.profile.resume(
+            if self.jit.is_some() {
+                Doing::Lookup
+            } else {
+                Doing::Interpreted
+            }
+            .line(),
+        );
         // The caller may have changed the x87's masks.
         self.refresh_x87();
         loop {
             if self.exit_word.is_set() || !self.reasons.is_empty() || self.state.activity != Activity::Active
             {
-                if let Some(exit) = self.service() {
+                let before = self.profile.begin(Doing::Service.line());
+                let exit = self.service();
+                self.profile.resume(before);
+                if let Some(exit) = exit {
                     return exit;
                 }
                 continue;
@@ -79,7 +92,9 @@ impl Vcpu {
         if let Some(native) = self.warm(&jump, linear) {
             return self.follow(&jump, native);
         }
+        self.profile.begin(Doing::Interpreted.line());
         self.execute(jump.first, jump.end);
+        self.profile.resume(Doing::Lookup.line());
     }
 
     /// Executes translated code, and ties what it left by.
@@ -146,6 +161,15 @@ impl Vcpu {
         if !jit.heat(n) {
             return None;
         }
+        let before = self.profile.begin(Doing::Translate.line());
+        let native = self.translate_block(jump, linear);
+        self.profile.resume(before);
+        native
+    }
+
+    /// Translates the block behind `jump`, unless that is done already or impossible.
+    fn translate_block(&mut self, jump: &Jump, linear: u64) -> Option<u64> {
+        let n = jump.block;
         let key = self.mode_key();
         if !key.flat {
             return None;
@@ -268,6 +292,13 @@ impl Vcpu {
 
     #[cold]
     fn make_block(&mut self, linear: u64) -> Result<Jump, Exit> {
+        let before = self.profile.begin(Doing::Decode.line());
+        let made = self.decode_at(linear);
+        self.profile.resume(before);
+        made
+    }
+
+    fn decode_at(&mut self, linear: u64) -> Result<Jump, Exit> {
         if self.blocks.full() {
             self.discard_code();
         }

@@ -4,6 +4,7 @@
 use core::ptr::NonNull;
 use std::sync::Arc;
 
+use quintet_protocol::profile::ProfileWriter;
 use quintet_protocol::ram::GuestRam;
 use quintet_protocol::shm::ViewMut;
 use quintet_protocol::sync::{AtomicU32, Ordering};
@@ -147,6 +148,8 @@ pub struct Vcpu {
     pub(super) end: *const Op,
     /// The translator, unless everything is interpreted.
     pub jit: Option<Box<Jit>>,
+    /// Where it says what it is doing.
+    pub profile: ProfileWriter,
     /// Present when every translation is compared with the interpreter.
     pub trial: Option<Box<Trial>>,
     /// Which of the jump cache's modes is the current one; derived by [`Self::refresh_mode`].
@@ -190,6 +193,7 @@ impl Vcpu {
             until: 0,
             end: core::ptr::null(),
             jit: None,
+            profile: ProfileWriter::default(),
             trial: None,
             mode: 0,
             modes: Vec::with_capacity(MODES),

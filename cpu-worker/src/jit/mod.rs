@@ -21,6 +21,7 @@ mod cache;
 mod check;
 mod flags;
 mod induction;
+mod lines;
 mod live;
 mod looped;
 mod memory;
@@ -40,6 +41,8 @@ use iced_x86::InstructionInfoFactory;
 
 pub use cache::{CODE_BYTES, CodeMemory};
 pub use check::Trial;
+use lines::Lines;
+use quintet_protocol::profile::{Activity, ProfileWriter};
 use thunks::Thunks;
 use translate::{Block, Request, Site};
 
@@ -95,6 +98,7 @@ pub struct Jit {
     info: InstructionInfoFactory,
     natives: Vec<Native>,
     sites: Vec<Site>,
+    lines: Lines,
     links: Vec<Link>,
     /// By number of the block: its executions, then its first translation.
     heat: Vec<u32>,
@@ -131,6 +135,7 @@ impl Jit {
             info: InstructionInfoFactory::new(),
             natives: Vec::new(),
             sites: Vec::new(),
+            lines: Lines::default(),
             links: Vec::new(),
             heat: Vec::new(),
             first: Vec::new(),
@@ -145,6 +150,11 @@ impl Jit {
         jit.thunks = thunks;
         jit.used = code.len();
         Some(jit)
+    }
+
+    /// Names what translated code hands to handlers in the profile that `writer` writes.
+    pub fn name_in(&mut self, writer: ProfileWriter) {
+        self.lines = Lines::new(writer);
     }
 
     /// How often translated code has left x87 state in the host's unit that was then taken back. A test that means to
@@ -218,7 +228,13 @@ impl Jit {
             first_link: self.links.len(),
             loops,
         };
-        let t = Block::translate(&request, &self.thunks, &mut self.info, &mut self.sites);
+        let t = Block::translate(
+            &request,
+            &self.thunks,
+            &mut self.info,
+            &mut self.sites,
+            &mut self.lines,
+        );
         self.loops += u64::from(t.looped);
         assert!(t.code.len() <= LARGEST, "a translation has outgrown its bound");
         self.memory.write(self.used, &t.code);
@@ -344,6 +360,7 @@ impl Vcpu {
         let frame = &raw const *self.tlb.frame;
         self.tlb.frame.exit_word = self.exit_word.address() as u64;
         self.begin_block();
+        self.profile.begin(Activity::Translated.line());
         // In 32-bit code, R8 is a scratch register.
         let r8 = self.state.regs[8];
         let long = self.code_size == CodeSize::Bits64;
@@ -355,6 +372,7 @@ impl Vcpu {
             let enter: extern "sysv64" fn(u64, *mut Self) -> u64 = core::mem::transmute(enter);
             enter(entry, self)
         };
+        self.profile.resume(Activity::Lookup.line());
         self.unload_unit();
         if !long {
             self.state.regs[8] = r8;
@@ -382,6 +400,13 @@ impl Vcpu {
     fn native_ops(&mut self, site: u32) -> u64 {
         let jit = self.jit.as_ref().expect("translated code is executing");
         let site = jit.sites[site as usize];
+        self.profile.begin(site.line);
+        let answer = self.execute_site(&site);
+        self.profile.resume(Activity::Translated.line());
+        answer
+    }
+
+    fn execute_site(&mut self, site: &Site) -> u64 {
         self.state.flags.set_arithmetic(flags::bits(self.tlb.frame.flags));
         self.state.regs[RIP] = site.next;
         self.take_pointers();

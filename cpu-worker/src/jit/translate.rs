@@ -13,6 +13,7 @@ use super::abi::RAX;
 use super::asm::{Asm, Label, frame};
 use super::flags::{self, Flags, Recipe};
 use super::induction::{self, Plan};
+use super::lines::Lines;
 use super::thunks::Thunks;
 use crate::exec::{Frame, ModeKey, Op, flag};
 
@@ -31,6 +32,8 @@ pub(super) struct Site {
     pub count: u32,
     /// A handler of theirs may look at the x87 unit.
     pub unit: bool,
+    /// The line of the profile that stands for the first of them.
+    pub line: u16,
 }
 
 /// A direct jump that can be made to lead to another translation in the same page.
@@ -95,6 +98,7 @@ pub(super) struct Block<'a> {
     thunks: &'a Thunks,
     info: &'a mut InstructionInfoFactory,
     sites: &'a mut Vec<Site>,
+    lines: &'a mut Lines,
     /// Number of the first link of this translation.
     first_link: usize,
     pub exits: Vec<Exit>,
@@ -103,6 +107,7 @@ pub(super) struct Block<'a> {
     pub start: u64,
     /// The op in hand, and RIP behind it.
     pub op: *const Op,
+    code: Code,
     pub next: u64,
     /// Something in the block depends on the flags that it was entered with.
     pub entry_flags_used: bool,
@@ -158,6 +163,7 @@ impl<'a> Block<'a> {
         thunks: &'a Thunks,
         info: &'a mut InstructionInfoFactory,
         sites: &'a mut Vec<Site>,
+        lines: &'a mut Lines,
     ) -> Translation {
         let mut block = Block {
             asm: Asm::new(request.base),
@@ -168,11 +174,13 @@ impl<'a> Block<'a> {
             thunks,
             info,
             sites,
+            lines,
             first_link: request.first_link,
             exits: Vec::new(),
             cold: Vec::new(),
             start: request.rip,
             op: core::ptr::null(),
+            code: Code::INVALID,
             next: request.rip,
             entry_flags_used: false,
             waiting: None,
@@ -205,6 +213,7 @@ impl<'a> Block<'a> {
             block.live = live[n];
             debug_assert!(i.len() == usize::from(op.len) || op.len == 0);
             block.op = op;
+            block.code = i.code();
             block.next = block.next.wrapping_add(u64::from(op.len));
             open = block.instruction(i, op);
             if !open {
@@ -270,11 +279,13 @@ impl<'a> Block<'a> {
 
     /// A number for the op in hand.
     pub fn site(&mut self) -> u32 {
+        let line = self.lines.line(self.code, true);
         self.sites.push(Site {
             op: self.op,
             next: self.next,
             count: 1,
             unit: self.touches_unit,
+            line,
         });
         self.sites.len() as u32 - 1
     }
@@ -292,6 +303,7 @@ impl<'a> Block<'a> {
                     next: self.next,
                     count: 1,
                     unit: self.touches_unit,
+                    line: self.lines.line(self.code, false),
                 });
             }
         }

@@ -4,6 +4,7 @@ use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::doorbell::SpinPolicy;
 use quintet_protocol::handshake::Role;
 use quintet_protocol::layout::{Ends, SegmentSet, SleeperId};
+use quintet_protocol::profile::ProfileWriter;
 use quintet_protocol::ram::RamLayout;
 use quintet_protocol::status::WorkerStatus;
 
@@ -36,6 +37,7 @@ fn bus(set: &SegmentSet) -> (MachineBus, TimerThread) {
         ends.doorbell(SleeperId::Io),
         ends.doorbell(SleeperId::Vcpu(0)),
         WorkerStatus::from_maps(&maps, Role::Cpu, 1),
+        ProfileWriter::default(),
     );
     let core = CoreComplex::new(CoreConfig {
         tsc_hz: 1_000_000_000,

@@ -11,6 +11,7 @@ use quintet_protocol::doorbell::{Doorbell, Sleeper, Woken};
 use quintet_protocol::handshake::Role;
 use quintet_protocol::message::{Command, CommandFlags, MAX_COMMAND, MAX_STRING};
 use quintet_protocol::mirror::MirrorReader;
+use quintet_protocol::profile::{Activity, ProfileWriter};
 use quintet_protocol::reply::ReplyReader;
 use quintet_protocol::ring::{Producer, PushError};
 use quintet_protocol::status::{MachineState, PeerState, WorkerState, WorkerStatus};
@@ -37,6 +38,7 @@ pub struct IoClient {
     /// The vCPU's own doorbell.
     own_bell: Doorbell,
     status: WorkerStatus,
+    profile: ProfileWriter,
     /// Number of the last command posted to each device.
     posted: Box<[u64; MAX_DEVICES]>,
     /// The epoch of the machine's state that the vCPU has obeyed.
@@ -61,6 +63,7 @@ impl IoClient {
         io_bell: Doorbell,
         own_bell: Doorbell,
         status: WorkerStatus,
+        profile: ProfileWriter,
     ) -> Self {
         let epoch = status.run_epoch();
         let presses = status.power_presses();
@@ -75,6 +78,7 @@ impl IoClient {
             io_bell,
             own_bell,
             status,
+            profile,
             posted: Box::new([0; MAX_DEVICES]),
             epoch,
             presses,
@@ -144,9 +148,11 @@ impl IoClient {
                     self.io_bell.nudge();
                     let need = head.len() + body.len();
                     let commands = &mut self.commands;
+                    let before = self.profile.begin(Activity::Io.line());
                     let woken = self.sleeper.wait(HostTime::after(LOOK), || {
                         !matches!(commands.has_room(need), Ok(false))
                     });
+                    self.profile.resume(before);
                     if !self.after_wait(woken) {
                         return None;
                     }
@@ -192,6 +198,7 @@ impl IoClient {
         let number = self.send(command)?;
         let mut rung = false;
         let mut parked = false;
+        let before = self.profile.begin(Activity::Io.line());
         let answer = loop {
             match self.replies.take(number, into) {
                 Ok(Some((_, len))) => break Some(len),
@@ -211,6 +218,7 @@ impl IoClient {
                 break None;
             }
         };
+        self.profile.resume(before);
         if parked {
             self.status.set_state(WorkerState::Running);
         }
@@ -232,9 +240,11 @@ impl IoClient {
         while let Ok(false) = self.commands.is_drained() {
             self.io_bell.nudge();
             let commands = &mut self.commands;
+            let before = self.profile.begin(Activity::Io.line());
             let woken = self.sleeper.wait(HostTime::after(LOOK), || {
                 !matches!(commands.is_drained(), Ok(false))
             });
+            self.profile.resume(before);
             rung |= woken == Woken::Rung;
             if !self.after_wait(woken) {
                 break;

@@ -5,6 +5,7 @@ use quintet_protocol::handshake::config::{Accel, CpuConfig};
 use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
 use quintet_protocol::layout::{Ends, Region, SleeperId};
 use quintet_protocol::mirror::MIRRORS;
+use quintet_protocol::profile::Activity as Doing;
 use quintet_protocol::status::{GuestEvent, MachineState, ResetCause, WorkerState, WorkerStatus};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
 
@@ -78,6 +79,7 @@ pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), 
 
     let sleeper = ends.sleeper(SleeperId::Vcpu(0), policy);
     let exit_word = ExitWord::shared(ends.view_mut(Region::doorbell(SleeperId::Vcpu(0))), 0);
+    let profile = ends.profile_writer();
     let io = IoClient::new(
         0,
         ends.command_producer(0).map_err(|e| broken(e.to_string()))?,
@@ -88,6 +90,7 @@ pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), 
         ends.doorbell(SleeperId::Io),
         ends.doorbell(SleeperId::Vcpu(0)),
         status.clone(),
+        profile.clone(),
     );
     let core = CoreComplex::new(CoreConfig {
         tsc_hz: model.tsc_hz(),
@@ -108,8 +111,12 @@ pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), 
         context.ram.layout().total() / 4096,
     );
     let mut cpu = Box::new(Vcpu::new(context.ram.clone(), Box::new(bus), model, exit_word));
+    cpu.profile = profile;
     if config.accel == Accel::Jit {
         cpu.jit = code.and_then(|code| Jit::new(code, jit::HOT));
+        if let Some(jit) = &mut cpu.jit {
+            jit.name_in(cpu.profile.clone());
+        }
         if config.check_jit {
             cpu.trial = Some(Box::default());
         }
@@ -224,8 +231,10 @@ impl Runner {
     fn idle(&mut self) {
         self.bus().arm_timer(true);
         self.status.set_state(WorkerState::Parked);
+        let before = self.cpu.profile.begin(Doing::Idle.line());
         let until = self.bus().host_deadline().unwrap_or(HostTime::after(LONGEST));
         self.sleeper.park(until.min(HostTime::after(LONGEST)), || false);
+        self.cpu.profile.resume(before);
         self.status.set_state(WorkerState::Running);
         self.slept = true;
     }
@@ -235,7 +244,9 @@ impl Runner {
         self.bus().arm_timer(true);
         self.status.set_state(WorkerState::Parked);
         let sleeper = self.sleeper.clone();
+        let before = self.cpu.profile.begin(Doing::Idle.line());
         sleeper.park(HostTime::after(LONGEST), || ready(self));
+        self.cpu.profile.resume(before);
         self.status.set_state(WorkerState::Running);
         self.slept = true;
         // Nothing is executed now, but what was is to be seen.

@@ -10,6 +10,7 @@ use crate::doorbell::{Doorbell, Sleeper, SpinPolicy};
 use crate::handshake::{MapSet, Role};
 use crate::invalidation::{InvalidationReader, InvalidationWriter};
 use crate::mirror::{MirrorReader, MirrorWriter};
+use crate::profile::{ProfileReader, ProfileWriter};
 use crate::reply::{ReplyReader, ReplyWriter};
 use crate::ring::{Consumer, PopError, Position, Producer, PushError};
 use crate::shm::{View, ViewMut};
@@ -43,6 +44,16 @@ impl Ends {
         let file = self.maps.view_mut(region.file);
         let file = file.unwrap_or_else(|| panic!("{:?} is not writable here", region.file));
         file.slice(region.offset, region.len)
+    }
+
+    /// Where the vCPU says what it is doing; what a predecessor said is forgotten.
+    pub fn profile_writer(&self) -> ProfileWriter {
+        ProfileWriter::attach(self.view_mut(Region::profile()))
+    }
+
+    /// What the vCPU says it is doing.
+    pub fn profile_reader(&self) -> ProfileReader {
+        ProfileReader::new(self.view(Region::profile()))
     }
 
     /// The doorbell of `who`, for ringing.

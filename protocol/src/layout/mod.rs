@@ -239,6 +239,8 @@ region_fns! {
     capture() = FileId::AudioHost, "capture", [0; 1], audio::AT_CAPTURE, 0, audio::RING_BYTES;
     /// What is published of a module's linear memory (see [`crate::wasm`]).
     guest_memory() = FileId::Control(Role::Cpu), "guest memory", [0; 1], 0x3000, 0, crate::wasm::WORDS_LEN;
+    /// What the vCPU is doing (see [`crate::profile`]).
+    profile() = FileId::Control(Role::Cpu), "profile", [0; 1], 0x2_0000, 0, crate::profile::PROFILE_SIZE;
     /// Consumer's part of a module's standard input.
     guest_in_head() = FileId::Control(Role::Cpu), "guest in head", [0; 1], 0x2800, 0, CACHE_LINE;
     /// Outgoing byte stream of a module: standard output and error.
@@ -313,6 +315,7 @@ pub fn regions() -> Vec<Region> {
         Region::capture_head(),
         Region::guest_memory(),
         Region::guest_in_head(),
+        Region::profile(),
     ]);
     all.sort_by_key(|r| (r.file.number(), r.offset));
     all
