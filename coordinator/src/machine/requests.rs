@@ -106,7 +106,7 @@ impl Machine {
         reply(&socket, &answer);
     }
 
-    /// Hands out what `quintet watch` maps.
+    /// Hands out what `quintet watch` and `quintet debug NAME profile` map.
     fn let_watch(&self, file: FileId, socket: &OwnedFd) {
         let refused = |text: &str| {
             reply(
@@ -114,8 +114,8 @@ impl Machine {
                 &Answer::Error(MachineError::new(ErrorCode::InvalidConfig, text, "")),
             );
         };
-        if self.jobs.is_none() {
-            return refused("This machine is a PC; only modules are watched");
+        if self.jobs.is_none() && file == FileId::GuestRam {
+            return refused("This machine is a PC; only the memory of modules is watched");
         }
         if !may_be_watched(file) {
             return refused("That file is not for watching");

@@ -165,7 +165,7 @@ impl Frame {
         frame
     }
 
-    /// The slot of a linear address in the jump cache.
+    /// The first of the two slots of a linear address in the jump cache; the other's number differs in bit 0.
     #[inline(always)]
     pub fn jump_slot(linear: u64) -> usize {
         (linear ^ linear >> 11) as usize % JUMPS

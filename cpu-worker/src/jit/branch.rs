@@ -103,9 +103,22 @@ impl Block<'_> {
     /// Compares the address in RAX with the jump cache; what is not there goes to `miss`.
     fn look_up(&mut self, miss: super::asm::Label) {
         self.slot_of_rax();
+        let (other, found) = (self.asm.label(), self.asm.label());
         let tag = targets(self.mode_slot) + offset_of!(Target, tag);
         self.asm.rm(Code::Cmp_r64_rm64, RAX, frame_at(RCX, tag));
-        self.asm.branch(Code::Jne_rel32_64, miss);
+        self.asm.branch(Code::Jne_rel32_64, other);
+        self.asm.bind(found);
+        self.on_first_slot_missed(other, found, miss);
+    }
+
+    /// As [`Self::look_up`] goes on where the first slot has another address.
+    pub(super) fn second_slot(&mut self, found: super::asm::Label, miss: super::asm::Label) {
+        self.asm
+            .ri(Code::Xor_rm32_imm8, Register::ECX, size_of::<Target>() as i32);
+        let tag = targets(self.mode_slot) + offset_of!(Target, tag);
+        self.asm.rm(Code::Cmp_r64_rm64, RAX, frame_at(RCX, tag));
+        self.asm.branch(Code::Je_rel32_64, found);
+        self.asm.branch(Code::Jmp_rel32_64, miss);
     }
 
     /// Jumps to where RCX points in the jump cache.
@@ -227,18 +240,20 @@ impl Block<'_> {
         self.use_flags();
         self.flags.save(&mut self.asm);
         self.flags.host = false;
-        // The target, found once to see that it is there, waits on the host's stack while the return address is stored.
+        // The target and where it is in the jump cache wait on the host's stack while the return address is stored.
         self.indirect_target(i, miss)?;
         self.poll_before_indirect(miss);
         self.look_up(miss);
         let spilled = self.asm.label();
         self.asm.r(Code::Push_r64, RAX);
+        self.asm.r(Code::Push_r64, RCX);
         self.push_return(spilled)?;
         self.move_stack(-(self.stack_bytes() as i64));
+        self.asm.r(Code::Pop_r64, RCX);
         self.asm.r(Code::Pop_r64, RAX);
-        self.slot_of_rax();
         self.follow();
         self.asm.bind(spilled);
+        self.asm.r(Code::Pop_r64, RCX);
         self.asm.r(Code::Pop_r64, RAX);
         self.asm.branch(Code::Jmp_rel32_64, miss);
         self.on_miss_leave(miss);
@@ -282,12 +297,18 @@ pub(super) fn by_cache(base: u64, target: u64, mode: usize, next: u64) -> Vec<u8
     asm.finish()
 }
 
-/// Goes to what the jump cache has in `slot` for the address in RAX, or to `next`.
+/// Goes to what the jump cache has for the address in RAX, whose first slot is `slot`, or to `next`.
 fn jump_by_entry(asm: &mut Asm, mode: usize, slot: usize, next: u64) {
-    let entry = targets(mode) + slot * size_of::<Target>();
-    asm.rm(Code::Cmp_r64_rm64, RAX, frame(entry + offset_of!(Target, tag)));
+    let entry = |slot: usize| targets(mode) + slot * size_of::<Target>();
+    let other = asm.label();
+    let (first, second) = (entry(slot), entry(slot ^ 1));
+    asm.rm(Code::Cmp_r64_rm64, RAX, frame(first + offset_of!(Target, tag)));
+    asm.branch(Code::Jne_rel32_64, other);
+    asm.m(Code::Jmp_rm64, frame(first + offset_of!(Target, native)));
+    asm.bind(other);
+    asm.rm(Code::Cmp_r64_rm64, RAX, frame(second + offset_of!(Target, tag)));
     asm.branch_to(Code::Jne_rel32_64, next);
-    asm.m(Code::Jmp_rm64, frame(entry + offset_of!(Target, native)));
+    asm.m(Code::Jmp_rm64, frame(second + offset_of!(Target, native)));
 }
 
 /// Displacement in the frame of the jump cache of mode number `mode`.

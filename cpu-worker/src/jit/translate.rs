@@ -84,6 +84,9 @@ enum Cold {
     Link { from: Label, exit: usize },
     /// The block is left for `target`, by a conditional jump within it.
     Side { from: Label, flags: Flags, target: u64 },
+    /// The first slot of the jump cache, which RCX names, has another address than RAX: looks into the second, and goes on at
+    /// `found` with RCX naming that, or at `miss`.
+    Second { from: Label, found: Label, miss: Label },
 }
 
 /// A translation in the making.
@@ -404,6 +407,11 @@ impl<'a> Block<'a> {
         self.cold.push(Cold::Side { from, flags, target });
     }
 
+    /// From `from`, the second slot of the jump cache is looked into.
+    pub fn on_first_slot_missed(&mut self, from: Label, found: Label, miss: Label) {
+        self.cold.push(Cold::Second { from, found, miss });
+    }
+
     /// From `from`, the run loop goes on at `target`.
     pub fn on_poll(&mut self, from: Label, target: u64) {
         let recipe = self.cold_recipe();
@@ -503,6 +511,10 @@ impl<'a> Block<'a> {
                 self.asm.bind(from);
                 self.flags = flags;
                 self.go_to(target);
+            }
+            Cold::Second { from, found, miss } => {
+                self.asm.bind(from);
+                self.second_slot(found, miss);
             }
             Cold::Link { from, exit } => {
                 self.asm.bind(from);

@@ -13,7 +13,7 @@
 
 use std::collections::HashSet;
 
-use crate::exec::{Frame, JUMPS, Jump, MODES, NO_TAG, TLB_ENTRIES, TlbEntry};
+use crate::exec::{Frame, JUMPS, Jump, MODES, NO_TAG, TLB_ENTRIES, Target, TlbEntry};
 
 /// Which table accesses go through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,7 +120,8 @@ pub struct Tlb {
     write_pages: Box<[[u64; TLB_ENTRIES]; 3]>,
     code: Box<[[CodeEntry; CODE_ENTRIES]; 3]>,
     upper: [Upper; UPPERS],
-    jumps: Box<[[Jump; JUMPS]; MODES]>,
+    /// With each, whether its page is global.
+    jumps: Box<[[(Jump, bool); JUMPS]; MODES]>,
     /// Not global, then global.
     filled: [Filled; 2],
     /// 2 MiB regions (linear address >> 21) that large pages cover, at least in part.
@@ -138,13 +139,19 @@ impl Default for Tlb {
             write_pages: Box::new([[0; TLB_ENTRIES]; 3]),
             code: Box::new([[NO_CODE; CODE_ENTRIES]; 3]),
             upper: [NO_UPPER; UPPERS],
-            jumps: Box::new([[NO_JUMP; JUMPS]; MODES]),
+            jumps: on_the_heap([(NO_JUMP, false); JUMPS]),
             filled: Default::default(),
             large: HashSet::new(),
             huge: false,
             jump_pages: [0; JUMP_PAGES / 64],
         }
     }
+}
+
+/// `N` copies of `one` that were never on the stack together.
+fn on_the_heap<T: Clone, const N: usize>(one: T) -> Box<[T; N]> {
+    let all: Result<Box<[T; N]>, _> = vec![one; N].into_boxed_slice().try_into();
+    all.unwrap_or_else(|_| unreachable!("the length is N"))
 }
 
 /// Where [`Tlb::jump_pages`] has the page of `linear`.
@@ -235,23 +242,44 @@ impl Tlb {
     /// Where the jump cache leads from `linear` in `mode`.
     #[inline(always)]
     pub(crate) fn jump(&self, mode: usize, linear: u64) -> Option<(&Jump, u64)> {
+        let slot = self.jump_at(mode, linear)?;
+        Some((&self.jumps[mode][slot].0, self.frame.targets[mode][slot].native))
+    }
+
+    /// The slot in which the jump cache has `linear` in `mode`.
+    #[inline(always)]
+    fn jump_at(&self, mode: usize, linear: u64) -> Option<usize> {
         let slot = Frame::jump_slot(linear);
-        let target = &self.frame.targets[mode][slot];
-        (target.tag == linear).then(|| (&self.jumps[mode][slot], target.native))
+        let targets = &self.frame.targets[mode];
+        [slot, slot ^ 1].into_iter().find(|&s| targets[s].tag == linear)
     }
 
     /// Remembers where `linear` leads in `mode`; `global` when its page survives a change of CR3.
     pub(crate) fn fill_jump(&mut self, mode: usize, linear: u64, jump: Jump, native: u64, global: bool) {
-        let slot = Frame::jump_slot(linear);
-        self.frame.targets[mode][slot] = crate::exec::Target { tag: linear, native };
-        self.jumps[mode][slot] = jump;
-        let list = &mut self.filled[usize::from(global)].jumps;
-        list.push(number(mode, slot, JUMPS));
-        let long = list.len() > LIST;
+        let slot = self.jump_at(mode, linear).unwrap_or_else(|| {
+            // The newest is the first that is looked at; what was there before it gets the other slot.
+            let first = Frame::jump_slot(linear);
+            let before = self.frame.targets[mode][first];
+            if before.tag != NO_TAG {
+                let known = self.jumps[mode][first];
+                self.put_jump(mode, first ^ 1, before, known);
+            }
+            first
+        });
+        self.put_jump(mode, slot, Target { tag: linear, native }, (jump, global));
+        let long = self.filled.iter().any(|list| list.jumps.len() > LIST);
         self.note_jump_page(linear);
         if long {
             self.forget_jumps();
         }
+    }
+
+    fn put_jump(&mut self, mode: usize, slot: usize, target: Target, known: (Jump, bool)) {
+        self.frame.targets[mode][slot] = target;
+        self.jumps[mode][slot] = known;
+        self.filled[usize::from(known.1)]
+            .jumps
+            .push(number(mode, slot, JUMPS));
     }
 
     /// Notes that a change of the page of `linear` makes jumps stale.
@@ -262,9 +290,8 @@ impl Tlb {
 
     /// Drops what the jump cache knows of `linear` in `mode`.
     pub(crate) fn forget_jump(&mut self, mode: usize, linear: u64) {
-        let target = &mut self.frame.targets[mode][Frame::jump_slot(linear)];
-        if target.tag == linear {
-            target.tag = NO_TAG;
+        if let Some(slot) = self.jump_at(mode, linear) {
+            self.frame.targets[mode][slot].tag = NO_TAG;
         }
     }
 
@@ -372,6 +399,59 @@ impl Tlb {
                     self.frame.write.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jump(block: u32) -> Jump {
+        Jump { block, ..NO_JUMP }
+    }
+
+    /// Addresses of different pages that share their two slots.
+    fn colliding(count: usize) -> Vec<u64> {
+        let slot = Frame::jump_slot(0x1000) | 1;
+        let all = (1..1_000_000)
+            .map(|n| n * 8)
+            .filter(|&a| Frame::jump_slot(a) | 1 == slot);
+        all.take(count).collect()
+    }
+
+    #[test]
+    fn two_addresses_of_one_slot_are_both_known_and_the_older_of_them_goes_for_a_third() {
+        let mut tlb = Tlb::default();
+        let a = colliding(3);
+        let known = |tlb: &Tlb, n: usize| tlb.jump(1, a[n]).map(|(j, native)| (j.block, native));
+        tlb.fill_jump(1, a[0], jump(0), 100, false);
+        tlb.fill_jump(1, a[1], jump(1), 101, false);
+        assert_eq!((known(&tlb, 0), known(&tlb, 1)), (Some((0, 100)), Some((1, 101))));
+        assert!(tlb.jump(2, a[0]).is_none(), "of another mode");
+        // What is known already keeps its slot.
+        tlb.fill_jump(1, a[0], jump(7), 107, false);
+        assert_eq!((known(&tlb, 0), known(&tlb, 1)), (Some((7, 107)), Some((1, 101))));
+        tlb.forget_jump(1, a[0]);
+        assert_eq!((known(&tlb, 0), known(&tlb, 1)), (None, Some((1, 101))));
+        tlb.fill_jump(1, a[0], jump(0), 100, false);
+        tlb.fill_jump(1, a[2], jump(2), 102, false);
+        assert_eq!(known(&tlb, 2), Some((2, 102)));
+        assert_eq!([0, 1].iter().filter(|&&n| known(&tlb, n).is_some()).count(), 1);
+    }
+
+    #[test]
+    fn what_moves_to_the_other_slot_is_dropped_when_its_page_is() {
+        let a = colliding(2);
+        for global in [false, true] {
+            let mut tlb = Tlb::default();
+            tlb.fill_jump(0, a[0], jump(0), 1, global);
+            tlb.fill_jump(0, a[1], jump(1), 2, !global);
+            tlb.flush_non_global();
+            // What is global may be dropped early, what is not must go.
+            assert!(tlb.jump(0, a[usize::from(global)]).is_none());
+            tlb.flush_all();
+            assert!(a.iter().all(|&a| tlb.jump(0, a).is_none()));
         }
     }
 }
