@@ -220,8 +220,8 @@ pub struct RunArgs {
     /// Function of the module to call.
     #[arg(long)]
     pub invoke: Option<String>,
-    /// Directory the module may use.
-    #[arg(long)]
+    /// Directory that modules may use, and the name that they know it by.
+    #[arg(long, value_name = "HOST[::GUEST]")]
     pub dir: Vec<PathBuf>,
     /// Report as JSON.
     #[arg(long)]

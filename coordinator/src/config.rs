@@ -11,7 +11,7 @@ use std::time::Duration;
 use quintet_cpu_worker::cpuid::{Feature, Model};
 use quintet_protocol::control::check_name;
 use quintet_protocol::handshake::config::{
-    Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, GpuConfig, IoConfig,
+    Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, GpuConfig, IoConfig, ModuleConfig,
 };
 use quintet_protocol::payload::{MAX_PAYLOAD, Outgoing, PayloadKind, TransportChoice};
 use quintet_protocol::ram::RamLayout;
@@ -22,7 +22,7 @@ use crate::images::{self, ImageArg};
 use crate::limits;
 use crate::supervise::start::random_u64;
 use crate::units::show_size;
-use crate::wasm::WasmRun;
+use crate::wasm::{GuestDir, WasmRun};
 
 /// A mistake in what the user asked for: one line, exit status 1.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +164,7 @@ impl MachineConfig {
             .map(|text| ImageArg::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
         images.extend(args.cdrom.as_deref().map(ImageArg::cdrom));
+        let wasm = wasm(args)?;
         Ok(Self {
             ram,
             cpu: CpuConfig {
@@ -195,6 +196,9 @@ impl MachineConfig {
                     .collect(),
                 testdev,
                 disks: images::place(&images)?,
+                module: wasm.as_ref().map(|wasm| ModuleConfig {
+                    dirs: wasm.dirs.iter().map(|dir| dir.guest.clone()).collect(),
+                }),
                 append: args.append.clone().unwrap_or_default(),
                 no_reboot: args.no_reboot,
                 spin_nanos,
@@ -229,7 +233,7 @@ impl MachineConfig {
             log: args.log.clone(),
             stable_after: args.stable_after,
             hang_timeout: args.hang_timeout,
-            wasm: wasm(args)?,
+            wasm,
         })
     }
 
@@ -343,6 +347,7 @@ fn wasm(args: &RunArgs) -> Result<Option<WasmRun>, UsageError> {
             (args.invoke.is_some(), "--invoke"),
             (args.json, "--json"),
             (args.exit_code, "--exit-code"),
+            (!args.dir.is_empty() && !args.jobs, "--dir"),
             (!args.args.is_empty(), "Arguments behind --"),
         ];
         if let Some((_, what)) = needs.iter().find(|(given, _)| *given) {
@@ -366,6 +371,11 @@ fn wasm(args: &RunArgs) -> Result<Option<WasmRun>, UsageError> {
             args: name.into_iter().chain(args.args.iter().cloned()).collect(),
             seed: random_u64(),
         },
+        dirs: args
+            .dir
+            .iter()
+            .map(|dir| GuestDir::parse(dir))
+            .collect::<Result<_, _>>()?,
         json: args.json,
         exit_code: args.exit_code,
         stay: args.jobs,
@@ -495,7 +505,6 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
         (a.firmware.is_some(), "--firmware"),
         (!a.pflash.is_empty(), "--pflash"),
         (a.floppy.is_some(), "--floppy"),
-        (!a.dir.is_empty(), "--dir"),
         (a.machine.is_some(), "--machine"),
         (a.gdb.is_some(), "--gdb"),
         (!a.wait_for_debugger.is_empty(), "--wait-for-debugger"),

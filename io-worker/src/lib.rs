@@ -10,6 +10,7 @@ pub mod firmware;
 pub mod fw_cfg;
 pub mod input;
 pub mod machine;
+pub mod module;
 pub mod parts;
 pub mod pci;
 pub mod run;

@@ -82,6 +82,7 @@ impl Machine {
                 }],
                 testdev: true,
                 disks: Vec::new(),
+                module: None,
                 append: "1000000".into(),
                 no_reboot: false,
                 spin_nanos: 50_000,

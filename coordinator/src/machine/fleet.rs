@@ -391,11 +391,16 @@ fn plans(config: &MachineConfig) -> Result<[Plan; 4], UsageError> {
                 .map_err(|e| UsageError(format!("Cannot write \"{}\": {}", path.display(), reason(&e))))?;
             host_fds.push(file.into());
         }
+        let dirs = config.wasm.as_ref().map_or(&[][..], |wasm| &wasm.dirs);
         if role == Role::Io {
             host_fds = images::open(&config.images)?;
+            for dir in dirs {
+                host_fds.push(dir.open()?);
+            }
         }
         let policy = match role {
             Role::Cpu if config.wasm.is_some() => "cpu-wasm",
+            Role::Io if !dirs.is_empty() => "io-files",
             role => role.name(),
         };
         let confinement = if role == Role::Gpu && !config.gpu.headless {

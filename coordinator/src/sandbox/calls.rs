@@ -127,6 +127,7 @@ pub fn call_number(name: &str) -> Option<Option<i64>> {
         "fadvise64" => libc::SYS_fadvise64,
         "umask" => libc::SYS_umask,
         "getpgid" => libc::SYS_getpgid,
+        "openat2" => libc::SYS_openat2,
         _ => return None,
     }))
 }

@@ -19,6 +19,7 @@ pub fn policy_text(name: &str) -> Option<&'static str> {
         "cpu-wasm" => include_str!("policies/cpu-wasm.policy"),
         "compile" => include_str!("policies/compile.policy"),
         "io" => include_str!("policies/io.policy"),
+        "io-files" => include_str!("policies/io-files.policy"),
         "gpu" => include_str!("policies/gpu.policy"),
         "gpu-window" => include_str!("policies/gpu-window.policy"),
         "audio" => include_str!("policies/audio.policy"),

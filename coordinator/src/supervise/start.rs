@@ -135,8 +135,15 @@ pub fn begin(
     if let Some(orders) = orders {
         host_fds.push(give(orders));
     }
+    let mut confinement = plan.confinement.clone();
     for fd in &plan.host_fds {
-        host_fds.push(give(fd.try_clone()?));
+        let number = give(fd.try_clone()?);
+        host_fds.push(number);
+        // A worker may do beneath a directory that it is given what its system calls let it.
+        let mode = rustix::fs::fstat(fd)?.st_mode;
+        if rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::Directory {
+            confinement.write_paths.push(format!("/proc/self/fd/{number}"));
+        }
     }
     let parent_pipe = give(common.parent_pipe.try_clone()?);
     let hello = Hello {
@@ -150,7 +157,7 @@ pub fn begin(
         payloads,
         host_fds,
         parent_pipe,
-        confinement: plan.confinement.clone(),
+        confinement,
     };
     let order = Order {
         binary: common.binaries.of(role),

@@ -2,6 +2,7 @@
 
 mod cache;
 mod compile;
+mod dirs;
 mod jobs;
 pub mod report;
 mod submit;
@@ -14,6 +15,7 @@ use quintet_protocol::payload::{Outgoing, PayloadKind, TransportChoice};
 use quintet_protocol::wasm::{CompileLimits, JobLimits, JobReport, JobStatus, WasmConfig};
 
 pub use compile::{BINARY, CompileError, Compiler, Product};
+pub use dirs::GuestDir;
 pub use jobs::{Jobs, MOST_JOBS, Made, Source};
 pub use submit::{SubmitArgs, submit};
 pub use watch::{WatchArgs, watch};
@@ -34,6 +36,8 @@ pub struct WasmRun {
     pub module: Option<PathBuf>,
     /// What to call in it, with which arguments.
     pub config: WasmConfig,
+    /// Directories that it may use.
+    pub dirs: Vec<GuestDir>,
     /// Report as JSON.
     pub json: bool,
     /// Exit with what the module returned.

@@ -161,6 +161,8 @@ pub struct Job {
     pub bytes: Vec<u8>,
     pub limits: JobLimits,
     pub memfd: Option<bool>,
+    /// What to call; `main` when `None`.
+    pub invoke: Option<String>,
 }
 
 impl Job {
@@ -173,6 +175,7 @@ impl Job {
                 millis: 20_000,
             },
             memfd: None,
+            invoke: None,
         }
     }
 
@@ -191,6 +194,11 @@ impl Job {
         self
     }
 
+    pub fn invoke(mut self, name: &str) -> Self {
+        self.invoke = Some(name.to_owned());
+        self
+    }
+
     pub fn over(mut self, memfd: bool) -> Self {
         self.memfd = Some(memfd);
         self
@@ -202,7 +210,10 @@ impl Job {
             Outgoing::new(PayloadKind::WasmModule, &self.bytes, TransportChoice::Memfd).expect("a memfd");
         let submission = Submission {
             module: module.grant(0),
-            config: WasmConfig::default(),
+            config: WasmConfig {
+                invoke: self.invoke.clone(),
+                ..WasmConfig::default()
+            },
             limits: self.limits,
             memfd: self.memfd,
             refuse_map: false,

@@ -1,14 +1,19 @@
 //! What a running module has on its host: memory, console, clock, random numbers, and who may stop it.
 
 use quintet_protocol::time::HostTime;
-use quintet_protocol::wasm::{JobLimits, WasmConfig};
+use quintet_protocol::wasm::service::MAX_DATA;
+use quintet_protocol::wasm::{Errno, JobLimits, Service, Span, WasmConfig};
 use wasmtime::{Caller, Linker, StoreLimits, StoreLimitsBuilder};
 
 use crate::engine::{GROWN, RESERVED};
+use crate::files::Descriptors;
 use crate::memory::GuestMemory;
+use crate::screen::Screen;
 
 /// Most elements of a module's tables.
 const TABLE_ELEMENTS: usize = 1 << 20;
+/// Longest sleep without looking up, in nanoseconds.
+const LONGEST_DOZE: u64 = 100_000_000;
 /// Longest line that `quintet.log` takes, in bytes.
 const LOG_LINE: u32 = 4096;
 
@@ -52,6 +57,19 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Sleeps for a while at most, or until something happens.
     fn doze(&mut self, nanos: u64);
+
+    /// Asks io-worker for something; what it gives, or why not. Without one there is nothing to be had.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    fn service(&mut self, _service: Service) -> Result<Result<Vec<u8>, Errno>, Stopped> {
+        Ok(Err(Errno::NOSYS))
+    }
+
+    /// The screen; `None` without one.
+    fn screen(&mut self) -> Option<&mut Screen> {
+        None
+    }
 }
 
 /// A module's host.
@@ -63,6 +81,7 @@ pub struct Host {
     /// Arguments, its name first.
     pub args: Vec<String>,
     pub(crate) limits: StoreLimits,
+    pub(crate) files: Descriptors,
     random: u64,
     /// Most milliseconds, and the VM time when they are over; `None` is without end.
     deadline: Option<(u64, u64)>,
@@ -91,6 +110,7 @@ impl Host {
             memory,
             around,
             args: config.args.clone(),
+            files: Descriptors::default(),
             limits: StoreLimitsBuilder::new()
                 .memories(1)
                 .instances(1)
@@ -99,6 +119,31 @@ impl Host {
                 .build(),
             random: config.seed,
         }
+    }
+
+    /// Tells io-worker that another module starts, and learns which directories it has.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub(crate) fn begin(&mut self) -> wasmtime::Result<()> {
+        if self.service(Service::Begin)?.is_err() {
+            return Ok(());
+        }
+        for dir in 0.. {
+            let Ok(name) = self.service(Service::DirName { dir })? else {
+                break;
+            };
+            self.files.give(dir, String::from_utf8_lossy(&name).into_owned());
+        }
+        Ok(())
+    }
+
+    /// Asks io-worker for something.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub(crate) fn service(&mut self, service: Service) -> wasmtime::Result<Result<Vec<u8>, Errno>> {
+        self.around.service(service).map_err(wasmtime::Error::new)
     }
 
     /// The next random number (SplitMix64): not for secrets, which a guest should not need, but repeatable.
@@ -163,7 +208,7 @@ impl Host {
             if gone >= nanos {
                 return Ok(());
             }
-            self.around.doze((nanos - gone).min(100_000_000));
+            self.around.doze((nanos - gone).min(LONGEST_DOZE));
         }
     }
 }
@@ -197,8 +242,81 @@ pub fn add_to(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap("quintet", "now", |caller: Caller<'_, Host>| {
         caller.data().around.now()
     })?;
+    linker.func_wrap(
+        "quintet",
+        "sleep_until",
+        |mut caller: Caller<'_, Host>, time: u64| {
+            // VM time stands still while the machine is paused, and the module sleeps on.
+            loop {
+                let host = caller.data_mut();
+                host.tick()?;
+                let left = time.saturating_sub(host.around.now());
+                if left == 0 {
+                    return Ok(());
+                }
+                host.around.doze(left.min(LONGEST_DOZE));
+            }
+        },
+    )?;
+    linker.func_wrap("quintet", "present", present)?;
+    linker.func_wrap("quintet", "input", input)?;
+    linker.func_wrap("quintet", "sound", sound)?;
+    linker.func_wrap("quintet", "sound_rate", sound_rate)?;
     linker.func_wrap("quintet", "sleep", |mut caller: Caller<'_, Host>, nanos: u64| {
         caller.data_mut().sleep(nanos)
     })?;
     Ok(())
+}
+
+/// Shows a frame; 0, or -1 for a picture of a size that is not possible, or without a screen.
+fn present(mut caller: Caller<'_, Host>, at: u32, width: u32, height: u32) -> wasmtime::Result<i32> {
+    let host = caller.data_mut();
+    let Some(screen) = host.around.screen() else {
+        return Ok(-1);
+    };
+    let shown = screen
+        .present(&host.memory, at, (width, height))
+        .map_err(wasmtime::Error::new)?;
+    Ok(if shown { 0 } else { -1 })
+}
+
+/// What a user did: its kind, 0 for nothing; its two numbers are stored.
+fn input(mut caller: Caller<'_, Host>, at: u32) -> wasmtime::Result<i32> {
+    caller.data().memory.check(at, 8).map_err(wasmtime::Error::new)?;
+    let Ok(event) = caller.data_mut().service(Service::Input)? else {
+        return Ok(0);
+    };
+    let Some((kind, numbers)) = event.split_first_chunk() else {
+        return Ok(0);
+    };
+    let kind = i32::from_le_bytes(*kind);
+    if kind != 0 {
+        caller
+            .data()
+            .memory
+            .write(at, numbers)
+            .map_err(wasmtime::Error::new)?;
+    }
+    Ok(kind)
+}
+
+/// Plays frames, pairs of f32; how many were taken, the rest is to be given again later. -1 without sound.
+fn sound(mut caller: Caller<'_, Host>, at: u32, frames: u32) -> wasmtime::Result<i32> {
+    let len = frames.min(MAX_DATA / 8) * 8;
+    let memory = &caller.data().memory;
+    memory.check(at, len as usize).map_err(wasmtime::Error::new)?;
+    let data = Span { at, len };
+    let taken = caller.data_mut().service(Service::Sound { data })?;
+    Ok(number(taken.ok()))
+}
+
+/// Frames per second; -1 without sound.
+fn sound_rate(mut caller: Caller<'_, Host>) -> wasmtime::Result<i32> {
+    let rate = caller.data_mut().service(Service::SoundRate)?;
+    Ok(number(rate.ok()))
+}
+
+fn number(data: Option<Vec<u8>>) -> i32 {
+    data.and_then(|d| d.first_chunk().copied())
+        .map_or(-1, i32::from_le_bytes)
 }

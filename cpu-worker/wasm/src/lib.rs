@@ -4,8 +4,11 @@
 //! its own because wasmtime's features unify across what one call of cargo builds.
 
 pub mod engine;
+mod files;
 pub mod host;
 pub mod memory;
 pub mod run;
+pub mod screen;
+mod services;
 pub mod wasi;
 pub mod worker;

@@ -73,7 +73,11 @@ impl GuestMemory {
         }
     }
 
-    fn check(&self, at: u32, len: usize) -> Result<(), OutOfBounds> {
+    /// Whether bytes are the module's.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`].
+    pub fn check(&self, at: u32, len: usize) -> Result<(), OutOfBounds> {
         let (at, len, size) = (u64::from(at), len as u64, self.size().unwrap_or(0));
         if at + len <= size {
             Ok(())

@@ -115,7 +115,7 @@ impl Runtime {
     /// Everything around a module but the module: a store with its limits and interruption, and the imports.
     ///
     /// # Errors
-    /// wasmtime's, for an import that is there twice.
+    /// wasmtime's, for an import that is there twice; [`Stopped`].
     pub fn prepare(
         &self,
         config: &WasmConfig,
@@ -134,6 +134,7 @@ impl Runtime {
         let mut linker = Linker::new(&self.engine);
         host::add_to(&mut linker)?;
         wasi::add_to(&mut linker)?;
+        store.data_mut().begin()?;
         Ok((store, linker))
     }
 

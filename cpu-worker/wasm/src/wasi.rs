@@ -1,8 +1,7 @@
 //! WASI preview 1, our own: a library would open host files in the confined process.
 //!
-//! Arguments, environment (empty), clocks, random numbers, standard streams, sleeping and `proc_exit`. There are no
-//! directories yet: a program that opens a file is told that it may not. Numbers are those of
-//! `wasi_snapshot_preview1.witx`.
+//! Arguments, environment (empty), clocks, random numbers, standard streams, sleeping and `proc_exit`; files are in
+//! `files`. Numbers are those of `wasi_snapshot_preview1.witx`.
 #![allow(
     clippy::needless_pass_by_value,
     reason = "what the linker calls takes its caller by value"
@@ -10,30 +9,27 @@
 
 use wasmtime::{Caller, Error, Linker, Result};
 
+use crate::files;
 use crate::host::{Exited, Host};
 use crate::memory::OutOfBounds;
 
-const MODULE: &str = "wasi_snapshot_preview1";
+/// Where a module imports from.
+pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 
 const SUCCESS: i32 = 0;
 const BADF: i32 = 8;
 const INVAL: i32 = 28;
 const NOSYS: i32 = 52;
 const NOTSUP: i32 = 58;
-const SPIPE: i32 = 70;
-const NOTCAPABLE: i32 = 76;
 
 /// Most bytes that one call reads or writes; more comes with the next.
 const MOST: usize = 64 << 10;
 /// Most buffers of one call.
 const MOST_BUFFERS: u32 = 1024;
-/// `filetype.character_device`.
-const CHARACTER_DEVICE: u8 = 2;
-
 type Guest<'a> = Caller<'a, Host>;
 
 /// An address outside the memory ends the program: it is a fault of the program, as a trap is.
-fn trap(e: OutOfBounds) -> Error {
+pub(crate) fn trap(e: OutOfBounds) -> Error {
     Error::new(e)
 }
 
@@ -84,45 +80,6 @@ pub fn add_to(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap(MODULE, "random_get", random_get)?;
     linker.func_wrap(MODULE, "fd_write", fd_write)?;
     linker.func_wrap(MODULE, "fd_read", fd_read)?;
-    linker.func_wrap(MODULE, "fd_fdstat_get", fd_fdstat_get)?;
-    linker.func_wrap(
-        MODULE,
-        "fd_close",
-        |_: Guest<'_>, fd: u32| {
-            if fd < 3 { SUCCESS } else { BADF }
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "fd_fdstat_set_flags",
-        |_: Guest<'_>, fd: u32, _: i32| {
-            if fd < 3 { NOTSUP } else { BADF }
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "fd_seek",
-        |_: Guest<'_>, fd: u32, _: i64, _: i32, _: u32| {
-            if fd < 3 { SPIPE } else { BADF }
-        },
-    )?;
-    // The first answer that is BADF ends a program's search for directories.
-    linker.func_wrap(MODULE, "fd_prestat_get", |_: Guest<'_>, _: u32, _: u32| BADF)?;
-    linker.func_wrap(
-        MODULE,
-        "fd_prestat_dir_name",
-        |_: Guest<'_>, _: u32, _: u32, _: u32| BADF,
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "path_open",
-        |_: Guest<'_>, _: u32, _: i32, _: u32, _: u32, _: i32, _: i64, _: i64, _: i32, _: u32| NOTCAPABLE,
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "path_filestat_get",
-        |_: Guest<'_>, _: u32, _: i32, _: u32, _: u32, _: u32| NOTCAPABLE,
-    )?;
     linker.func_wrap(MODULE, "poll_oneoff", poll_oneoff)?;
     linker.func_wrap(MODULE, "sched_yield", |mut c: Guest<'_>| {
         c.data_mut().tick()?;
@@ -132,7 +89,7 @@ pub fn add_to(linker: &mut Linker<Host>) -> Result<()> {
         Err(Error::new(Exited(status)))
     })?;
     linker.func_wrap(MODULE, "proc_raise", |_: Guest<'_>, _: i32| NOSYS)?;
-    Ok(())
+    files::add_to(linker)
 }
 
 fn clock_time_get(c: Guest<'_>, clock: i32, _precision: i64, at: u32) -> Result<i32> {
@@ -166,7 +123,7 @@ fn random_get(mut c: Guest<'_>, at: u32, len: u32) -> Result<i32> {
 }
 
 /// The buffers of a scattered read or write, cut to [`MOST`] bytes in all.
-fn buffers(c: &Guest<'_>, list: u32, count: u32) -> Result<Vec<(u32, usize)>> {
+pub(crate) fn buffers(c: &Guest<'_>, list: u32, count: u32) -> Result<Vec<(u32, usize)>> {
     let memory = &c.data().memory;
     let mut room = MOST;
     let mut all = Vec::new();
@@ -187,7 +144,8 @@ fn fd_write(mut c: Guest<'_>, fd: u32, list: u32, count: u32, written: u32) -> R
     let stream = match fd {
         1 => 0,
         2 => 1,
-        _ => return Ok(BADF),
+        0 => return Ok(BADF),
+        _ => return files::sequential(&mut c, fd, (list, count), written, true),
     };
     let mut bytes = Vec::new();
     for (at, len) in buffers(&c, list, count)? {
@@ -204,8 +162,10 @@ fn fd_write(mut c: Guest<'_>, fd: u32, list: u32, count: u32, written: u32) -> R
 }
 
 fn fd_read(mut c: Guest<'_>, fd: u32, list: u32, count: u32, read: u32) -> Result<i32> {
-    if fd != 0 {
-        return Ok(BADF);
+    match fd {
+        0 => {}
+        1 | 2 => return Ok(BADF),
+        _ => return files::sequential(&mut c, fd, (list, count), read, false),
     }
     let buffers = buffers(&c, list, count)?;
     let room: usize = buffers.iter().map(|(_, len)| len).sum();
@@ -222,18 +182,6 @@ fn fd_read(mut c: Guest<'_>, fd: u32, list: u32, count: u32, read: u32) -> Resul
         rest = later;
     }
     c.data().memory.set_word(read, n as u32).map_err(trap)?;
-    Ok(SUCCESS)
-}
-
-fn fd_fdstat_get(c: Guest<'_>, fd: u32, at: u32) -> Result<i32> {
-    if fd > 2 {
-        return Ok(BADF);
-    }
-    // filetype, padding, flags, padding, rights (fd_read and fd_write), inheriting rights.
-    let mut stat = [0; 24];
-    stat[0] = CHARACTER_DEVICE;
-    stat[8] = if fd == 0 { 1 << 1 } else { 1 << 6 };
-    c.data().memory.write(at, &stat).map_err(trap)?;
     Ok(SUCCESS)
 }
 

@@ -4,22 +4,24 @@ use std::os::fd::OwnedFd;
 
 use quintet_protocol::clock::VmClock;
 use quintet_protocol::control::one_line;
-use quintet_protocol::doorbell::{Doorbell, Sleeper, SpinPolicy};
+use quintet_protocol::doorbell::{Doorbell, Sleeper, SpinPolicy, Woken};
 use quintet_protocol::handshake::worker::with_sources;
 use quintet_protocol::handshake::{Role, WorkerContext, WorkerError, decode, encode};
 use quintet_protocol::layout::{Ends, Region, SleeperId};
 use quintet_protocol::payload::{Payload, TransportTrace, try_receive_fd};
 use quintet_protocol::shm::{Map, View, ViewMut};
-use quintet_protocol::status::{MachineState, WorkerState, WorkerStatus};
+use quintet_protocol::status::{MachineState, PeerState, WorkerState, WorkerStatus};
 use quintet_protocol::stream::{StreamReader, StreamWriter};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
 use quintet_protocol::wasm::{
-    GUEST_OUT_STREAMS, JobAnswer, JobOrder, JobOutcome, JobStatus, MemoryWriter, STDIN_STREAM,
+    Errno, GUEST_OUT_STREAMS, JobAnswer, JobOrder, JobOutcome, JobStatus, MemoryWriter, STDIN_STREAM, Service,
 };
 
 use crate::host::{Stopped, Surroundings};
 use crate::memory::GuestMemory;
 use crate::run::{ERROR, Runtime};
+use crate::screen::Screen;
+use crate::services::Client;
 
 /// Nanoseconds between two beats.
 const BEAT: u64 = NANOS_PER_SEC / 4;
@@ -27,6 +29,8 @@ const BEAT: u64 = NANOS_PER_SEC / 4;
 const LONGEST: u64 = NANOS_PER_SEC;
 /// Sleep while a stream is full, in nanoseconds.
 const STREAM_WAIT: u64 = 5_000_000;
+/// Wait for io-worker between two looks at whether it lives, in nanoseconds.
+const SERVICE_WAIT: u64 = 50_000_000;
 /// Sleep while there is no input, in nanoseconds; what comes rings.
 const INPUT_WAIT: u64 = 50_000_000;
 
@@ -117,6 +121,8 @@ struct Around {
     input: StreamReader,
     generation: u32,
     last_beat: HostTime,
+    services: Client,
+    screen: Screen,
 }
 
 impl Around {
@@ -151,6 +157,8 @@ impl Around {
             input,
             generation,
             last_beat: HostTime::now(),
+            services: Client::new(ends).map_err(|e| broken(&e))?,
+            screen: Screen::new(ends.vram_writer().map_err(|e| broken(&e))?),
         })
     }
 
@@ -212,5 +220,30 @@ impl Surroundings for Around {
 
     fn doze(&mut self, nanos: u64) {
         self.park(nanos);
+    }
+
+    fn service(&mut self, service: Service) -> Result<Result<Vec<u8>, Errno>, Stopped> {
+        let Ok(number) = self.services.ask(service) else {
+            return Ok(Err(Errno::IO));
+        };
+        loop {
+            if let Some(answer) = self.services.answer(number) {
+                return Ok(answer);
+            }
+            // What is asked is never asked twice by this end: whoever serves it next finds it in the ring.
+            if self.status.peer(Role::Io) == PeerState::Failed {
+                return Ok(Err(Errno::IO));
+            }
+            self.tick()?;
+            let (services, sleeper) = (&self.services, &self.sleeper);
+            let deadline = HostTime::after(SERVICE_WAIT);
+            if sleeper.wait(deadline, || services.is_answered(number)) == Woken::Deadline {
+                self.services.ring();
+            }
+        }
+    }
+
+    fn screen(&mut self) -> Option<&mut Screen> {
+        Some(&mut self.screen)
     }
 }

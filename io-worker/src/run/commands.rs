@@ -101,8 +101,10 @@ pub fn apply(machine: &mut Machine, env: &mut Env<'_>, bytes: &[u8]) -> Result<A
             }
             done(u32::from(count).to_le_bytes().to_vec())
         }
-        // There is no disk behind these.
-        Command::DiskRead { .. } | Command::DiskWrite { .. } => (ReplyStatus::Unclaimed, Vec::new()),
+        // There is no disk behind these, and a PC has no module.
+        Command::DiskRead { .. } | Command::DiskWrite { .. } | Command::ModuleCall { .. } => {
+            (ReplyStatus::Unclaimed, Vec::new())
+        }
     };
     Ok(replied.then_some(answer))
 }

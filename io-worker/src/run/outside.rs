@@ -10,6 +10,7 @@ use quintet_protocol::ring::{Consumer, Position};
 use quintet_protocol::stream::{StreamReader, StreamWriter};
 
 use crate::bus::{StreamIn, StreamOut, Streams};
+use crate::module::Inputs;
 
 /// Number of input rings: gpu-worker's and the coordinator's.
 pub const RINGS: usize = 2;
@@ -45,6 +46,8 @@ pub struct Outside {
     coordinator: Doorbell,
     published: Positions,
     counts: InputCounts,
+    /// What users do is for a module that asks for it, and not for devices.
+    kept: bool,
 }
 
 impl Outside {
@@ -63,7 +66,13 @@ impl Outside {
             coordinator,
             published: at,
             counts: InputCounts::default(),
+            kept: false,
         }
+    }
+
+    /// Keeps what users do from devices.
+    pub fn keep_input(&mut self) {
+        self.kept = true;
     }
 
     /// Where everything stands now. What is lost stands where it was.
@@ -146,6 +155,12 @@ impl Streams for Outside {
     }
 
     fn take_input(&mut self) -> Option<InputEvent> {
+        if self.kept { None } else { self.take_event() }
+    }
+}
+
+impl Inputs for Outside {
+    fn take_event(&mut self) -> Option<InputEvent> {
         let mut bytes = [0; RECORD_MAX];
         for slot in &mut self.keys {
             while let Some(ring) = slot {

@@ -98,6 +98,7 @@ impl Rig {
                 }],
                 testdev: true,
                 disks: Vec::new(),
+                module: None,
                 append: String::new(),
                 no_reboot: false,
                 spin_nanos: 0,

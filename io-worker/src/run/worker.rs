@@ -21,7 +21,7 @@ use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
 use quintet_protocol::invalidation::InvalidationWriter;
 use quintet_protocol::layout::{Ends, MAX_VCPUS, STREAMS, SleeperId};
 use quintet_protocol::mirror::{MIRROR_BYTES, MirrorWriter};
-use quintet_protocol::reply::{Reply, ReplyWriter};
+use quintet_protocol::reply::{Reply, ReplyStatus, ReplyWriter};
 use quintet_protocol::ring::{Consumer, Position};
 use quintet_protocol::status::{GuestEvent, MachineState, PeerState, ResetCause, StatusWord, WorkerStatus};
 use quintet_protocol::wires::{Wire, WireWriter};
@@ -35,6 +35,7 @@ use super::outside::{InputCounts, Outside, Positions};
 use crate::bus::{MachineRequest, PointerKind, StreamIn, StreamOut};
 use crate::fw_cfg::{FwCfg, KEY_CPUS, KEY_MAX_CPUS, KEY_RAM_SIZE};
 use crate::machine::{Env, Machine, MachineConfig};
+use crate::module::Services;
 use crate::parts::Parts;
 
 /// Linear frame buffer of the VGA, in bytes.
@@ -91,6 +92,7 @@ pub enum Turn {
 pub struct Worker<S = NoSteps> {
     pub(super) machine: Machine,
     pub(super) outside: Outside,
+    services: Option<Services>,
     vcpus: Vec<Vcpu>,
     wires: WireWriter,
     mirrors: Vec<(Mirrored, MirrorWriter)>,
@@ -153,8 +155,13 @@ impl<S: Steps> Worker<S> {
     pub fn open_with_steps(mut context: WorkerContext, steps: S) -> Result<Self, WorkerError> {
         let config: IoConfig = context.config()?;
         let ends = Ends::new(&context.maps);
+        let mut files = std::mem::take(&mut context.host_fds);
+        let folders = files.split_off(config.disks.len().min(files.len()));
+        let services = config.module.as_ref().map(|module| {
+            let dirs = module.dirs.iter().cloned().zip(folders).collect();
+            Services::new(dirs, context.generation, context.ram.clone(), ends.clone())
+        });
         let store = ends.commit_store();
-        let files = std::mem::take(&mut context.host_fds);
         let storage = super::disks::open(&config.disks, files, &ends.doorbell(SleeperId::Io))?;
         let machine = build(&config, &context, &ends, storage)?;
         let names: Vec<_> = (0..machine.part_count()).map(|p| machine.part_name(p)).collect();
@@ -189,8 +196,13 @@ impl<S: Steps> Worker<S> {
             })
             .collect();
         let mirrors = mirrored(&machine);
+        let mut outside = connect(&ends, global.outside)?;
+        if services.is_some() {
+            outside.keep_input();
+        }
         let mut this = Self {
-            outside: connect(&ends, global.outside)?,
+            outside,
+            services,
             vcpus: vcpus?,
             wires: ends.wire_writer(),
             mirrors: mirrors
@@ -363,11 +375,18 @@ impl<S: Steps> Worker<S> {
                     break;
                 };
                 served += 1;
-                let mut env = Env {
-                    now: self.clock.now(),
-                    streams: &mut self.outside,
+                let command = &self.record[..len];
+                let called = self.services.as_mut();
+                let reply = match called.and_then(|s| s.answer(command, &mut self.outside)) {
+                    Some(data) => Ok(Some((ReplyStatus::Done, data))),
+                    None => {
+                        let mut env = Env {
+                            now: self.clock.now(),
+                            streams: &mut self.outside,
+                        };
+                        super::commands::apply(&mut self.machine, &mut env, command)
+                    }
                 };
-                let reply = super::commands::apply(&mut self.machine, &mut env, &self.record[..len]);
                 let (vcpu, path) = (&mut self.vcpus[n], &mut self.global.paths[n]);
                 path.at = vcpu.ring.position();
                 self.steps.step();

@@ -81,6 +81,14 @@ pub struct DiskConfig {
     pub serial: String,
 }
 
+/// What an io-worker serves that has a WebAssembly module for a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleConfig {
+    /// Names that the module knows the directories by which it was given; the descriptors are the last of the host
+    /// descriptors, in this order.
+    pub dirs: Vec<String>,
+}
+
 /// Configuration of the io-worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IoConfig {
@@ -98,6 +106,8 @@ pub struct IoConfig {
     pub testdev: bool,
     /// Disks, in the order of the host descriptors.
     pub disks: Vec<DiskConfig>,
+    /// A module instead of a PC.
+    pub module: Option<ModuleConfig>,
     /// Kernel command line.
     pub append: String,
     /// As [`CpuConfig::no_reboot`].

@@ -23,6 +23,7 @@ const STRING_IN: u16 = 0x0108;
 const STRING_OUT: u16 = 0x0109;
 const STRING_IN_PAGE: u16 = 0x010A;
 const STRING_OUT_PAGE: u16 = 0x010B;
+const MODULE_CALL: u16 = 0x010C;
 
 /// Attributes of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,6 +196,13 @@ pub enum Command<'a> {
         /// Address of the first element.
         guest: GuestPhys,
     },
+    /// A WebAssembly module wants something that only io-worker has. Replied to, see [`crate::wasm::service`].
+    ModuleCall {
+        /// Which service.
+        service: u16,
+        /// What for, as the service says.
+        words: [u64; 3],
+    },
 }
 
 /// Writes fields to the front of a buffer.
@@ -333,6 +341,12 @@ impl<'a> Command<'a> {
                     .w(port)
                     .w(count)
                     .q(guest.0);
+            }
+            Self::ModuleCall {
+                service,
+                words: [a, b, c],
+            } => {
+                o.tag(MODULE_CALL).w(service).q(a).q(b).q(c);
             }
         }
         o.len
@@ -478,6 +492,10 @@ impl<'a> Command<'a> {
                     }
                 }
             }
+            MODULE_CALL => Self::ModuleCall {
+                service: f.u16("service")?,
+                words: [f.u64("a")?, f.u64("b")?, f.u64("c")?],
+            },
             tag => return Err(DecodeError::UnknownTag { tag, trailing: 0 }),
         };
         f.end(tag)?;

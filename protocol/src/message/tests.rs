@@ -121,6 +121,13 @@ fn commands() -> Vec<(Command<'static>, &'static str)> {
             },
             "0b01 00 04 6000 0004 0020000000000000",
         ),
+        (
+            Command::ModuleCall {
+                service: 4,
+                words: [0x0000_0010_0000_0003, 512, 0x2000],
+            },
+            "0c01 0400 0300000010000000 0002000000000000 0020000000000000",
+        ),
     ]
 }
 
@@ -245,7 +252,7 @@ fn s3_51_trailing_bytes_and_unknown_tags_are_unknown_tags() {
             Err(DecodeError::UnknownTag { trailing: 3, .. })
         ));
     }
-    for tag in [0x0002u16, 0x010C, 0x0FFF, 0x1001, 0x1106, 0x1304, 0x2000, 0xFFFF] {
+    for tag in [0x0002u16, 0x010D, 0x0FFF, 0x1001, 0x1106, 0x1304, 0x2000, 0xFFFF] {
         let expected = DecodeError::UnknownTag { tag, trailing: 0 };
         assert_eq!(Command::decode(&tag.to_le_bytes()), Err(expected));
         assert_eq!(Event::decode(&tag.to_le_bytes()), Err(expected));

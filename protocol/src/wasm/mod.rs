@@ -4,6 +4,7 @@
 //! A module's linear memory is guest RAM from guest physical zero (docs/adr/0060-wasm-guests.md).
 
 pub mod job;
+pub mod service;
 pub mod view;
 pub mod words;
 
@@ -11,6 +12,7 @@ pub use job::{
     CompileLimits, CompileOrder, CompileReply, Compiled, JobAnswer, JobLimits, JobOrder, JobOutcome,
     JobReport, JobStatus, MAX_ANSWER, Submission, WasmConfig,
 };
+pub use service::{Errno, Service, Span};
 pub use view::{LiveMemory, MemoryView, ViewError};
 pub use words::{MemoryReader, MemoryState, MemoryWords, MemoryWriter, WORDS_LEN};
 

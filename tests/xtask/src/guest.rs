@@ -20,6 +20,12 @@ pub fn guest(args: &[String]) -> Result<ExitCode, Failure> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(name) = args.first()
+        && let Some(path) = module(name)?
+    {
+        println!("{}", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let built = build()?;
     let Some(name) = args.first() else {
         for (name, about) in list()? {
@@ -42,6 +48,19 @@ pub fn guest(args: &[String]) -> Result<ExitCode, Failure> {
     sh::write(&to, &bytes)?;
     println!("{}", to.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Assembles a WebAssembly example and answers where it is; `None` when there is none of that name.
+fn module(name: &str) -> Result<Option<PathBuf>, Failure> {
+    let source = Path::new("tests/guests/wat").join(format!("{name}.wat"));
+    if !sh::tree()?.contains(&source) {
+        return Ok(None);
+    }
+    let failed = |e: &dyn std::fmt::Display| Failure::new(format!("{}: {e}", source.display()));
+    let bytes = wat::parse_file(sh::root().join(&source)).map_err(|e| failed(&e))?;
+    let to = sh::target().join("guests").join(format!("{name}.wasm"));
+    sh::write(&to, &bytes)?;
+    Ok(Some(to))
 }
 
 /// Assembles them all and answers the directory they are in.
@@ -71,13 +90,15 @@ fn build() -> Result<PathBuf, Failure> {
 fn list() -> Result<Vec<(String, String)>, Failure> {
     let mut all = Vec::new();
     for path in sh::tree()? {
-        if path.extension().is_some_and(|e| e == "S") && path.starts_with("tests/guests") {
+        let kind = path.extension().and_then(|e| e.to_str());
+        if matches!(kind, Some("S" | "wat")) && path.starts_with("tests/guests") {
             let text = sh::read(&sh::root().join(&path))?;
             let first = text
                 .lines()
                 .next()
                 .unwrap_or_default()
                 .trim_start_matches("/*")
+                .trim_start_matches(";;")
                 .trim();
             all.push((stem(&path), first.trim_end_matches("*/").trim().to_owned()));
         }
