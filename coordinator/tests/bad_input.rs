@@ -2,77 +2,11 @@
 
 mod harness;
 
-use std::path::PathBuf;
-use std::process::Output;
-
+use harness::mistakes::{Files, assert_refused, noise, run};
 use harness::run_to_end;
-
-/// A folder with image files, removed at the end.
-struct Files(PathBuf);
-
-impl Files {
-    fn new(test: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("quintet-bad-{test}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("directory");
-        Self(dir)
-    }
-
-    fn with(&self, name: &str, bytes: &[u8]) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, bytes).expect("file");
-        path.display().to_string()
-    }
-
-    fn missing(&self) -> String {
-        self.0.join("no-such-file").display().to_string()
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Numbers without a pattern, the same in every run.
-fn noise(len: usize) -> Vec<u8> {
-    let mut x = 0x2545_F491_4F6C_DD1D_u64;
-    (0..len)
-        .map(|_| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            (x >> 32) as u8
-        })
-        .collect()
-}
 
 fn demo() -> Vec<u8> {
     quintet_guests::ECHO.to_vec()
-}
-
-fn run(options: &[&str]) -> Output {
-    let mut arguments = vec![
-        "run",
-        "--headless",
-        "--serial",
-        "none",
-        "--ram",
-        "32M",
-        "--time-limit",
-        "30s",
-    ];
-    arguments.extend(options);
-    run_to_end(&arguments)
-}
-
-/// One line on the standard error that contains `part`, and exit status 1.
-fn assert_refused(output: &Output, part: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.starts_with("quintet: ") && text.contains(part), "{text}");
-    assert!(output.stdout.is_empty());
 }
 
 #[test]
@@ -90,7 +24,7 @@ fn an_empty_kernel() {
 #[test]
 fn a_directory_as_kernel() {
     let f = Files::new("directory-kernel");
-    assert_refused(&run(&["--kernel", &f.0.display().to_string()]), "is not a file");
+    assert_refused(&run(&["--kernel", &f.path()]), "is not a file");
 }
 
 #[test]

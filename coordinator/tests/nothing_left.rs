@@ -2,9 +2,10 @@
 
 mod harness;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use harness::mistakes::{Files, noise};
 use harness::{leftovers, quintet, run_to_end};
 use quintet_coordinator::control::client;
 use quintet_coordinator::supervise::names;
@@ -64,41 +65,6 @@ fn refused_without_a_trace(case: &str, options: &[&str]) {
     assert!(!client::names().contains(&mark), "{case}");
 }
 
-/// A folder with image files, removed at the end.
-struct Files(PathBuf);
-
-impl Files {
-    fn new(test: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("quintet-left-{test}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("directory");
-        Self(dir)
-    }
-
-    fn with(&self, name: &str, bytes: &[u8]) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, bytes).expect("file");
-        path.display().to_string()
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Numbers without a pattern, the same in every run.
-fn noise(len: usize) -> Vec<u8> {
-    let mut x = 0x2545_F491_4F6C_DD1D_u64;
-    let mut next = || {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        (x >> 32) as u8
-    };
-    (0..len).map(|_| next()).collect()
-}
-
 /// A bzImage by its header alone, with noise in place of everything else.
 fn noisy_bzimage(len: usize) -> Vec<u8> {
     let mut image = noise(len);
@@ -111,9 +77,9 @@ fn noisy_bzimage(len: usize) -> Vec<u8> {
 
 #[test]
 fn every_mistake_leaves_nothing_behind() {
-    let f = Files::new("mistakes");
+    let f = Files::new("left");
     let good = f.with("good", quintet_guests::DMACODE);
-    let missing = f.0.join("no-such-file").display().to_string();
+    let missing = f.missing();
     let empty = f.with("empty", b"");
     let random = f.with("random", &noise(300_000));
     let large_random = f.with("large-random", &noise(3 << 20));
@@ -156,7 +122,7 @@ fn every_mistake_leaves_nothing_behind() {
 
 #[test]
 fn a_random_or_truncated_initrd_is_the_guests_business() {
-    let f = Files::new("initrd");
+    let f = Files::new("left-initrd");
     let kernel = f.with("kernel", quintet_guests::DMACODE);
     for (n, initrd) in [noise(100_000), noise(1), b"070701"[..3].to_vec()]
         .iter()

@@ -13,7 +13,7 @@ use super::{client, show};
 use crate::config::UsageError;
 
 /// What anybody of this user may look at.
-const OPEN: [FileId; 3] = [
+pub const OPEN: [FileId; 3] = [
     FileId::Control(Role::Coordinator),
     FileId::Control(Role::Cpu),
     FileId::GuestRam,

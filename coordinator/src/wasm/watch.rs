@@ -17,8 +17,7 @@ use quintet_protocol::status::StatusReader;
 use quintet_protocol::wasm::{LiveMemory, MemoryReader, MemoryState, MemoryView, ViewError};
 
 use crate::config::UsageError;
-use crate::control::attach::attach as attach_files;
-use crate::control::client;
+use crate::control::{attach, client};
 
 /// Longest time between two pictures.
 const FRAME: Duration = Duration::from_millis(100);
@@ -56,12 +55,7 @@ pub struct Watched {
 /// # Errors
 /// [`UsageError`] when there is no such machine, or it does not let its files be looked at.
 pub fn attach(name: &str) -> Result<Watched, UsageError> {
-    let files = [
-        FileId::Control(Role::Coordinator),
-        FileId::Control(Role::Cpu),
-        FileId::GuestRam,
-    ];
-    let maps = attach_files(name, &files)?;
+    let maps = attach::attach(name, &attach::OPEN)?;
     let ends = Ends::new(&maps);
     let words = MemoryReader::new(ends.view(Region::guest_memory()));
     let status = StatusReader::of(&maps, Role::Coordinator);

@@ -1,6 +1,8 @@
 //! Real machines for tests: starts `quintet`, finds its workers, kills things, and never waits for ever.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod mistakes;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Once;
