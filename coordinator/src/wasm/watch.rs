@@ -69,7 +69,7 @@ pub fn attach(name: &str) -> Result<Watched, UsageError> {
 /// Shows a machine's memory until it ends.
 ///
 /// # Errors
-/// As [`attach`].
+/// As [`attach()`].
 pub fn watch(name: &str, args: &WatchArgs) -> Result<u8, UsageError> {
     let watched = attach(name)?;
     let screen = std::io::stdout().is_terminal();
