@@ -199,7 +199,7 @@ pub struct RunArgs {
     /// Boot device.
     #[arg(long)]
     pub boot: Option<Boot>,
-    /// Firmware image.
+    /// Firmware image, 64K to 16M, in place of the machine's own; a VGA BIOS for it by --device vga,romfile=FILE.
     #[arg(long)]
     pub firmware: Option<PathBuf>,
     /// Flash image.
@@ -247,7 +247,7 @@ pub struct RunArgs {
     /// Debug console, PORT:stdio or PORT:file:FILE.
     #[arg(long)]
     pub debugcon: Vec<String>,
-    /// Extra device: pc-testdev.
+    /// Extra device, pc-testdev, or one to be different: vga,romfile=FILE.
     #[arg(long)]
     pub device: Vec<String>,
     /// End after this long, with status 124.

@@ -18,6 +18,8 @@ use quintet_protocol::ram::RamLayout;
 use quintet_protocol::wasm::WasmConfig;
 
 use crate::cli::{AccelArg, RunArgs};
+use crate::devices::Devices;
+use crate::firmware;
 use crate::images::{self, ImageArg};
 use crate::limits;
 use crate::supervise::start::random_u64;
@@ -84,7 +86,11 @@ pub struct MachineConfig {
     pub io: IoConfig,
     /// What the gpu-worker is told.
     pub gpu: GpuConfig,
-    /// Kernel path, `None` for the built-in demo guest.
+    /// Firmware image.
+    pub firmware: Option<PathBuf>,
+    /// The VGA's BIOS.
+    pub vga_rom: Option<PathBuf>,
+    /// Kernel path; without it and without firmware, the built-in demo guest.
     pub kernel: Option<PathBuf>,
     /// Initrd or modules with the line each is given.
     pub initrd: Vec<(PathBuf, String)>,
@@ -144,17 +150,15 @@ impl MachineConfig {
         if debugcon.len() > MAX_DEBUGCON {
             return refuse(format!("At most {MAX_DEBUGCON} --debugcon are possible"));
         }
-        let testdev = match args.device.as_slice() {
-            [] => false,
-            [one] if one == "pc-testdev" => true,
-            [one] => return refuse(format!("--device {one} is not known; pc-testdev is")),
-            _ => return refuse("--device pc-testdev can be given once"),
-        };
+        let Devices { testdev, vga_rom } = Devices::parse(&args.device)?;
         let kernel = match args.kernel.as_slice() {
             [] => None,
             [one] => Some(one.clone()),
             _ => return refuse("--kernel can be given once; modules of a multiboot kernel go into --initrd"),
         };
+        if kernel.is_some() && args.firmware.is_some() {
+            return refuse("--firmware with --kernel does not work yet");
+        }
         if kernel.is_none() && (args.initrd.is_some() || args.append.is_some()) {
             return refuse("--initrd and --append need a --kernel");
         }
@@ -211,6 +215,8 @@ impl MachineConfig {
                 title: name.clone(),
             },
             name,
+            firmware: args.firmware.clone(),
+            vga_rom,
             kernel,
             initrd: args
                 .initrd
@@ -246,7 +252,7 @@ impl MachineConfig {
         AudioConfig { sink, rate: 48_000 }
     }
 
-    /// Reads kernel and modules, sealed for transport. They are kept for restarts and resets.
+    /// Reads kernel, modules and firmware, sealed for transport. They are kept for restarts and resets.
     ///
     /// # Errors
     /// [`UsageError`] for files that cannot be read, are empty or do not fit into guest RAM.
@@ -257,6 +263,7 @@ impl MachineConfig {
                 let bytes = self.read_image("kernel", path)?;
                 payloads.push(outgoing(PayloadKind::Kernel, &bytes, path)?);
             }
+            None if self.firmware.is_some() => {}
             None => {
                 let demo = Path::new("the built-in demo guest");
                 payloads.push(outgoing(PayloadKind::Kernel, demo_guest(), demo)?);
@@ -279,6 +286,10 @@ impl MachineConfig {
                 show_size(self.ram.total())
             ));
         }
+        payloads.extend(firmware::payloads(
+            self.firmware.as_deref(),
+            self.vga_rom.as_deref(),
+        )?);
         Ok(payloads)
     }
 
@@ -357,6 +368,9 @@ fn wasm(args: &RunArgs) -> Result<Option<WasmRun>, UsageError> {
             return Ok(None);
         }
     }
+    if args.firmware.is_some() {
+        return refuse("--wasm or --jobs and --firmware are two guests; a machine runs one");
+    }
     if !args.kernel.is_empty() {
         return refuse("--wasm or --jobs and --kernel are two guests; a machine runs one");
     }
@@ -402,7 +416,11 @@ fn demo_guest() -> &'static [u8] {
     quintet_guests::DEMO
 }
 
-fn outgoing(kind: PayloadKind, bytes: &[u8], path: &Path) -> Result<Outgoing, UsageError> {
+/// Bytes of a file, sealed for transport.
+///
+/// # Errors
+/// [`UsageError`], the host's: no memory, no descriptors.
+pub fn outgoing(kind: PayloadKind, bytes: &[u8], path: &Path) -> Result<Outgoing, UsageError> {
     Outgoing::new(kind, bytes, TransportChoice::BySize)
         .map_err(|e| UsageError(format!("{}: {e}", path.display())))
 }
@@ -502,7 +520,6 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
     let unfinished = [
         (a.cpus != 1, "--cpus other than 1"),
         (a.boot.is_some(), "--boot"),
-        (a.firmware.is_some(), "--firmware"),
         (!a.pflash.is_empty(), "--pflash"),
         (a.floppy.is_some(), "--floppy"),
         (a.machine.is_some(), "--machine"),

@@ -50,19 +50,7 @@ impl ImageArg {
     /// [`UsageError`] for an option that is not known or does nothing yet.
     pub fn parse(text: &str) -> Result<Self, UsageError> {
         let refuse = |what: String| Err(UsageError(format!("--disk {text}: {what}")));
-        let mut words: Vec<String> = vec![String::new()];
-        let mut letters = text.chars().peekable();
-        while let Some(letter) = letters.next() {
-            match (letter, words.last_mut()) {
-                (',', Some(last)) if letters.peek() == Some(&',') => {
-                    letters.next();
-                    last.push(',');
-                }
-                (',', _) => words.push(String::new()),
-                (letter, Some(last)) => last.push(letter),
-                (_, None) => {}
-            }
-        }
+        let mut words = words(text);
         let mut image = Self {
             path: words.remove(0).into(),
             kind: DiskKind::HardDisk,
@@ -89,6 +77,24 @@ impl ImageArg {
         }
         Ok(image)
     }
+}
+
+/// What commas separate, at least one word; two commas are one that does not.
+pub fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = vec![String::new()];
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match (letter, words.last_mut()) {
+            (',', Some(last)) if letters.peek() == Some(&',') => {
+                letters.next();
+                last.push(',');
+            }
+            (',', _) => words.push(String::new()),
+            (letter, Some(last)) => last.push(letter),
+            (_, None) => {}
+        }
+    }
+    words
 }
 
 /// Gives each image a place: disks in their order, a CD-ROM drive the secondary master or else what is free.

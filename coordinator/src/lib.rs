@@ -7,6 +7,8 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod devices;
+pub mod firmware;
 pub mod images;
 pub mod limits;
 pub mod machine;

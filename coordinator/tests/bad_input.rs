@@ -95,6 +95,31 @@ fn two_kernels() {
 }
 
 #[test]
+fn firmware_that_cannot_be_any() {
+    let f = Files::new("firmware");
+    let firmware = |bytes: &[u8]| run(&["--firmware", &f.with("firmware", bytes)]);
+    assert_refused(&run(&["--firmware", &f.missing()]), "no such file");
+    assert_refused(&run(&["--firmware", &f.path()]), "is not a file");
+    assert_refused(&firmware(b""), "is empty");
+    for len in [1, 65535, 65537, 96 << 10] {
+        assert_refused(&firmware(&vec![0; len]), "a multiple of 64K up to 16M");
+    }
+    assert_refused(
+        &firmware(&vec![0; (16 << 20) + (64 << 10)]),
+        "up to 16M is needed",
+    );
+}
+
+#[test]
+fn a_vga_bios_that_cannot_be_one() {
+    let f = Files::new("vga-bios");
+    let with = |file: &str| run(&["--device", &format!("vga,romfile={file}")]);
+    assert_refused(&with(&f.missing()), "no such file");
+    assert_refused(&with(&f.with("rom", b"")), "is empty");
+    assert_refused(&with(&f.with("rom", &vec![0; (4 << 20) + 1])), "4M are the most");
+}
+
+#[test]
 fn no_ram() {
     assert_refused(&run_to_end(&["run", "--headless", "--ram", "0"]), "--ram 0");
 }

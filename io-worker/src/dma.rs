@@ -1,12 +1,14 @@
 //! Guest memory as a bus master sees it.
 //!
-//! RAM where there is RAM; below 1 MiB what the host bridge's PAM registers let through; ones from anywhere
-//! else, and writes there touch nothing. Pages that were written and from which the vCPU may have decoded
+//! RAM where there is RAM; below 1 MiB what the host bridge's PAM registers let through; firmware where that is; ones
+//! from anywhere else, and writes there touch nothing. Pages that were written and from which the vCPU may have decoded
 //! instructions are collected, to be announced before anything that tells the guest of the transfer's end.
 
 use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::codemap::CodeMapReader;
 use quintet_protocol::ram::{GuestRam, HIGH_RAM_BASE};
+
+use crate::rom::Roms;
 
 /// PAM registers 59h–5Fh of the host bridge: what lies at C0000h–FFFFFh (82441FX datasheet, 3.2.18).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -45,6 +47,7 @@ impl Pam {
 pub struct Dma {
     ram: GuestRam,
     pam: Pam,
+    roms: Roms,
     code: Option<CodeMapReader>,
     hits: Vec<u64>,
 }
@@ -70,6 +73,7 @@ impl Dma {
         Self {
             ram,
             pam: Pam::default(),
+            roms: Roms::default(),
             code: None,
             hits: Vec::new(),
         }
@@ -83,6 +87,16 @@ impl Dma {
     /// Follows the host bridge's registers.
     pub fn set_pam(&mut self, pam: Pam) {
         self.pam = pam;
+    }
+
+    /// Sets what firmware there is.
+    pub fn set_roms(&mut self, roms: Roms) {
+        self.roms = roms;
+    }
+
+    /// What firmware there is.
+    pub fn roms(&self) -> &Roms {
+        &self.roms
     }
 
     /// The RAM itself, for what is not a bus master: loading a guest.
@@ -112,7 +126,7 @@ impl Dma {
         (len.min(end - addr).max(1), is_ram)
     }
 
-    /// Reads `into.len()` bytes at `addr`; what is not RAM gives ones, and so does what passes 2^64.
+    /// Reads `into.len()` bytes at `addr`; what is neither RAM nor firmware gives ones, and so does what passes 2^64.
     pub fn read(&self, addr: GuestPhys, into: &mut [u8]) {
         let mut done = 0;
         while done < into.len() {
@@ -125,6 +139,7 @@ impl Dma {
             let piece = &mut into[done..done + n as usize];
             if !is_ram || self.ram.read(at, piece).is_err() {
                 piece.fill(0xFF);
+                self.roms.read(at.0, piece);
             }
             done += n as usize;
         }
@@ -240,6 +255,26 @@ mod tests {
         d.set_pam(Pam([0, 0, 0, 0, 0, 0, 0x01]));
         d.read(GuestPhys(0xE_BFFF), &mut b);
         assert_eq!(b, [0, 0xFF]);
+    }
+
+    #[test]
+    fn firmware_is_read_where_no_ram_covers_it() {
+        let map = quintet_protocol::shm::Map::anonymous(quintet_protocol::decode_map::ROM_SIZE as u64);
+        let window = quintet_protocol::shm::ViewMut::new(std::sync::Arc::new(map.expect("map")));
+        let mut d = dma(2 << 20);
+        d.set_roms(Roms::load(&window, Some(&[0x5A; 64 << 10]), None).expect("loaded"));
+        let mut b = [0; 2];
+        for (at, expected) in [
+            (0xE_FFFF, [0xFF, 0x5A]),
+            (0xFFFE_FFFF, [0xFF, 0x5A]),
+            (0xFFFF_FFFF, [0x5A, 0xFF]),
+        ] {
+            d.read(GuestPhys(at), &mut b);
+            assert_eq!(b, expected, "{at:#x}");
+        }
+        d.set_pam(Pam([0x10, 0, 0, 0, 0, 0, 0]));
+        d.read(GuestPhys(0xF_0000), &mut b);
+        assert_eq!(b, [0, 0]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod machine;
 pub mod module;
 pub mod parts;
 pub mod pci;
+pub mod rom;
 pub mod run;
 pub mod serial;
 pub mod storage;

@@ -24,6 +24,7 @@ use crate::pci::{
     PIIX_IDE_SLOT, PIIX_PM_SLOT, PciBus, PciWindow, Shadow, WindowKind, WindowTarget, bdf, i440fx, piix3_ide,
     piix3_isa, piix4_pm, stdvga,
 };
+use crate::rom::Roms;
 use crate::serial::{Uart, UartConfig};
 use crate::storage::ide::{self, DriveConfig, PiixIde};
 use crate::testdev::{self, DebugExit, Debugcon, IrqSource, PcTestdev, TestMemory};
@@ -56,6 +57,8 @@ pub struct MachineConfig {
     pub com: [(StreamOut, StreamIn); 2],
     /// The firmware configuration store.
     pub fw_cfg: FwCfg,
+    /// Firmware and the VGA's BIOS.
+    pub roms: Roms,
     /// Disk images.
     pub disks: Disks,
     /// IDE drives on them: primary master and slave, secondary master and slave.
@@ -145,7 +148,7 @@ impl Machine {
         pci.add(bdf(0, 0), i440fx());
         pci.add(bdf(1, 0), piix3_isa());
         pci.add(PIIX_PM_SLOT, piix4_pm());
-        pci.add(bdf(2, 0), stdvga(config.vram));
+        pci.add(bdf(2, 0), stdvga(config.vram, config.roms.vga_len()));
         let mut this = Self {
             devices: Vec::new(),
             touched: Parts::first(FIRST_DEVICE),
@@ -159,6 +162,7 @@ impl Machine {
             dma: Dma::new(ram),
             disks: config.disks,
         };
+        this.dma.set_roms(config.roms);
         for (i, (out, input)) in config.com.into_iter().enumerate() {
             let pin = this.irq.pin(PinTarget::Line(Line(COM_LINES[i])));
             let uart = Uart::new(UartConfig {
@@ -330,6 +334,11 @@ impl Machine {
     /// What lies below 1 MiB.
     pub fn shadow(&self) -> Shadow {
         self.pci.shadow()
+    }
+
+    /// Firmware and the VGA's BIOS.
+    pub fn roms(&self) -> &Roms {
+        self.dma.roms()
     }
 
     /// The A20 gate as the keyboard controller drives it.

@@ -10,6 +10,7 @@ fn config() -> MachineConfig {
         vram: 16 << 20,
         com: [(StreamOut(0), StreamIn(0)), (StreamOut(1), StreamIn(1))],
         fw_cfg: FwCfg::new(),
+        roms: Roms::default(),
         disks: Disks::default(),
         drives: Default::default(),
     }

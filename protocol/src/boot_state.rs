@@ -24,6 +24,9 @@ pub enum EntryMode {
     Protected32 = 2,
     /// Long mode with paging by `cr3`, flat segments (64-bit Linux entry).
     Long64 = 3,
+    /// The architectural state after reset, from which firmware starts at FFFF_FFF0h. The registers of the record count for
+    /// nothing, and whatever firmware would set up is as hardware leaves it.
+    Reset = 4,
 }
 
 /// Registers at entry.
@@ -126,6 +129,7 @@ impl BootState {
             1 => EntryMode::Real16,
             2 => EntryMode::Protected32,
             3 => EntryMode::Long64,
+            4 => EntryMode::Reset,
             other => return Err(BootStateError::Mode(other)),
         };
         Ok(Self {

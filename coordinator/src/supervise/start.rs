@@ -87,7 +87,9 @@ pub struct Begun {
 /// Whether `role` is given a payload of `kind`.
 pub fn wants(role: Role, kind: &PayloadKind) -> bool {
     match kind {
-        PayloadKind::Kernel | PayloadKind::Initrd { .. } | PayloadKind::Firmware => role == Role::Io,
+        PayloadKind::Kernel | PayloadKind::Initrd { .. } | PayloadKind::Firmware | PayloadKind::VgaRom => {
+            role == Role::Io
+        }
         // They come with an order.
         PayloadKind::WasmArtefact | PayloadKind::WasmModule => false,
     }

@@ -7,6 +7,9 @@ use crate::state::{Attr, Cr0, Cr4, DescriptorTable, Efer, Flags, RIP, Segment, g
 
 /// Puts the vCPU, which has been reset, into the state that `boot` describes.
 pub(super) fn enter(cpu: &mut Vcpu, boot: &BootState) {
+    if boot.mode == EntryMode::Reset {
+        return;
+    }
     let s = &mut cpu.state;
     s.regs[RIP] = boot.rip;
     s.regs[gpr::RSP] = boot.rsp;
@@ -27,7 +30,7 @@ pub(super) fn enter(cpu: &mut Vcpu, boot: &BootState) {
         limit: boot.idt_limit,
     };
     let (code, data) = match boot.mode {
-        EntryMode::Real16 => (Attr::REAL_DATA, Attr::REAL_DATA),
+        EntryMode::Real16 | EntryMode::Reset => (Attr::REAL_DATA, Attr::REAL_DATA),
         EntryMode::Protected32 => (Attr(0xC09B), Attr(0xC093)),
         EntryMode::Long64 => (Attr(0xA09B), Attr(0xC093)),
     };
@@ -37,7 +40,7 @@ pub(super) fn enter(cpu: &mut Vcpu, boot: &BootState) {
     {
         let selector = boot.selectors[n];
         s.segs[s_index] = match boot.mode {
-            EntryMode::Real16 => Segment::real(selector),
+            EntryMode::Real16 | EntryMode::Reset => Segment::real(selector),
             _ => Segment::new(
                 selector,
                 0,
@@ -48,7 +51,7 @@ pub(super) fn enter(cpu: &mut Vcpu, boot: &BootState) {
     }
     // The mode decides the bits it stands for, whatever else the record says.
     let (pe, pg) = match boot.mode {
-        EntryMode::Real16 => (false, false),
+        EntryMode::Real16 | EntryMode::Reset => (false, false),
         EntryMode::Protected32 => (true, false),
         EntryMode::Long64 => (true, true),
     };

@@ -371,7 +371,11 @@ impl IoClient {
         let Some(claim) = tables.memory(addr, size) else {
             return false;
         };
-        let (posted, device) = (claim.attributes.contains(Attributes::POSTED), claim.device);
+        let has = |attribute| claim.attributes.contains(attribute);
+        if has(Attributes::ROM) && !has(Attributes::AFFECTS_VIEW) {
+            return false;
+        }
+        let (posted, device) = (has(Attributes::POSTED), claim.device);
         let flags = if posted {
             CommandFlags::POSTED
         } else {

@@ -224,12 +224,14 @@ impl MachineBus {
         self.resample()
     }
 
-    /// Resets the devices beside the vCPU to what firmware leaves.
-    pub fn restart(&mut self, now: VmTime, kind: ResetKind) {
+    /// Resets the devices beside the vCPU, and then leaves them as firmware would if none is to run.
+    pub fn restart(&mut self, now: VmTime, kind: ResetKind, firmware_runs: bool) {
         self.core.reset(now, kind);
-        self.core.firmware_state(now, PCI_ELCR);
         let _ = self.vga.reset();
-        let _ = self.vga.firmware_mode3();
+        if !firmware_runs {
+            self.core.firmware_state(now, PCI_ELCR);
+            let _ = self.vga.firmware_mode3();
+        }
         self.requests.clear();
         self.nmi = false;
         self.io.forget_map();

@@ -1,5 +1,6 @@
 //! The life of the cpu-worker's process around its vCPU: start, run, idle, pause, reset, end.
 
+use quintet_protocol::boot_state::EntryMode;
 use quintet_protocol::doorbell::{Sleeper, SpinPolicy};
 use quintet_protocol::handshake::config::{Accel, CpuConfig};
 use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
@@ -214,10 +215,12 @@ impl Runner {
                 return false;
             }
         };
-        let first = self.generation == 0;
+        let kind = match self.generation {
+            0 => ResetKind::Cold,
+            _ => ResetKind::Warm,
+        };
         let now = self.bus().now();
-        self.bus()
-            .restart(now, if first { ResetKind::Cold } else { ResetKind::Warm });
+        self.bus().restart(now, kind, boot.mode == EntryMode::Reset);
         self.cpu.reset();
         self.cpu.discard_code();
         boot::enter(&mut self.cpu, &boot);

@@ -328,7 +328,7 @@ mod tests {
         pci.add(bdf(0, 0), i440fx());
         pci.add(bdf(1, 0), piix3_isa());
         pci.add(PIIX_PM_SLOT, piix4_pm());
-        pci.add(bdf(2, 0), stdvga(16 << 20));
+        pci.add(bdf(2, 0), stdvga(16 << 20, 0));
         set_up(&mut pci).expect("fits");
         assert_eq!(pci.peek(bdf(2, 0), 0x10, Size::DWORD) & !0xF, 0xE000_0000);
         assert_eq!(pci.peek(bdf(1, 0), 0x60, Size::DWORD), 0x0B0B_0A0A);

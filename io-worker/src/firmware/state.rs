@@ -56,7 +56,7 @@ pub fn long(rip: u64, rsp: u64, cr3: u64) -> BootState {
 /// [`RamError`] when there is no RAM behind the BIOS segment.
 pub fn write_tables(ram: &GuestRam, mode: EntryMode) -> Result<(), RamError> {
     let code: u64 = match mode {
-        EntryMode::Real16 => 0x0000_9B00_0000_FFFF,
+        EntryMode::Real16 | EntryMode::Reset => 0x0000_9B00_0000_FFFF,
         EntryMode::Protected32 => 0x00CF_9B00_0000_FFFF,
         EntryMode::Long64 => 0x00AF_9B00_0000_FFFF,
     };

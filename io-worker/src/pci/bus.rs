@@ -53,6 +53,8 @@ pub enum WindowTarget {
     Vram,
     /// The VGA's register window, served beside the vCPU.
     VgaRegisters,
+    /// The VGA's BIOS in the ROM window, read beside the vCPU.
+    VgaRom,
     /// The ACPI power-management block, served beside the vCPU.
     PowerManagement,
     /// Nobody: reads give ones.

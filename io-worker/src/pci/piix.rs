@@ -19,6 +19,8 @@ const PM_DEVICE_ID: u16 = 0x7113;
 const PMBASE: u8 = 0x40;
 /// PMREGMISC: bit 0 enables them.
 const PMREGMISC: u8 = 0x80;
+/// Bits 31–24 of DEVACTB.
+const DEVACTB_APMC: u8 = 0x5B;
 /// Number of power-management ports.
 pub const PM_PORTS: u64 = 64;
 
@@ -97,6 +99,10 @@ pub fn piix4_pm() -> FunctionSpec {
     ];
     // CNTA, CNTB, GPICTL, DEVRESD, DEVACTA, DEVACTB, DEVRESA–J (3.1, power management).
     registers.extend((0x44..=0x7F).map(|at| (at, 0x00, 0xFF)));
+    // DEVACTB: bit 25 (APMC_EN) says to firmware that system management mode is set up. There is none, so there is
+    // nothing for it to set up; QEMU without one does the same.
+    registers.retain(|&(at, ..)| at != DEVACTB_APMC);
+    registers.push((DEVACTB_APMC, 0x02, 0xFF));
     // SMBus base and configuration; there is no SMBus host behind them, as the interface stays disabled.
     registers.extend([(0x90, 0x01, 0xF0), (0x91, 0x00, 0xFF), (0xD2, 0x00, 0x0E)]);
     FunctionSpec {

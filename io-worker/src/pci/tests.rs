@@ -7,7 +7,7 @@ fn machine(_: &mut Bench) -> PciBus {
     pci.add(bdf(0, 0), i440fx());
     pci.add(bdf(1, 0), piix3_isa());
     pci.add(PIIX_PM_SLOT, piix4_pm());
-    pci.add(bdf(2, 0), stdvga(16 << 20));
+    pci.add(bdf(2, 0), stdvga(16 << 20, 40_000));
     pci
 }
 
@@ -39,6 +39,14 @@ fn the_functions_are_those_of_the_pc_machine() {
         ]
     );
     assert_eq!(pci.peek(bdf(1, 0), 0x0E, Size::BYTE), 0x80);
+}
+
+#[test]
+fn firmware_is_told_that_there_is_no_system_management_mode_to_set_up() {
+    let mut pci = pc();
+    assert_eq!(pci.peek(PIIX_PM_SLOT, 0x5B, Size::BYTE), 0x02);
+    pci.poke(PIIX_PM_SLOT, 0x58, Size::DWORD, 0);
+    assert_eq!(pci.peek(PIIX_PM_SLOT, 0x5B, Size::BYTE), 0x00);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Power-on and reset: devices as firmware leaves them, the kernel in RAM, and the state in which the vCPU
 //! starts.
 
-use quintet_protocol::boot_state::BootState;
+use quintet_protocol::boot_state::{BootState, EntryMode};
 use quintet_protocol::handshake::config::{DiskKind, IoConfig};
 use quintet_protocol::payload::{Payload, PayloadKind};
 use quintet_protocol::ram::GuestRam;
@@ -25,8 +25,8 @@ fn firmware_machine(config: &IoConfig) -> firmware::Machine {
     }
 }
 
-/// Does what firmware and boot loader do. `None` when there is nothing to boot: the machine then stays as
-/// after power-on.
+/// Does what firmware and boot loader do, unless there is firmware that does it. `None` when there is nothing to boot: the
+/// machine then stays as after power-on.
 ///
 /// # Errors
 /// [`BootError`] names the file and what is wrong with it.
@@ -37,6 +37,15 @@ pub fn boot(
     payloads: &[Payload],
     generation: u32,
 ) -> Result<Option<BootState>, BootError> {
+    if payloads.iter().any(|p| *p.kind() == PayloadKind::Firmware) {
+        return Ok(Some(BootState {
+            generation,
+            mode: EntryMode::Reset,
+            low_ram: ram.layout().low(),
+            high_ram: ram.layout().high(),
+            ..BootState::default()
+        }));
+    }
     let Some(kernel) = payloads.iter().find(|p| *p.kind() == PayloadKind::Kernel) else {
         return Ok(None);
     };

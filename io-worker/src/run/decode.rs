@@ -1,7 +1,8 @@
 //! The decode map and the mirrors, as the machine's registers say now.
 
 use quintet_protocol::decode_map::{
-    Attributes, Backing, Claim, DEVICE_POWER, DEVICE_VGA_REGISTERS, DEVICE_VRAM, DecodeMap, Shadow,
+    Attributes, Backing, Claim, DEVICE_POWER, DEVICE_ROM, DEVICE_VGA_REGISTERS, DEVICE_VRAM, DecodeMap,
+    Shadow,
 };
 
 use crate::bus::regmap::Attr;
@@ -9,6 +10,7 @@ use crate::bus::{LINES, RegionKind};
 use crate::dma::{PAM_END, PAM_PIECE, PAM_START, VGA_START};
 use crate::machine::{self, Machine};
 use crate::pci::{WindowKind, WindowTarget};
+use crate::rom::Roms;
 
 /// Ports of the PCI configuration data register, sent with the address latch.
 const PCI_DATA: (u64, u64) = (0xCFC, 4);
@@ -76,12 +78,14 @@ fn insert(claims: &mut Vec<Claim>, claim: Claim) {
         let skipped = from - claim.start;
         let place = claims.partition_point(|c| c.start < from);
         let mirror_offset = claim.mirror_offset.wrapping_add(skipped as u8);
+        let rom = claim.rom.wrapping_add(skipped as u32);
         claims.insert(
             place,
             Claim {
                 start: from,
                 len: to - from,
                 mirror_offset,
+                rom,
                 ..claim
             },
         );
@@ -104,6 +108,20 @@ pub fn decode_map(machine: &Machine, mirrors: &[Mirrored]) -> DecodeMap {
             ..Claim::default()
         },
     );
+    // Whatever else is put there: a guest that hides its firmware could not be reset.
+    if let Some(rom) = machine.roms().firmware() {
+        insert(
+            &mut map.memory,
+            Claim {
+                start: rom.start,
+                len: rom.len,
+                device: DEVICE_ROM,
+                attributes: Attributes::ROM,
+                rom: rom.at,
+                ..Claim::default()
+            },
+        );
+    }
     for c in machine.claims() {
         let mut claim = Claim {
             start: c.start,
@@ -133,17 +151,20 @@ pub fn decode_map(machine: &Machine, mirrors: &[Mirrored]) -> DecodeMap {
         );
     }
     for w in machine.foreign_windows() {
-        let device = match w.target {
-            WindowTarget::Vram => DEVICE_VRAM,
-            WindowTarget::VgaRegisters => DEVICE_VGA_REGISTERS,
-            WindowTarget::PowerManagement => DEVICE_POWER,
+        let (device, attributes) = match w.target {
+            WindowTarget::Vram => (DEVICE_VRAM, Attributes::SYNC),
+            WindowTarget::VgaRegisters => (DEVICE_VGA_REGISTERS, Attributes::SYNC),
+            WindowTarget::PowerManagement => (DEVICE_POWER, Attributes::SYNC),
+            WindowTarget::VgaRom => (DEVICE_ROM, Attributes::ROM),
             WindowTarget::Nobody | WindowTarget::Device { .. } => continue,
         };
         let claim = Claim {
             start: w.start,
             len: w.len,
             device,
-            attributes: Attributes::SYNC,
+            attributes,
+            // Means something with that attribute only, and no other foreign window has it.
+            rom: Roms::VGA_AT,
             ..Claim::default()
         };
         insert(
@@ -179,11 +200,22 @@ fn shadows(machine: &Machine) -> Vec<Shadow> {
         read: legacy,
         write: legacy,
     }];
-    let ram = |open| if open { Backing::Ram } else { Backing::Nowhere };
     for start in (PAM_START..PAM_END).step_by(PAM_PIECE as usize) {
-        let (read, write) = (ram(state.pam.reads_ram(start)), ram(state.pam.writes_ram(start)));
+        let rom = match machine.roms().low() {
+            Some(rom) if start >= rom.start => Backing::Rom(rom.at + (start - rom.start) as u32),
+            _ => Backing::Nowhere,
+        };
+        let read = if state.pam.reads_ram(start) {
+            Backing::Ram
+        } else {
+            rom
+        };
+        let write = match state.pam.writes_ram(start) {
+            true => Backing::Ram,
+            false => Backing::Nowhere,
+        };
         match all.last_mut() {
-            Some(last) if last.start >= PAM_START as u32 && (last.read, last.write) == (read, write) => {
+            Some(last) if last.start >= PAM_START as u32 && goes_on(last, read) && last.write == write => {
                 last.len += PAM_PIECE as u32;
             }
             _ => all.push(Shadow {
@@ -197,6 +229,14 @@ fn shadows(machine: &Machine) -> Vec<Shadow> {
     all
 }
 
+/// Whether `read` is what reads of the bytes behind `before` reach.
+fn goes_on(before: &Shadow, read: Backing) -> bool {
+    match (before.read, read) {
+        (Backing::Rom(first), Backing::Rom(next)) => next == first + before.len,
+        (first, next) => first == next,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use quintet_protocol::ram::{GuestRam, RamLayout};
@@ -208,6 +248,10 @@ mod tests {
     use crate::machine::MachineConfig;
 
     fn machine() -> Machine {
+        with(Roms::default())
+    }
+
+    fn with(roms: Roms) -> Machine {
         let config = MachineConfig {
             exit_port: Some(0xF4),
             debugcon: vec![(0xE9, StreamOut(2))],
@@ -215,13 +259,14 @@ mod tests {
             vram: 16 << 20,
             com: [(StreamOut(0), StreamIn(0)), (StreamOut(1), StreamIn(1))],
             fw_cfg: FwCfg::new(),
+            roms,
             disks: Disks::default(),
             drives: Default::default(),
         };
         Machine::new(config, GuestRam::anonymous(RamLayout::new(2 << 20)).expect("RAM")).expect("machine")
     }
 
-    fn map(machine: &Machine) -> DecodeMap {
+    fn map_of(machine: &Machine) -> DecodeMap {
         let map = decode_map(machine, &mirrored(machine));
         assert_eq!(map.validate(), Ok(()));
         map
@@ -229,7 +274,7 @@ mod tests {
 
     #[test]
     fn each_port_has_the_attributes_of_its_register() {
-        let map = map(&machine());
+        let map = map_of(&machine());
         let port = |p| *map.port(p).expect("claimed");
         assert_eq!(port(0x3F8).attributes, Attributes::POSTED);
         let lsr = port(0x3FD);
@@ -251,14 +296,14 @@ mod tests {
     #[test]
     fn windows_shadows_and_routing_follow_the_registers() {
         let mut m = machine();
-        let before = map(&m);
+        let before = map_of(&m);
         assert_eq!(before.address(0xFD00_0000), None);
         assert_eq!(before.shadows.len(), 2, "{:?}", before.shadows);
         m.pci_write(0x8000_1010, 0, crate::bus::Size::DWORD, 0xFD00_0000);
         m.pci_write(0x8000_1004, 0, crate::bus::Size::WORD, 2);
         m.pci_write(0x8000_0058, 0, crate::bus::Size::DWORD, 0x0001_3000);
         m.pci_write(0x8000_0860, 0, crate::bus::Size::DWORD, 0x0B0B_0A0A);
-        let after = map(&m);
+        let after = map_of(&m);
         assert_eq!(after.address(0xFDFF_FFFF).map(|c| c.device), Some(DEVICE_VRAM));
         assert_eq!(after.pirq, [Some(10), Some(10), Some(11), Some(11)]);
         let at = |a: u32| {
@@ -283,13 +328,60 @@ mod tests {
     }
 
     #[test]
+    fn roms_show_where_pam_and_the_rom_register_let_them() {
+        let map = quintet_protocol::shm::Map::anonymous(quintet_protocol::decode_map::ROM_SIZE as u64);
+        let window = quintet_protocol::shm::ViewMut::new(std::sync::Arc::new(map.expect("map")));
+        let roms = Roms::load(&window, Some(&[1; 256 << 10]), Some(&[2; 40_000])).expect("loaded");
+        let mut m = with(roms);
+        let before = map_of(&m);
+        let top = before.address(0xFFFF_FFF0).expect("claimed");
+        assert_eq!((top.start, top.len, top.rom), (0xFFFC_0000, 256 << 10, 0xFC_0000));
+        assert_eq!(top.attributes, Attributes::ROM);
+        let e0000 = before.shadows.last().expect("shadow");
+        assert_eq!((e0000.start, e0000.len), (0xE_0000, 128 << 10));
+        assert_eq!(
+            (e0000.read, e0000.write),
+            (Backing::Rom(0xFE_0000), Backing::Nowhere)
+        );
+        // F0000h: read the ROM, write the RAM behind it. E0000h–E3FFFh: RAM.
+        m.pci_write(0x8000_0058, 0, crate::bus::Size::DWORD, 0x0000_2000);
+        m.pci_write(0x8000_005C, 0, crate::bus::Size::DWORD, 0x0003_0000);
+        // The VGA's BIOS at FEB00000h, a moving window on top of the firmware.
+        m.pci_write(0x8000_1030, 0, crate::bus::Size::DWORD, 0xFEB0_0001);
+        m.pci_write(0x8000_1018, 0, crate::bus::Size::DWORD, 0xFFFE_0000);
+        m.pci_write(0x8000_1004, 0, crate::bus::Size::WORD, 2);
+        let after = map_of(&m);
+        let low: Vec<_> = after
+            .shadows
+            .iter()
+            .filter(|s| s.start >= 0xE_0000)
+            .map(|s| (s.start, s.read, s.write))
+            .collect();
+        assert_eq!(
+            low,
+            [
+                (0xE_0000, Backing::Ram, Backing::Ram),
+                (0xE_4000, Backing::Rom(0xFE_4000), Backing::Nowhere),
+                (0xF_0000, Backing::Rom(0xFF_0000), Backing::Ram),
+            ]
+        );
+        let vga = after.address(0xFEB0_FFFF).expect("claimed");
+        assert_eq!(
+            (vga.start, vga.len, vga.rom),
+            (0xFEB0_0000, 64 << 10, Roms::VGA_AT)
+        );
+        assert_eq!(vga.attributes, Attributes::ROM);
+        assert_eq!(after.address(0xFFFE_0000).map(|c| c.device), Some(DEVICE_ROM));
+    }
+
+    #[test]
     fn a_window_on_top_of_a_fixed_range_gets_what_is_left() {
         let mut m = machine();
         // Sixteen mebibytes around the test device's memory at FF000000h.
         m.pci_write(0x8000_1010, 0, crate::bus::Size::DWORD, 0xFE00_0000);
         m.pci_write(0x8000_1018, 0, crate::bus::Size::DWORD, 0xFF00_0000);
         m.pci_write(0x8000_1004, 0, crate::bus::Size::WORD, 2);
-        let map = map(&m);
+        let map = map_of(&m);
         assert_ne!(
             map.address(0xFF00_0000).map(|c| c.device),
             Some(DEVICE_VGA_REGISTERS)

@@ -1,6 +1,7 @@
 //! The process: from a [`WorkerContext`] to devices that serve vCPUs until the coordinator says stop.
 
 mod boot;
+mod build;
 mod commands;
 pub mod decode;
 mod disks;

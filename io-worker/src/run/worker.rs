@@ -29,17 +29,14 @@ use quintet_protocol::words::{NoSteps, Steps};
 use serde::{Deserialize, Serialize};
 
 use super::boot::boot;
+use super::build::build;
 use super::decode::{Mirrored, decode_map, mirrored};
-use super::disks::Storage;
 use super::outside::{InputCounts, Outside, Positions};
-use crate::bus::{MachineRequest, PointerKind, StreamIn, StreamOut};
-use crate::fw_cfg::{FwCfg, KEY_CPUS, KEY_MAX_CPUS, KEY_RAM_SIZE};
-use crate::machine::{Env, Machine, MachineConfig};
+use crate::bus::{MachineRequest, PointerKind};
+use crate::machine::{Env, Machine};
 use crate::module::Services;
 use crate::parts::Parts;
 
-/// Linear frame buffer of the VGA, in bytes.
-pub const VRAM_BYTES: u32 = 16 << 20;
 /// Most commands of one vCPU between two commits.
 const BATCH: usize = 256;
 /// Most batches that are still served between the vCPU's stop and a reset.
@@ -615,43 +612,6 @@ impl<S: Steps> Worker<S> {
         self.coordinator.ring();
         Ok(())
     }
-}
-
-fn build(
-    config: &IoConfig,
-    context: &WorkerContext,
-    ends: &Ends,
-    storage: Storage,
-) -> Result<Machine, WorkerError> {
-    let mut fw_cfg = FwCfg::new();
-    let cpus = (config.vcpus.clamp(1, 0xFFFF) as u16).to_le_bytes().to_vec();
-    let total = context.ram.layout().total().to_le_bytes().to_vec();
-    for (key, bytes) in [
-        (KEY_CPUS, cpus.clone()),
-        (KEY_MAX_CPUS, cpus),
-        (KEY_RAM_SIZE, total),
-    ] {
-        fw_cfg.add_item(key, bytes).map_err(failed)?;
-    }
-    let debugcon = config
-        .debugcon
-        .iter()
-        .map(|d| (d.port, StreamOut(d.stream.min(254) as u8)))
-        .collect();
-    let machine = MachineConfig {
-        exit_port: config.exit_port,
-        debugcon,
-        testdev: config.testdev,
-        vram: VRAM_BYTES,
-        com: [(StreamOut(0), StreamIn(0)), (StreamOut(1), StreamIn(1))],
-        fw_cfg,
-        disks: storage.disks,
-        drives: storage.ide,
-    };
-    let mut machine =
-        Machine::new(machine, context.ram.clone()).map_err(|e| WorkerError::Config(e.to_string()))?;
-    machine.dma().watch_code(ends.code_map_reader());
-    Ok(machine)
 }
 
 fn connect(ends: &Ends, at: Positions) -> Result<Outside, WorkerError> {

@@ -20,8 +20,11 @@ use crate::words::{ReadWords, WriteWords};
 pub const MAX_CLAIMS: usize = 1024;
 /// Most shadow ranges.
 pub const MAX_SHADOWS: usize = 64;
-/// Bytes of the ROM window of the ioIpc segment, which [`Claim::rom`] and [`Backing::Rom`] refer to.
-pub const ROM_SIZE: usize = 4 << 20;
+/// Bytes of the ROM window of the ioIpc segment, which [`Claim::rom`] and [`Backing::Rom`] refer to: first what lies in
+/// the last [`ROM_TOP`] bytes below 4 GiB, at the same distance from their start, then ROMs of PCI functions.
+pub const ROM_SIZE: usize = 20 << 20;
+/// Bytes below 4 GiB that firmware may take.
+pub const ROM_TOP: usize = 16 << 20;
 const ENTRY: usize = 32;
 const HEADER: usize = 32;
 /// Bytes of the seqlock that holds the map.
@@ -34,6 +37,8 @@ pub const DEVICE_VRAM: u16 = 63;
 pub const DEVICE_VGA_REGISTERS: u16 = 62;
 /// Device number of the ACPI power-management ports (PMBASE).
 pub const DEVICE_POWER: u16 = 61;
+/// Device number of ROM that no device writes.
+pub const DEVICE_ROM: u16 = 60;
 
 /// What the vCPU must know about an access to a range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +54,7 @@ impl Attributes {
     pub const AFFECTS_VIEW: Self = Self(2);
     /// Reads may be answered from the mirror.
     pub const MIRRORED: Self = Self(4);
-    /// Reads come from the ROM window, writes are dropped.
+    /// Reads come from the ROM window; writes are dropped, unless they affect the view.
     pub const ROM: Self = Self(8);
     const ALL: u16 = 15;
 

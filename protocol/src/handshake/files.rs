@@ -161,7 +161,7 @@ fn content_len(file: FileId) -> u64 {
         FileId::Doorbells => 64 * KIB,
         FileId::Control(_) => MIB,
         FileId::IpcCpu => 16 * MIB,
-        FileId::IpcIo => 16 * MIB,
+        FileId::IpcIo => 32 * MIB,
         FileId::Devices => 16 * MIB,
         FileId::Input => MIB,
         FileId::Vram => 32 * MIB,

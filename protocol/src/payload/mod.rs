@@ -44,6 +44,8 @@ pub enum PayloadKind {
     },
     /// `--firmware`.
     Firmware,
+    /// `--device vga,romfile=FILE`.
+    VgaRom,
     /// A WebAssembly module, for its compiler.
     WasmModule,
     /// A compiled WebAssembly module, for the cpu-worker.
@@ -57,6 +59,7 @@ impl PayloadKind {
             Self::Kernel => "kernel",
             Self::Initrd { .. } => "initrd",
             Self::Firmware => "firmware",
+            Self::VgaRom => "VGA BIOS",
             Self::WasmModule => "WebAssembly module",
             Self::WasmArtefact => "compiled WebAssembly module",
         }

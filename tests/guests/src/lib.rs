@@ -1,6 +1,6 @@
-//! Guests assembled from source at build time, each a multiboot 1 kernel (ELF, 32 bit).
+//! Guests assembled from source at build time: multiboot 1 kernels (ELF, 32 bit), and firmware images.
 //!
-//! They are small programs without an operating system whose source lies in `tests/guests/asm`. One of
+//! They are small programs without an operating system whose source lies in `tests/guests/asm` and `tests/guests/rom`. One of
 //! them is the built-in demo, so this crate is a dependency of the coordinator and not only of tests.
 //! Checking in binaries was rejected: what runs must be what can be read.
 
@@ -32,7 +32,12 @@ pub const SPIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/spin.elf"));
 /// it through isa-debug-exit.
 pub const SCREENS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/screens.elf"));
 
-/// Every guest by name, for tools that list or write them.
+/// Firmware of 64 KiB that looks at its own ROM, through each state of PAM0, and starts again after each kind of reset.
+/// Ends with "rom: passed" or "rom: failed" on COM1; isa-debug-exit gets the number of failures. QEMU fails "PAM 2: ROM
+/// is read", because it reads RAM there.
+pub const RESETS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/resets.bin"));
+
+/// Every kernel by name, for tools that list or write them.
 pub const ALL: &[(&str, &[u8])] = &[
     ("demo", DEMO),
     ("dmacode", DMACODE),
@@ -45,6 +50,12 @@ pub const ALL: &[(&str, &[u8])] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn firmware_is_64_kib_and_starts_with_a_near_jump() {
+        assert_eq!(RESETS.len(), 64 << 10);
+        assert_eq!(RESETS[0xFFF0], 0xE9);
+    }
 
     #[test]
     fn every_guest_is_a_32_bit_elf_with_a_multiboot_header_in_its_first_8_kib() {

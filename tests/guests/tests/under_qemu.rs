@@ -7,23 +7,15 @@ use std::time::{Duration, Instant};
 /// Runs a guest and answers its exit status and what it printed on COM1. Each element of `typed` is sent once the
 /// text before it has been seen.
 fn run(image: &[u8], extra: &[&str], typed: &[(&str, &str)]) -> (Option<i32>, String) {
+    let multiboot = image.starts_with(b"\x7fELF");
     let file = std::env::temp_dir().join(format!("quintet-guest-{}-{}", std::process::id(), image.len()));
     std::fs::write(&file, image).expect("image written");
     let mut child = Command::new("qemu-system-x86_64")
-        .args([
-            "-m",
-            "64",
-            "-cpu",
-            "max",
-            "-display",
-            "none",
-            "-serial",
-            "stdio",
-            "-no-reboot",
-        ])
+        .args(["-m", "64", "-cpu", "max", "-display", "none", "-serial", "stdio"])
         .args(["-device", "pc-testdev"])
+        .args(if multiboot { &["-no-reboot"][..] } else { &[] })
         .args(extra)
-        .arg("-kernel")
+        .arg(if multiboot { "-kernel" } else { "-bios" })
         .arg(&file)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -113,4 +105,14 @@ fn the_storm_arrives_exactly_once() {
 fn overwritten_code_runs_new() {
     let (_, seen) = run(quintet_guests::DMACODE, &EXIT, &[]);
     assert!(seen.contains("dmacode: code passed"), "{seen}");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by cargo xtask test --long"]
+fn firmware_finds_its_rom_and_starts_again() {
+    let (status, seen) = run(quintet_guests::RESETS, &EXIT, &[]);
+    let failed: Vec<&str> = seen.lines().filter(|l| l.ends_with("FAILED")).collect();
+    assert_eq!(failed, ["PAM 2: ROM is read: FAILED"], "{seen}");
+    assert!(seen.contains("rom: reset by triple fault"), "{seen}");
+    assert_eq!(status, Some(3));
 }

@@ -37,13 +37,15 @@ pub fn guest(args: &[String]) -> Result<ExitCode, Failure> {
         );
         return Ok(ExitCode::SUCCESS);
     };
-    let from = built.join(format!("{name}.elf"));
-    if !from.is_file() {
+    // A kernel, or firmware.
+    let files = ["elf", "bin"].map(|kind| format!("{name}.{kind}"));
+    let Some(file) = files.iter().find(|file| built.join(file).is_file()) else {
         return Err(Failure::new(format!(
             "no guest {name:?}; cargo xtask guest lists them"
         )));
-    }
-    let to = sh::target().join("guests").join(format!("{name}.elf"));
+    };
+    let from = built.join(file);
+    let to = sh::target().join("guests").join(file);
     let bytes = std::fs::read(&from).map_err(|e| Failure::new(format!("{}: {e}", from.display())))?;
     sh::write(&to, &bytes)?;
     println!("{}", to.display());
