@@ -33,12 +33,7 @@ fn main() {
     });
     // The BIOS contains the VGA BIOS.
     let objects: Vec<_> = vga.iter().map(|source| tools.assemble(source)).collect();
-    let rom = tools.link(
-        &asm.join("vga.ld"),
-        &objects,
-        "vga.bin",
-        &["--oformat", "binary"],
-    );
+    let rom = tools.link(&asm.join("vga.ld"), &objects, "vga.bin", &["--oformat", "binary"]);
     seal(&rom);
     let objects: Vec<_> = bios.iter().map(|source| tools.assemble(source)).collect();
     tools.link(
@@ -55,6 +50,9 @@ fn seal(rom: &Path) {
     bytes[2] = u8::try_from(bytes.len() / 512).expect("a length that vga.ld has checked");
     let last = bytes.len() - 1;
     bytes[last] = 0;
-    bytes[last] = bytes.iter().fold(0_u8, |sum, &b| sum.wrapping_add(b)).wrapping_neg();
+    bytes[last] = bytes
+        .iter()
+        .fold(0_u8, |sum, &b| sum.wrapping_add(b))
+        .wrapping_neg();
     fs::write(rom, bytes).expect("the VGA BIOS written");
 }

@@ -219,4 +219,5 @@ impl Axis {
 }
 
 #[cfg(test)]
+#[path = "font/tests.rs"] // by path, because the firmware's build takes this file in from elsewhere
 mod tests;
