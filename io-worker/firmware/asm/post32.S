@@ -64,6 +64,7 @@ low:
 
     call memory_size
     call pci_set_up
+    call monitor_data
     call fw_cfg_find
     call acpi_tables
     call smbios_tables
@@ -73,6 +74,30 @@ low:
     call processor
     lgdt [gdt32_pointer]
     ljmp 0x18, offset return_to_real
+
+/* The monitor's EDID, at the beginning of the VGA's BAR 2, to where its BIOS looks for it. */
+.set EDID, 0xC0100
+monitor_data:
+    mov ebx, 0x80000000
+1:  mov eax, ebx
+    call pci_read
+    cmp eax, 0x11111234
+    je 2f
+    add ebx, 0x800
+    test ebx, 0x10000
+    jz 1b
+    ret
+2:  lea eax, [ebx + 0x18]
+    call pci_read
+    mov esi, eax
+    and esi, 0xFFFFFFF0
+    jz 9f
+    cmp dword ptr [esi], 0xFFFFFF00
+    jne 9f
+    mov edi, EDID
+    mov ecx, 128 / 4
+    rep movsd
+9:  ret
 
 /* RAM below and above 4 GiB, from the CMOS (QEMU's registers 34h, 35h and 5Bh to 5Dh, in units of 64 KiB). */
 memory_size:

@@ -9,6 +9,10 @@ vga_rom:
     jmp initialise
     .org 0x1E                       /* what is shown of itself, as programs look for it */
     .asciz "IBM compatible: Quintet VGA BIOS"
+    .org 0x100
+.globl edid
+edid:                               /* the monitor's data, which POST reads from the adapter's memory */
+    .fill 128, 1, 0
 .section .text16, "ax"
 
 /* Called by POST. */
@@ -37,6 +41,17 @@ initialise:
     call vbe_initialise
     mov ax, 3
     int 0x10
+    push cs                         /* with what was found out in it, the ROM adds up to zero again */
+    pop ds
+    mov ch, ds:[2]
+    shl ch, 1
+    mov cl, 0
+    xor si, si
+    xor al, al
+1:  add al, [si]
+    inc si
+    loop 1b
+    sub [si - 1], al
     pop es
     pop ds
     popad
