@@ -1,4 +1,4 @@
-//! Assembles the guests under `asm/` and the firmware under `rom/`: no guest binary is in the repository, and no
+//! Assembles the guests under `asm/`, the firmware under `rom/` and the boot disks under `disk/`: no guest binary is in the repository, and no
 //! assembler to install.
 
 use std::path::Path;
@@ -8,10 +8,14 @@ mod assemble;
 
 fn main() {
     println!("cargo:rerun-if-changed=../../io-worker/firmware/assemble.rs");
-    let (asm, rom) = (Path::new("asm"), Path::new("rom"));
-    let tools = assemble::Tools::new(&[asm, rom]);
-    // Kernels, and firmware images.
-    for (folder, script, extension) in [(asm, "multiboot.ld", "elf"), (rom, "rom.ld", "bin")] {
+    let (asm, rom, disk) = (Path::new("asm"), Path::new("rom"), Path::new("disk"));
+    let tools = assemble::Tools::new(&[asm, rom, disk]);
+    // Kernels, firmware images, the first sectors of disks.
+    for (folder, script, extension) in [
+        (asm, "multiboot.ld", "elf"),
+        (rom, "rom.ld", "bin"),
+        (disk, "disk.ld", "img"),
+    ] {
         for source in assemble::sources(folder) {
             let object = tools.assemble(&source);
             let name = source.file_stem().expect("a file name").to_string_lossy();

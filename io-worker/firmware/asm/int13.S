@@ -227,8 +227,8 @@ track_of_caller:
 
 disk_parameters:
     mov byte ptr [bp + F_AL], 0
-    mov ax, fs:[si + D_CYLINDERS]
-    dec ax
+    mov ax, fs:[si + D_CYLINDERS]   /* the last cylinder is the diagnostics', as on the AT */
+    sub ax, 2
     mov [bp + F_CH], al
     shl ah, 6
     mov al, fs:[si + D_SECTORS]
@@ -375,7 +375,7 @@ address_packet:
     mov ds, [bp + F_DS]
     mov bx, [bp + F_ESI]
     cmp byte ptr [bx], 0x10
-    jb 8f
+    jb 9f
     mov ax, [bx + 2]
     mov fs:[EBDA_LEFT], ax
     mov di, [bx + 4]
@@ -414,7 +414,10 @@ address_packet:
     jae 8f
 7:  clc
     ret
-8:  push 0x40
+8:  mov ds, [bp + F_DS]
+    mov bx, [bp + F_ESI]
+    mov word ptr [bx + 2], 0
+9:  push 0x40
     pop ds
     mov ah, E_PARAMETER
     stc
@@ -431,8 +434,7 @@ edd_configure:
     je 1f
     cmp al, 6
     jne bad_function
-1:  mov byte ptr [bp + F_AL], 0
-    jmp good13
+1:  jmp good13
 
 /* 48h: as much of the result as the caller's buffer takes (1Ah, 1Eh, 42h bytes). */
 edd_parameters:

@@ -179,7 +179,7 @@ block_move:
     or al, 2
     and al, 0xFE
     out 0x92, al
-    data32 lgdt es:[si + 0x08]
+    lgdt es:[si + 0x08]             /* 24 bits of address: the fourth byte is the access byte */
     movzx ecx, word ptr [bp + F_ECX]
     mov eax, cr0
     or al, 1
@@ -248,8 +248,8 @@ protected_mode:
     mov word ptr es:[si + 0x38], 0xFFFF     /* our code */
     mov dword ptr es:[si + 0x3A], 0x9B0F0000
     mov word ptr es:[si + 0x3E], 0
-    data32 lgdt es:[si + 0x08]
-    data32 lidt es:[si + 0x10]
+    lgdt es:[si + 0x08]
+    lidt es:[si + 0x10]
     mov bx, [bp + F_IP]
     mov eax, cr0
     or al, 1
@@ -329,6 +329,3 @@ e820:
     rep movsd es:[di], cs:[si]
     CLEAR_CARRY
     LEAVE
-
-apm:
-    jmp unsupported

@@ -16,7 +16,7 @@ pci_bios:
     mov esi, [bp + F_ESI]
     mov edi, [bp + F_EDI]
     call pci_core16
-    mov [bp + F_EBX], ebx
+    mov [bp + F_EBX], bx
     mov [bp + F_ECX], ecx
     mov [bp + F_EDX], edx
     mov [bp + F_EAX], ax

@@ -178,6 +178,8 @@ cursor_shape_apply:                 /* CX, scaled to the height of a character u
     mov cl, al
     dec al
     mov ch, al
+.globl cursor_lines
+cursor_lines:                       /* CX as it is */
 9:  mov ah, ch
     mov al, 0x0A
     call crtc_write
@@ -219,7 +221,6 @@ cursor_show:
 
 cursor_get:                         /* 03h */
     movzx bx, byte ptr [bp + F_BH]
-    mov word ptr [bp + F_EAX], 0
     mov ax, ds:[BDA_CURSOR_SHAPE]
     mov [bp + F_ECX], ax
     mov word ptr [bp + F_EDX], 0

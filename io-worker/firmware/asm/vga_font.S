@@ -203,11 +203,18 @@ rom_load:                           /* x1h 8x14, x2h 8x8, x4h 8x16 */
     mov ax, bx
     mul byte ptr ds:[BDA_COLUMNS]
     shl ax, 1
-    add ax, 0xFF                    /* rounded up */
-    mov al, 0
+    add ax, 0x7FF                   /* pages are 2 KiB apart */
+    and ax, 0xF800
     mov ds:[BDA_PAGE_SIZE], ax
-    mov cx, ds:[BDA_CURSOR_SHAPE]
-    jmp cursor_shape_apply
+    mov cl, ds:[BDA_CHARACTER]      /* the cursor is the two lines above the last, in the last two of eight */
+    dec cl
+    cmp cl, 8
+    jb 6f
+    dec cl
+6:  mov ch, cl
+    dec ch
+    mov ds:[BDA_CURSOR_SHAPE], cx
+    jmp cursor_lines
 
 block_select:                       /* 03h */
     mov dx, 0x3C4
@@ -350,6 +357,11 @@ scan_lines:                         /* 30h: AL 0 200, 1 350, 2 400 lines with th
     jmp 2f
 1:  or al, 0x10
 2:  mov ds:[BDA_MODESET], al
+    and byte ptr ds:[BDA_SWITCHES], 0xF0
+    or byte ptr ds:[BDA_SWITCHES], 9
+    test al, 0x80
+    jz granted
+    dec byte ptr ds:[BDA_SWITCHES]
     jmp granted
 palette_loading:                    /* 31h: AL 1 stays as it is */
     cmp ah, 1

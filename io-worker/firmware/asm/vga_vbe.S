@@ -348,6 +348,9 @@ vbe_set:                            /* 02h: BX, bit 14 linear, bit 15 memory sta
     call dispi_write
     mov ax, [bp + F_EBX]
     mov ds:[BDA_VBE_MODE], ax
+    and ah, 0x80
+    and byte ptr ds:[BDA_VIDEO_CONTROL], 0x7F
+    or ds:[BDA_VIDEO_CONTROL], ah
     mov ax, cs:[si + V_WIDTH]
     shr ax, 3
     mov ds:[BDA_COLUMNS], ax

@@ -134,20 +134,44 @@ fn rescue_cd(folder: &Folder) -> PathBuf {
     image
 }
 
-/// A disk of 8 MiB with GRUB in the sectors behind its boot sector, without a file system.
-fn grub_disk(folder: &Folder) -> PathBuf {
+/// A disk of `len` bytes with GRUB in the sectors behind its boot sector, without a file system. `partition` goes into
+/// the first entry of its table.
+fn grub_disk(folder: &Folder, name: &str, len: usize, partition: [u8; 16]) -> PathBuf {
     let core = folder.0.join("core.img");
     run(Command::new("grub-mkimage")
         .args(["-O", "i386-pc", "-p", "(hd0)/boot/grub", "-o"])
         .arg(&core)
         .args(["biosdisk", "part_msdos", "normal", "ls", "echo"]));
     let mut disk = std::fs::read(Path::new(GRUB).join("boot.img")).expect("grub-pc-bin is installed");
-    disk.truncate(510);
+    disk.truncate(446);
+    disk.extend(partition);
+    disk.resize(510, 0);
     disk.extend([0x55, 0xAA]);
     disk.extend(std::fs::read(core).expect("just made"));
-    disk.resize(8 << 20, 0);
-    folder.file("disk.img", &disk)
+    assert!(disk.len() <= len, "GRUB does not fit");
+    disk.resize(len, 0);
+    folder.file(name, &disk)
 }
+
+/// A CD whose boot image stands for another medium, as the options of mkisofs say.
+fn emulating_cd(folder: &Folder, boot: &Path, options: &[&str]) -> PathBuf {
+    let tree = folder.0.join("cd");
+    std::fs::create_dir_all(&tree).expect("a folder");
+    std::fs::copy(boot, tree.join("boot.img")).expect("a copy");
+    let image = folder.0.join("boot.iso");
+    run(Command::new("xorriso")
+        .args(["-as", "mkisofs", "-quiet", "-b", "boot.img", "-c", "boot.cat"])
+        .args(options)
+        .arg("-o")
+        .arg(&image)
+        .arg(&tree));
+    image
+}
+
+/// Bytes of a diskette of 1.44 MB.
+const DISKETTE: usize = 2880 * 512;
+/// Cylinders, heads and sectors of a small disk.
+const GEOMETRY: [u8; 3] = [16, 16, 63];
 
 #[test]
 #[ignore = "needs qemu-system-x86_64 and GRUB's tools; run by cargo xtask test --long"]
@@ -166,7 +190,7 @@ fn a_rescue_cd_gets_to_the_prompt_of_grub_and_takes_commands() {
 #[ignore = "needs qemu-system-x86_64 and GRUB's tools; run by cargo xtask test --long"]
 fn a_disk_gets_to_the_prompt_of_grub() {
     let folder = Folder::new("bios-disk");
-    let disk = grub_disk(&folder);
+    let disk = grub_disk(&folder, "disk.img", 8 << 20, [0; 16]);
     let drive = format!("file={},format=raw,if=ide", disk.display());
     let mut qemu = Qemu::start(&folder, &["-drive", &drive]);
     qemu.see("grub>");
@@ -178,4 +202,61 @@ fn a_machine_without_disks_says_so() {
     let folder = Folder::new("bios-nothing");
     let mut qemu = Qemu::start(&folder, &[]);
     qemu.see("Nothing to boot from.");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64 and GRUB's tools; run by cargo xtask test --long"]
+fn a_diskette_gets_to_the_prompt_of_grub() {
+    let folder = Folder::new("bios-diskette");
+    let diskette = grub_disk(&folder, "diskette.img", DISKETTE, [0; 16]);
+    let drive = format!("file={},format=raw,if=floppy", diskette.display());
+    let mut qemu = Qemu::start(&folder, &["-drive", &drive]);
+    qemu.see("grub>");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64 and GRUB's tools; run by cargo xtask test --long"]
+fn a_cd_that_stands_for_a_diskette_gets_to_the_prompt_of_grub() {
+    let folder = Folder::new("bios-cd-diskette");
+    let diskette = grub_disk(&folder, "diskette.img", DISKETTE, [0; 16]);
+    let cd = emulating_cd(&folder, &diskette, &[]);
+    let mut qemu = Qemu::start(&folder, &["-cdrom", cd.to_str().expect("a name")]);
+    qemu.see("grub>");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64 and GRUB's tools; run by cargo xtask test --long"]
+fn a_cd_that_stands_for_a_disk_has_its_partition() {
+    let folder = Folder::new("bios-cd-disk");
+    let [cylinders, heads, sectors] = GEOMETRY;
+    let total = u32::from(cylinders) * u32::from(heads) * u32::from(sectors);
+    // From the second track to the end: the last cylinder, head and sector tell the BIOS the geometry.
+    let mut partition = [
+        0x80,
+        1,
+        1,
+        0,
+        6,
+        heads - 1,
+        sectors,
+        cylinders - 1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    partition[8..12].copy_from_slice(&u32::from(sectors).to_le_bytes());
+    partition[12..].copy_from_slice(&(total - u32::from(sectors)).to_le_bytes());
+    let disk = grub_disk(&folder, "disk.img", total as usize * 512, partition);
+    let cd = emulating_cd(&folder, &disk, &["-hard-disk-boot"]);
+    let mut qemu = Qemu::start(&folder, &["-cdrom", cd.to_str().expect("a name")]);
+    qemu.see("grub>");
+    qemu.press("l");
+    qemu.press("s");
+    qemu.press("ret");
+    qemu.see("(hd0,msdos1)");
 }

@@ -37,6 +37,10 @@ pub const SCREENS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/screens.elf
 /// is read", because it reads RAM there.
 pub const RESETS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/resets.bin"));
 
+/// The first 32 KiB of a disk that calls every BIOS service, with good and bad arguments, and prints what comes back on
+/// COM1. Ends with "services: done" and 0 to isa-debug-exit. Reads sectors as drive 80h; the disk needs 8 MiB.
+pub const SERVICES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/services.img"));
+
 /// Every kernel by name, for tools that list or write them.
 pub const ALL: &[(&str, &[u8])] = &[
     ("demo", DEMO),
@@ -55,6 +59,12 @@ mod tests {
     fn firmware_is_64_kib_and_starts_with_a_near_jump() {
         assert_eq!(RESETS.len(), 64 << 10);
         assert_eq!(RESETS[0xFFF0], 0xE9);
+    }
+
+    #[test]
+    fn a_boot_disk_has_32_kib_and_the_signature_of_its_first_sector() {
+        assert_eq!(SERVICES.len(), 32 << 10);
+        assert_eq!(SERVICES[510..512], [0x55, 0xAA]);
     }
 
     #[test]
