@@ -329,6 +329,3 @@ functionality_table:
     .byte 0xFF, 0xE0, 0x0F, 0, 0, 0, 0, 7, 2, 8, 0xFF, 0x0E, 0, 0, 0, 0
 
 .section .text16, "ax"
-/* 1Ch: saving the state. Nothing but how much room it would take is answered: none. */
-states:
-    ret

@@ -175,6 +175,7 @@ functions_palette:
 
 .section .text16, "ax"
 /* Attribute register AL gets AH; the screen stays on. */
+.globl attribute_write, attribute_read
 attribute_write:
     push dx
     call attribute_reset

@@ -3,11 +3,7 @@
 .include "vbe.inc"
 .code16
 .section .text16, "ax"
-.globl vbe_state, vbe_window, vbe_window_far, vbe_line, vbe_start, vbe_dac_width, vbe_palette, vbe_edid
-
-vbe_state:                          /* 04h: not kept */
-    mov ax, 0x0100
-    ret
+.globl vbe_window, vbe_window_far, vbe_line, vbe_start, vbe_dac_width, vbe_palette, vbe_edid
 
 /* 05h: BH 0 set, 1 get; BL window; DX place in units of 64 KiB. */
 vbe_window:

@@ -260,3 +260,23 @@ fn a_cd_that_stands_for_a_disk_has_its_partition() {
     qemu.press("ret");
     qemu.see("(hd0,msdos1)");
 }
+
+#[test]
+#[ignore = "needs qemu-system-x86_64 and GRUB's tools; run by cargo xtask test --long"]
+fn f12_offers_what_there_is_and_boots_what_is_chosen() {
+    let folder = Folder::new("bios-menu");
+    let cd = rescue_cd(&folder);
+    let disk = folder.file("disk.img", &vec![0; 1 << 20]);
+    let drive = format!("file={},format=raw,if=ide", disk.display());
+    let cd = cd.to_str().expect("a name").to_owned();
+    let mut qemu = Qemu::start(&folder, &["-drive", &drive, "-cdrom", &cd, "-boot", "c"]);
+    let deadline = Instant::now() + PATIENCE;
+    while !qemu.screen().contains("Boot from") {
+        assert!(Instant::now() < deadline, "no menu");
+        qemu.press("f12");
+    }
+    qemu.see("2 disk 0"); // QEMU has an empty diskette drive, too
+    qemu.see("3 CD-ROM 0");
+    qemu.press("3");
+    qemu.see("grub>");
+}

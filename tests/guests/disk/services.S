@@ -5,8 +5,10 @@
 .include "pc.inc"
 .code16
 .set BUFFER_SEG, 0x2000             /* arguments at 0, results at 100h */
-.set BUFFER_LEN, 0x400
+.set BUFFER_LEN, 0x800
 .set PATTERN, 0xCC
+/* For len: the buffer stays as the call before has left it. */
+.set KEEP, 0xFFFF
 .set UPPER, 0xA5A50000              /* upper halves, which services leave alone */
 
 .section .boot, "ax"
@@ -71,6 +73,8 @@ one:
     mov ax, BUFFER_SEG
     mov es, ax
     xor di, di
+    cmp word ptr [bx + 26], KEEP
+    je 1f
     mov al, PATTERN
     mov cx, BUFFER_LEN
     rep stosb
@@ -78,7 +82,7 @@ one:
     mov cx, [bx + 26]
     xor di, di
     rep movsb
-    push ds                         /* the data area as it was */
+1:  push ds                         /* the data area as it was */
     push es
     xor ax, ax
     mov es, ax
