@@ -7,13 +7,15 @@
 .set CD, 3                      /* above the kind, in bits 7 to 4: its number */
 .set F12, 0x8600
 
-/* The order from the CMOS as QEMU writes it: nibbles of 3Dh, then the upper one of 38h. */
+/* The order: what fw_cfg names, then what the CMOS says as QEMU writes it, nibbles of 3Dh, then the upper one of 38h. */
 .globl boot_order
 boot_order:
     push 0x40
     pop ds
     mov fs, ds:[BDA_EBDA]
     mov di, EBDA_BOOT_ORDER
+    mov cx, 4
+    call boot_order_named
     CMOS_READ 0x3D
     mov bl, al
     CMOS_READ 0x38

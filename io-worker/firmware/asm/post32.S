@@ -66,6 +66,7 @@ low:
     call pci_set_up
     call monitor_data
     call fw_cfg_find
+    call boot_order_read
     call acpi_tables
     call smbios_tables
     call mp_table

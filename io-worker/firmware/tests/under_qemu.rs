@@ -280,3 +280,39 @@ fn f12_offers_what_there_is_and_boots_what_is_chosen() {
     qemu.press("3");
     qemu.see("grub>");
 }
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by cargo xtask test --long"]
+fn what_fw_cfg_names_is_tried_first() {
+    let folder = Folder::new("bios-order");
+    let image = |name| folder.file(name, &vec![0; 1 << 20]);
+    let disk = format!("file={},format=raw,if=none,id=disk", image("disk.img").display());
+    let cd = format!(
+        "file={},format=raw,if=none,id=cd,media=cdrom",
+        image("cd.iso").display()
+    );
+    let mut qemu = Qemu::start(
+        &folder,
+        &[
+            "-drive",
+            &disk,
+            "-device",
+            "ide-hd,drive=disk,bus=ide.0,unit=0",
+            "-drive",
+            &cd,
+            "-device",
+            "ide-cd,drive=cd,bus=ide.1,unit=0,bootindex=0",
+        ],
+    );
+    qemu.see("Nothing to boot from.");
+    let screen = qemu.screen();
+    let tried: Vec<&str> = screen
+        .lines()
+        .filter_map(|line| line.trim_end().strip_prefix("Booting from "))
+        .collect();
+    assert_eq!(
+        tried[..2],
+        ["CD-ROM: not bootable", "disk: not bootable"],
+        "{screen}"
+    );
+}
