@@ -3,7 +3,7 @@
 //! * `memory.grow m` becomes `memory.grow m; i32.const m; call grown`: the hook gets the result and hands it on, so
 //!   it counts successes only, and also a growth by nothing, which no interface of wasmtime shows (S2.20).
 //! * `memory.fill` and `memory.copy` become calls of functions that work in chunks (see `bulk`), because one large
-//!   operation cannot be interrupted. `memory.init` needs none: a data segment is not longer than a module may be.
+//!   operation cannot be interrupted; those whose length is a short constant stay. `memory.init` needs none: a data segment is not longer than a module may be.
 //!
 //! The hook is the last import, so that functions of the module move up by one; the others are added at the end and
 //! move nothing. A module that does none of this is not touched.
@@ -162,17 +162,23 @@ impl Reencode for Rewriter {
     fn parse_function_body(&mut self, code: &mut CodeSection, body: wasmparser::FunctionBody<'_>) -> Outcome {
         let mut function: Function = self.new_function_with_parsed_locals(&body)?;
         let mut reader = body.get_operators_reader()?;
+        // A length that is written down and short needs no function, and compilers open-code it.
+        let mut short = false;
         while !reader.eof() {
-            match reader.read()? {
+            let operator = reader.read()?;
+            let follows_short = short;
+            short = matches!(operator, wasmparser::Operator::I32Const { value }
+                if value.cast_unsigned() <= self.chunk.cast_unsigned());
+            match operator {
                 wasmparser::Operator::MemoryGrow { mem } => {
                     function.instruction(&Instruction::MemoryGrow(mem));
                     function.instruction(&Instruction::I32Const(mem as i32));
                     function.instruction(&Instruction::Call(self.hook()));
                 }
-                wasmparser::Operator::MemoryFill { .. } => {
+                wasmparser::Operator::MemoryFill { .. } if !follows_short => {
                     function.instruction(&Instruction::Call(self.fill()));
                 }
-                wasmparser::Operator::MemoryCopy { .. } => {
+                wasmparser::Operator::MemoryCopy { .. } if !follows_short => {
                     function.instruction(&Instruction::Call(self.copy()));
                 }
                 other => {
