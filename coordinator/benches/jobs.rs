@@ -108,7 +108,7 @@ fn word(view: &MemoryView) -> Option<u64> {
 /// How old what another process sees of a spinning guest's stores is.
 fn stores() {
     let machine = machine("bench-stores");
-    let watched = attach(&machine.name).expect("it may be watched");
+    let watched = attach(&machine.name, 0).expect("it may be watched");
     let asked = Job::wat(CLOCK).submit(&machine);
     let mut view = None;
     harness::wait_until("it counts", || {

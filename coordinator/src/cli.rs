@@ -106,6 +106,9 @@ pub enum Command {
         /// How long to watch [default: until the machine ends].
         #[arg(long = "for", value_parser = parse_duration)]
         time: Option<Duration>,
+        /// Which of the module's memories, from 0.
+        #[arg(long, default_value_t = 0)]
+        memory: usize,
     },
     /// Attach gdb to a worker, or look into a machine.
     Debug {

@@ -54,7 +54,12 @@ pub fn execute(cli: Cli, signals: &Signals) -> Result<u8, UsageError> {
             };
             wasm::submit(&name, &modules, &args)
         }
-        Some(Command::Watch { name, at, time }) => wasm::watch(&name, &WatchArgs { at, time }),
+        Some(Command::Watch {
+            name,
+            at,
+            time,
+            memory,
+        }) => wasm::watch(&name, &WatchArgs { at, time, memory }),
         Some(Command::Soak { .. }) => not_yet("soak"),
     }
 }

@@ -160,8 +160,8 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Starts copying standard input; end of file ends it silently, since a guest knows no end of a serial line.
-    /// With `escapes`, Ctrl-A sequences are taken out and reported.
+    /// Starts copying standard input; end of file is the stream's end, which a module is told and a serial line does not
+    /// know. With `escapes`, Ctrl-A sequences are taken out and reported.
     ///
     /// # Errors
     /// The host's.
@@ -192,6 +192,8 @@ impl Intake {
                     return;
                 }
             }
+            writer.end();
+            io.ring();
         })?;
         Ok(Self { _stop: stop })
     }

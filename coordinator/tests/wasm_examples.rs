@@ -45,7 +45,7 @@ fn the_demo_ends_by_a_key() {
 #[test]
 fn s2_33_the_growing_memory_is_seen_to_grow_by_another_process() {
     let machine = machine("growth");
-    let watched = attach(&machine.name).expect("it may be watched");
+    let watched = attach(&machine.name, 0).expect("it may be watched");
     let job = Job::wat(include_str!("../../tests/guests/wat/growth.wat")).invoke("short");
     let asked = job.millis(60_000).submit(&machine);
     let mut sizes = Vec::new();

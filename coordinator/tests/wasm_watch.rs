@@ -32,7 +32,7 @@ const BEACON: &str = "(module
 #[test]
 fn s2_33_s2_20_another_process_sleeps_on_the_generation_and_sees_each_detach() {
     let machine = machine("beacon");
-    let watched = attach(&machine.name).expect("it may be watched");
+    let watched = attach(&machine.name, 0).expect("it may be watched");
     let memory = &watched.memory;
     assert!(matches!(memory.view(), Err(ViewError::NoMemory(_))));
     let asked = Job::wat(BEACON).submit(&machine);
@@ -85,7 +85,7 @@ fn s2_35_s2_36_another_process_sees_stores_while_the_guest_spins_and_may_not_wri
             (loop (i64.store (i32.const 16) (i64.add (i64.load (i32.const 16)) (i64.const 1))) (br 0))))",
     );
     let asked = spin.millis(1500).submit(&machine);
-    let watched = attach(&machine.name).expect("it may be watched");
+    let watched = attach(&machine.name, 0).expect("it may be watched");
     let mut view = None;
     harness::wait_until("it counts", || {
         view = watched.memory.view().ok();
@@ -106,7 +106,7 @@ fn s2_35_s2_36_another_process_sees_stores_while_the_guest_spins_and_may_not_wri
 fn s2_34_the_death_of_the_worker_detaches_in_another_process() {
     let machine = machine("orphan");
     let asked = Job::wat("(module (memory 3) (func (export \"main\") (loop br 0)))").submit(&machine);
-    let watched = attach(&machine.name).expect("it may be watched");
+    let watched = attach(&machine.name, 0).expect("it may be watched");
     let mut view = None;
     harness::wait_until("there is a memory", || {
         view = watched.memory.view().ok();
@@ -126,6 +126,42 @@ fn s2_34_the_death_of_the_worker_detaches_in_another_process() {
     harness::wait_until("the next memory is there", || watched.memory.view().is_ok());
     assert_ne!(watched.memory.words().expect("readable").id, id);
     assert_eq!(report(asked).status, JobStatus::ExecutionFailed);
+}
+
+#[test]
+fn s2_25_another_process_sees_a_second_memory_grow_while_the_first_stays() {
+    let machine = machine("second");
+    let watched = [0, 1].map(|n| attach(&machine.name, n).expect("it may be watched"));
+    let asked = Job::wat(
+        "(module (import \"quintet\" \"sleep\" (func $sleep (param i64)))
+            (memory 1) (memory 1 40) (data (memory 1) (i32.const 0) \"\\2a\")
+            (func (export \"main\") (result i32)
+                (loop
+                    (call $sleep (i64.const 20000000))
+                    (drop (memory.grow 1 (i32.const 1)))
+                    (br_if 0 (i32.lt_u (memory.size 1) (i32.const 40))))
+                (memory.size 1)))",
+    )
+    .submit(&machine);
+    let [first, second] = &watched;
+    let mut views = None;
+    harness::wait_until("there are two memories", || {
+        views = first.memory.view().ok().zip(second.memory.view().ok());
+        views.is_some()
+    });
+    let (stays, grows) = views.expect("just seen");
+    assert!(second.memory.wait_detached(&grows, harness::PATIENCE));
+    let grown = second.memory.view().expect("live");
+    assert!(grown.len() > 1 << 16, "{}", grown.len());
+    assert_eq!(stays.check(), Ok(()), "the first has not grown");
+    assert_eq!((word(&grown, 0), word(&stays, 0)), (Ok(42), Ok(0)));
+    let ran = report(asked);
+    assert_eq!(
+        (ran.status, ran.return_code),
+        (JobStatus::Executed, Some(40)),
+        "{ran:?}"
+    );
+    assert!(stays.check().is_err(), "the end detaches");
 }
 
 #[test]

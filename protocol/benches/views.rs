@@ -41,9 +41,9 @@ fn main() {
     status.store(StatusWord::generation(Role::Cpu), 1);
     status.store(StatusWord::peer(Role::Cpu), PeerState::Running as u32);
     let ends = Ends::new(&set.maps(Role::Cpu).expect("maps"));
-    MemoryWriter::attach(ends.view_mut(Region::guest_memory()), 1).begin(1, 1);
+    MemoryWriter::attach(ends.view_mut(Region::guest_memory(0)), 0, 1).begin(1, 1);
     let maps = set.maps(Role::Io).expect("maps");
-    let words = || MemoryReader::new(Ends::new(&maps).view(Region::guest_memory()));
+    let words = || MemoryReader::new(Ends::new(&maps).view(Region::guest_memory(0)));
     let ram = set.guest_ram().expect("ram");
     let status = Some(StatusReader::of(&maps, Role::Coordinator));
     let peer = LiveMemory::new(words(), status, ram.clone())

@@ -9,7 +9,8 @@
 //! A full stream is the device's own business: [`StreamWriter::write`] takes what fits, the rest stays pending in
 //! the device. Nothing is dropped here.
 //!
-//! Layout of the producer's part: tail (u64), padding to [`STREAM_HEADER`], bytes. Consumer's part: head (u64).
+//! Layout of the producer's part: tail (u64), end (u64), padding to [`STREAM_HEADER`], bytes. Consumer's part: head (u64).
+//! The end is one more than the position behind the last byte of a stream that has one, 0 while more may come.
 //!
 //! SYNC POINT `stream tail`, `stream head`: as in [`crate::ring`].
 
@@ -19,6 +20,9 @@ use crate::words::{NoSteps, ReadWords, Steps, WriteWords};
 
 /// Bytes before the first byte of data in the producer's part.
 pub const STREAM_HEADER: usize = CACHE_LINE;
+
+/// Offset of the end in the producer's part.
+const END: usize = 8;
 
 /// Bytes of the producer's part for a stream of `capacity` bytes.
 pub const fn stream_size(capacity: usize) -> usize {
@@ -153,6 +157,12 @@ impl<W: WriteWords, R: ReadWords, S: Steps> StreamWriter<W, R, S> {
         }
     }
 
+    /// Nothing comes behind what has been written; all of it is published.
+    pub fn end(&mut self) {
+        self.publish(self.position);
+        self.mine.store_u64(END, self.position + 1, Ordering::Release);
+    }
+
     fn room(&self) -> u64 {
         self.capacity - (self.position - self.head)
     }
@@ -233,6 +243,12 @@ impl<W: WriteWords, R: ReadWords> StreamReader<W, R> {
             });
         }
         Ok(tail - self.position)
+    }
+
+    /// Whether everything has been read and nothing will come.
+    pub fn has_ended(&self) -> bool {
+        let end = self.peer.load_u64(END, Ordering::Acquire);
+        end != 0 && self.position >= end - 1
     }
 
     /// Position of the next byte to read: what to commit, and then to [`Self::release`].
@@ -334,6 +350,20 @@ mod tests {
         let mut buf = [0; 64];
         let n = r.read(&mut buf).unwrap();
         assert_eq!(&buf[..n], b"committed again");
+    }
+
+    #[test]
+    fn an_end_is_seen_behind_the_last_byte_and_by_every_successor() {
+        let s = Stream::new(16);
+        let (mut w, mut r) = (s.writer(0), s.reader(0));
+        assert!(!r.has_ended(), "nothing is not the end");
+        w.write(b"last").unwrap();
+        w.end();
+        assert!(!r.has_ended());
+        let mut buf = [0; 8];
+        assert_eq!(r.read(&mut buf), Ok(4));
+        assert!(r.has_ended());
+        assert!(s.reader(4).has_ended() && !s.reader(3).has_ended());
     }
 
     #[test]

@@ -12,16 +12,12 @@ use quintet_protocol::shm::Map;
 use super::{client, show};
 use crate::config::UsageError;
 
-/// What anybody of this user may look at.
-pub const OPEN: [FileId; 3] = [
-    FileId::Control(Role::Coordinator),
-    FileId::Control(Role::Cpu),
-    FileId::GuestRam,
-];
-
 /// Whether anybody of this user may look at a file.
 pub fn may_be_watched(file: FileId) -> bool {
-    OPEN.contains(&file)
+    matches!(
+        file,
+        FileId::Control(Role::Coordinator | Role::Cpu) | FileId::GuestRam | FileId::Memory(_)
+    )
 }
 
 /// Maps `files` of the machine `name`, read-only.

@@ -217,20 +217,21 @@ pub fn run_with(
         StreamTarget::Stdio if !guest => RawTerminal::enter(),
         _ => RawTerminal::none(),
     };
-    let intake = (config.serial == StreamTarget::Stdio).then(|| {
-        let writer = if guest {
-            let head = ends.view(Region::guest_in_head());
-            StreamWriter::attach(ends.view_mut(Region::stream_in(STDIN_STREAM)), head, 0)
-        } else {
-            ends.stream_in_writer(0)
-        };
+    let input = if guest {
+        let head = ends.view(Region::guest_in_head());
+        StreamWriter::attach(ends.view_mut(Region::stream_in(STDIN_STREAM)), head, 0)
+    } else {
+        ends.stream_in_writer(0)
+    };
+    let mut input = input.map_err(|e| cannot("use the shared memory", &e))?;
+    let _intake = if config.serial == StreamTarget::Stdio {
         let reader = ends.doorbell(if guest { SleeperId::Vcpu(0) } else { SleeperId::Io });
-        let writer = writer.map_err(std::io::Error::other)?;
-        Intake::start(writer, reader, terminal.is_raw(), sender.clone(), waker.clone())
-    });
-    let _intake = intake
-        .transpose()
-        .map_err(|e| cannot("read standard input", &e))?;
+        let intake = Intake::start(input, reader, terminal.is_raw(), sender.clone(), waker.clone());
+        Some(intake.map_err(|e| cannot("read standard input", &e))?)
+    } else {
+        input.end();
+        None
+    };
     let jobs = match fleet.spawner() {
         Some(spawner) if guest => {
             let compiler = Compiler::open(spawner)?;
@@ -304,6 +305,10 @@ fn segments(config: &MachineConfig) -> Result<SegmentSet, UsageError> {
             SegmentSet::create_portable(config.ram, random_u64(), &names::own_prefix())
         }
     };
+    let set = set.and_then(|set| match config.wasm {
+        Some(_) => set.with_memories(),
+        None => Ok(set),
+    });
     set.map_err(|e| {
         UsageError(format!(
             "{}; try a smaller --ram",

@@ -114,10 +114,10 @@ impl Machine {
                 &Answer::Error(MachineError::new(ErrorCode::InvalidConfig, text, "")),
             );
         };
-        if self.jobs.is_none() && file == FileId::GuestRam {
+        if self.jobs.is_none() && matches!(file, FileId::GuestRam | FileId::Memory(_)) {
             return refused("This machine is a PC; only the memory of modules is watched");
         }
-        if !may_be_watched(file) {
+        if !may_be_watched(file) || !self.set.files().any(|f| f == file) {
             return refused("That file is not for watching");
         }
         match self.set.reader(file) {

@@ -33,8 +33,7 @@ impl Heads {
     /// # Errors
     /// [`SetError`].
     pub fn map(set: &SegmentSet) -> Result<Self, SetError> {
-        FileId::ALL
-            .into_iter()
+        set.files()
             .map(|file| Ok((file, set.head(file)?, set.len(file))))
             .collect::<Result<_, _>>()
             .map(Self)
@@ -120,7 +119,7 @@ pub fn begin(
         number
     };
     let mut files = Vec::new();
-    for id in FileId::ALL.into_iter().filter(|f| f.needed_by(role)) {
+    for id in common.set.files().filter(|f| f.needed_by(role)) {
         let (grant, fd) = common.set.grant(id, role).map_err(std::io::Error::other)?;
         fd.map(&mut give);
         files.push(grant);

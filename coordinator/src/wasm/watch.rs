@@ -14,7 +14,9 @@ use quintet_protocol::handshake::{FileId, Role};
 use quintet_protocol::layout::{Ends, Region};
 use quintet_protocol::shm::View;
 use quintet_protocol::status::StatusReader;
-use quintet_protocol::wasm::{LiveMemory, MemoryReader, MemoryState, MemoryView, ViewError};
+use quintet_protocol::wasm::{
+    LiveMemory, MEMORIES, MemoryReader, MemoryState, MemoryView, ViewError, memory_file,
+};
 
 use crate::config::UsageError;
 use crate::control::{attach, client};
@@ -39,29 +41,39 @@ pub struct WatchArgs {
     pub at: u64,
     /// How long to watch; without it until the machine ends.
     pub time: Option<Duration>,
+    /// Which of the module's memories, from 0.
+    pub memory: usize,
 }
 
 /// A machine's memory, mapped here, read-only.
 #[derive(Debug)]
 pub struct Watched {
-    /// The linear memory of the module that it runs.
+    /// A linear memory of the module that it runs.
     pub memory: LiveMemory,
     /// VM time.
     pub clock: VmClock,
 }
 
-/// Maps what is needed of the machine `name`.
+/// Maps what is needed of the machine `name` to see its module's memory number `memory`.
 ///
 /// # Errors
-/// [`UsageError`] when there is no such machine, or it does not let its files be looked at.
-pub fn attach(name: &str) -> Result<Watched, UsageError> {
-    let maps = attach::attach(name, &attach::OPEN)?;
+/// [`UsageError`] when there is no such machine or memory, or it does not let its files be looked at.
+pub fn attach(name: &str, memory: usize) -> Result<Watched, UsageError> {
+    if memory >= MEMORIES {
+        return Err(UsageError(format!(
+            "A module has {MEMORIES} memories at most, 0 to {}",
+            MEMORIES - 1
+        )));
+    }
+    let file = memory_file(memory);
+    let control = [Role::Coordinator, Role::Cpu].map(FileId::Control);
+    let maps = attach::attach(name, &[control[0], control[1], file])?;
     let ends = Ends::new(&maps);
-    let words = MemoryReader::new(ends.view(Region::guest_memory()));
+    let words = MemoryReader::new(ends.view(Region::guest_memory(memory)));
     let status = StatusReader::of(&maps, Role::Coordinator);
-    let ram = maps.map(FileId::GuestRam).expect("mapped above");
+    let bytes = maps.map(file).expect("mapped above");
     Ok(Watched {
-        memory: LiveMemory::read_only(words, Some(status), View::new(Arc::clone(ram))),
+        memory: LiveMemory::read_only(words, Some(status), View::new(Arc::clone(bytes))),
         clock: ends.clock(),
     })
 }
@@ -71,7 +83,7 @@ pub fn attach(name: &str) -> Result<Watched, UsageError> {
 /// # Errors
 /// As [`attach()`].
 pub fn watch(name: &str, args: &WatchArgs) -> Result<u8, UsageError> {
-    let watched = attach(name)?;
+    let watched = attach(name, args.memory)?;
     let screen = std::io::stdout().is_terminal();
     let mut out = std::io::stdout().lock();
     let begun = Instant::now();

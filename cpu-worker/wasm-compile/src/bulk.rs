@@ -1,4 +1,4 @@
-//! `memory.fill` and `memory.copy` in chunks, as functions of the module's own.
+//! `memory.fill` and `memory.copy` in chunks, as functions of the module's own, one for each memory or two of them.
 //!
 //! What passes the end of memory is handed to the instruction itself, which then traps by its own name and has written
 //! nothing; so is what is short. The rest is done in chunks with a loop between them, where the module can be
@@ -17,15 +17,15 @@ const LEN: u32 = 2;
 
 use Instruction as I;
 
-/// `local + length > size of memory`, in 64 bits.
-fn passes_end(local: u32) -> Vec<I<'static>> {
+/// `local + length > size of the memory`, in 64 bits.
+fn passes_end(local: u32, memory: u32) -> Vec<I<'static>> {
     vec![
         I::LocalGet(local),
         I::I64ExtendI32U,
         I::LocalGet(LEN),
         I::I64ExtendI32U,
         I::I64Add,
-        I::MemorySize(0),
+        I::MemorySize(memory),
         I::I64ExtendI32U,
         I::I64Const(16),
         I::I64Shl,
@@ -77,10 +77,10 @@ fn chunks(chunk: i32, step: Vec<I<'static>>) -> Vec<I<'static>> {
 }
 
 /// `(dst, value, len)`; one instruction fills `chunk` bytes at most.
-pub fn fill(chunk: i32) -> Function {
-    let fill = || I::MemoryFill(0);
+pub fn fill(memory: u32, chunk: i32) -> Function {
+    let fill = || I::MemoryFill(memory);
     let mut code = is_short(chunk);
-    code.extend(passes_end(DST));
+    code.extend(passes_end(DST, memory));
     code.push(I::I32Or);
     code.extend(at_once(fill()));
     let mut step = operands(I::I32Const(chunk));
@@ -94,19 +94,16 @@ pub fn fill(chunk: i32) -> Function {
 }
 
 /// `(dst, src, len)`; one instruction copies `chunk` bytes at most.
-pub fn copy(chunk: i32) -> Function {
-    let copy = || I::MemoryCopy {
-        src_mem: 0,
-        dst_mem: 0,
-    };
+pub fn copy(dst_mem: u32, src_mem: u32, chunk: i32) -> Function {
+    let copy = || I::MemoryCopy { src_mem, dst_mem };
     let mut code = is_short(chunk);
-    code.extend(passes_end(DST));
+    code.extend(passes_end(DST, dst_mem));
     code.push(I::I32Or);
-    code.extend(passes_end(SRC));
+    code.extend(passes_end(SRC, src_mem));
     code.push(I::I32Or);
     code.extend(at_once(copy()));
 
-    // Upwards: from the start.
+    // Upwards: from the start. Between two memories either way is right.
     code.extend([
         I::LocalGet(DST),
         I::LocalGet(SRC),

@@ -3,11 +3,13 @@
 //! * `memory.grow m` becomes `memory.grow m; i32.const m; call grown`: the hook gets the result and hands it on, so
 //!   it counts successes only, and also a growth by nothing, which no interface of wasmtime shows (S2.20).
 //! * `memory.fill` and `memory.copy` become calls of functions that work in chunks (see `bulk`), because one large
-//!   operation cannot be interrupted; those whose length is a short constant stay. `memory.init` needs none: a data segment is not longer than a module may be.
+//!   operation cannot be interrupted; those whose length is a short constant stay. `memory.init` needs none: a data
+//!   segment is not longer than a module may be.
 //!
 //! The hook is the last import, so that functions of the module move up by one; the others are added at the end and
 //! move nothing. A module that does none of this is not touched.
 
+use quintet_protocol::wasm::MEMORIES;
 use quintet_wasm::engine::{GROWN, RESERVED};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
@@ -15,7 +17,7 @@ use wasm_encoder::{
     TypeSection, ValType,
 };
 
-use crate::validate::Facts;
+use crate::validate::{Facts, pair};
 use crate::{Refused, bulk};
 
 /// The changed module; `None` when it may stay as it is. Bulk operations move `chunk` bytes at a time, 1 at least.
@@ -23,7 +25,7 @@ use crate::{Refused, bulk};
 /// # Errors
 /// [`Refused::Instrument`], a fault of this module's: what comes here is valid.
 pub fn instrument(module: &[u8], facts: &Facts, chunk: u32) -> Result<Option<Vec<u8>>, Refused> {
-    if !(facts.grows || facts.fills || facts.copies) {
+    if !facts.grows && facts.fills.is_empty() && facts.copies.is_empty() {
         return Ok(None);
     }
     let mut rewriter = Rewriter {
@@ -66,12 +68,17 @@ impl Rewriter {
         self.facts.imported + u32::from(self.facts.grows) + self.facts.defined
     }
 
-    fn fill(&self) -> u32 {
-        self.first_added()
+    fn fill(&self, memory: u32) -> u32 {
+        self.first_added() + self.facts.fills.place(memory)
     }
 
-    fn copy(&self) -> u32 {
-        self.first_added() + u32::from(self.facts.fills)
+    fn copy(&self, dst: u32, src: u32) -> u32 {
+        self.first_added() + self.facts.fills.len() + self.facts.copies.place(pair(dst, src))
+    }
+
+    /// Functions that work in chunks.
+    fn bulk(&self) -> u32 {
+        self.facts.fills.len() + self.facts.copies.len()
     }
 
     fn import_hook(&mut self, imports: &mut ImportSection) {
@@ -101,7 +108,7 @@ impl Reencode for Rewriter {
         if self.facts.grows {
             types.ty().function([ValType::I32; 2], [ValType::I32]);
         }
-        if self.facts.fills || self.facts.copies {
+        if self.bulk() != 0 {
             types.ty().function([ValType::I32; 3], []);
         }
         Ok(())
@@ -138,7 +145,7 @@ impl Reencode for Rewriter {
         section: wasmparser::FunctionSectionReader<'_>,
     ) -> Outcome {
         utils::parse_function_section(self, functions, section)?;
-        for _ in 0..u32::from(self.facts.fills) + u32::from(self.facts.copies) {
+        for _ in 0..self.bulk() {
             functions.function(self.bulk_type());
         }
         Ok(())
@@ -150,11 +157,12 @@ impl Reencode for Rewriter {
         section: wasmparser::CodeSectionReader<'_>,
     ) -> Outcome {
         utils::parse_code_section(self, code, section)?;
-        if self.facts.fills {
-            code.function(&bulk::fill(self.chunk));
+        for memory in self.facts.fills.iter() {
+            code.function(&bulk::fill(memory, self.chunk));
         }
-        if self.facts.copies {
-            code.function(&bulk::copy(self.chunk));
+        for both in self.facts.copies.iter() {
+            let memories = MEMORIES as u32;
+            code.function(&bulk::copy(both / memories, both % memories, self.chunk));
         }
         Ok(())
     }
@@ -175,11 +183,11 @@ impl Reencode for Rewriter {
                     function.instruction(&Instruction::I32Const(mem as i32));
                     function.instruction(&Instruction::Call(self.hook()));
                 }
-                wasmparser::Operator::MemoryFill { .. } if !follows_short => {
-                    function.instruction(&Instruction::Call(self.fill()));
+                wasmparser::Operator::MemoryFill { mem } if !follows_short => {
+                    function.instruction(&Instruction::Call(self.fill(mem)));
                 }
-                wasmparser::Operator::MemoryCopy { .. } if !follows_short => {
-                    function.instruction(&Instruction::Call(self.copy()));
+                wasmparser::Operator::MemoryCopy { dst_mem, src_mem } if !follows_short => {
+                    function.instruction(&Instruction::Call(self.copy(dst_mem, src_mem)));
                 }
                 other => {
                     function.instruction(&self.instruction(other)?);

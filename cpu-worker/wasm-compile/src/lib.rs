@@ -56,9 +56,9 @@ pub enum Refused {
     /// A shared memory.
     #[error("shared memories do not run here")]
     SharedMemory,
-    /// More than one memory.
-    #[error("more than one memory does not run here")]
-    MultiMemory,
+    /// More memories than there are places for.
+    #[error("more than {0} memories do not run here")]
+    Memories(usize),
     /// A reference to a host's value.
     #[error("references to values of the host (externref) do not run here")]
     ExternRef,

@@ -1,7 +1,7 @@
 //! Everything that is known of a module before it is changed: that it is one, is valid, and keeps to the limits.
 
 use quintet_protocol::payload::hex;
-use quintet_protocol::wasm::CompileLimits;
+use quintet_protocol::wasm::{CompileLimits, MEMORIES};
 use quintet_wasm::engine::RESERVED;
 use wasmparser::{Encoding, Operator, Parser, Payload, TypeRef, Validator, WasmFeatures};
 
@@ -23,13 +23,47 @@ pub struct Facts {
     pub imports: bool,
     /// Whether it grows its memory.
     pub grows: bool,
-    /// Whether it fills memory.
-    pub fills: bool,
-    /// Whether it copies memory.
-    pub copies: bool,
+    /// The memories that it fills.
+    pub fills: Set,
+    /// The memories that it copies into from each: [`pair`].
+    pub copies: Set,
 }
 
-/// What modules may use. Threads, 64-bit and further memories, exceptions, garbage collection with the references to
+/// Small numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Set(u16);
+
+const _: () = assert!(MEMORIES * MEMORIES <= u16::BITS as usize);
+
+impl Set {
+    fn insert(&mut self, n: u32) {
+        self.0 |= 1 << n;
+    }
+
+    pub fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// How many smaller numbers there are: the place of `n` among them.
+    pub fn place(self, n: u32) -> u32 {
+        (self.0 & ((1 << n) - 1)).count_ones()
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = u32> {
+        (0..u16::BITS).filter(move |n| self.0 >> n & 1 != 0)
+    }
+}
+
+/// A copy's memories as one number.
+pub fn pair(dst: u32, src: u32) -> u32 {
+    dst * MEMORIES as u32 + src
+}
+
+/// What modules may use. Threads, 64-bit memories, exceptions, garbage collection with the references to
 /// host values, which need it, and the nondeterministic vector instructions are not among it.
 pub fn features() -> WasmFeatures {
     WasmFeatures::MUTABLE_GLOBAL
@@ -38,6 +72,7 @@ pub fn features() -> WasmFeatures {
         | WasmFeatures::REFERENCE_TYPES
         | WasmFeatures::MULTI_VALUE
         | WasmFeatures::BULK_MEMORY
+        | WasmFeatures::MULTI_MEMORY
         | WasmFeatures::SIMD
         | WasmFeatures::TAIL_CALL
         | WasmFeatures::EXTENDED_CONST
@@ -105,7 +140,7 @@ fn survey(module: &[u8], limits: &CompileLimits) -> Result<Facts, Refused> {
         match ty {
             ty if ty.memory64 => Err(Refused::Memory64),
             ty if ty.shared => Err(Refused::SharedMemory),
-            _ if memories > 1 => Err(Refused::MultiMemory),
+            _ if memories > MEMORIES => Err(Refused::Memories(MEMORIES)),
             _ => Ok(()),
         }
     };
@@ -153,8 +188,15 @@ fn survey(module: &[u8], limits: &CompileLimits) -> Result<Facts, Refused> {
                 for operator in body.get_operators_reader()? {
                     match operator? {
                         Operator::MemoryGrow { .. } => facts.grows = true,
-                        Operator::MemoryFill { .. } => facts.fills = true,
-                        Operator::MemoryCopy { .. } => facts.copies = true,
+                        // A memory that is not there is the validator's business.
+                        Operator::MemoryFill { mem } if (mem as usize) < MEMORIES => {
+                            facts.fills.insert(mem);
+                        }
+                        Operator::MemoryCopy { dst_mem, src_mem }
+                            if (dst_mem.max(src_mem) as usize) < MEMORIES =>
+                        {
+                            facts.copies.insert(pair(dst_mem, src_mem));
+                        }
                         _ => {}
                     }
                 }

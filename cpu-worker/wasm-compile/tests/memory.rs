@@ -190,3 +190,87 @@ fn more_memory_than_ram_is_refused_with_the_remedy() {
     assert_eq!(outcome.status, JobStatus::InstantiateFailed);
     assert!(outcome.error.contains("--ram"), "{}", outcome.error);
 }
+
+#[test]
+fn s2_25_generations_belong_to_memories() {
+    // Each growth of one memory is told to whoever looks at that one, and to nobody else.
+    let rig = Rig::new();
+    let module = wat::parse_str(
+        "(module (memory 1 4) (memory 2 8) (memory 0 3)
+            (func (export \"main\") (result i32)
+              (drop (memory.grow 1 (i32.const 3)))
+              (drop (memory.grow 1 (i32.const 0)))
+              (drop (memory.grow 2 (i32.const 9)))
+              (drop (memory.grow 2 (i32.const 2)))
+              (drop (memory.grow 0 (i32.const 0)))
+              (i32.store 1 (i32.const 8) (i32.const 1))
+              (loop $wait (br_if $wait (i32.eqz (i32.load 0 (i32.const 8)))))
+              (i32.add (i32.mul (memory.size 1) (i32.const 100)) (memory.size 2))))",
+    )
+    .expect("assembles");
+    let memories = [0, 1, 2, 3].map(|n| rig.peer_of(n));
+    let first = rig.peer();
+    let seen = std::thread::spawn(move || {
+        while memories[1].view().map_or(0, |view| word(&view, 8)) == 0 {
+            std::thread::yield_now();
+        }
+        let words = memories.each_ref().map(|m| m.words().expect("words"));
+        let views = [0, 1, 2].map(|n| memories[n].view().expect("live"));
+        let equal = views[0] == views[1] || views[1] == views[2] || views[0] == views[2];
+        let view = first.view().expect("live");
+        view.write(8, &1u32.to_le_bytes()).expect("attached");
+        (words, equal)
+    });
+    let outcome = rig.run(&module, &Default::default()).expect("not stopped");
+    let (words, equal) = seen.join().expect("watcher");
+    assert_eq!(outcome.return_code, Some(502), "{}", outcome.error);
+    assert_eq!(words.map(|w| w.generation), [1, 2, 1, 0]);
+    assert_eq!(words.map(|w| w.pages), [1, 5, 2, 0]);
+    assert_eq!(words[3].state, MemoryState::Absent);
+    assert!(!equal, "each memory has an identity of its own");
+    let after = [0, 1, 2].map(|n| rig.peer_of(n).words().expect("words"));
+    assert_eq!(after.map(|w| w.state), [MemoryState::Dead; 3]);
+    assert_eq!(after.map(|w| w.generation), [2, 3, 2]);
+}
+
+#[test]
+fn memories_do_not_overlap_and_bulk_operations_know_which() {
+    let rig = Rig::new();
+    let text = |chunked: &str| {
+        format!(
+            "(module (memory 1) (memory 1) (data (memory 1) (i32.const 4) \"abcd\")
+            (func (export \"main\") (result i32) (local $n i32)
+              (local.set $n (i32.const 4))
+              (memory.fill 0 (i32.const 0) (i32.const 7) {chunked})
+              (memory.copy 0 1 (i32.const 100) (i32.const 4) {chunked})
+              (memory.copy 1 0 (i32.const 200) (i32.const 0) {chunked})
+              (i32.add
+                (i32.xor (i32.load 0 (i32.const 100)) (i32.load 1 (i32.const 4)))
+                (i32.add (i32.load 1 (i32.const 200)) (i32.load 1 (i32.const 0))))))"
+        )
+    };
+    for length in ["(i32.const 4)", "(local.get $n)"] {
+        let outcome = rig.wat(&text(length));
+        assert_eq!(outcome.return_code, Some(0x0707_0707), "{length}: {}", outcome.error);
+    }
+    // Zero again, both of them.
+    let outcome = rig.wat(
+        "(module (memory 1) (memory 1) (func (export \"main\") (result i32)
+            (i32.or (i32.load 0 (i32.const 100)) (i32.load 1 (i32.const 200)))))",
+    );
+    assert_eq!(outcome.return_code, Some(0));
+}
+
+#[test]
+fn all_memories_together_have_as_much_as_guest_ram() {
+    let rig = Rig::new();
+    let half = PAGES / 2;
+    let outcome = rig.wat(&format!(
+        "(module (memory {half}) (memory {half}) (func (export \"main\") (result i32)
+            (i32.add (memory.grow 1 (i32.const 1)) (memory.grow 0 (i32.const 1)))))"
+    ));
+    assert_eq!(outcome.return_code, Some(-2), "{}", outcome.error);
+    let outcome = rig.wat(&format!("(module (memory {half}) (memory {}))", half + 1));
+    assert_eq!(outcome.status, JobStatus::InstantiateFailed);
+    assert!(outcome.error.contains("--ram"), "{}", outcome.error);
+}

@@ -132,8 +132,10 @@ fn hostile_modules_are_refused_by_name() {
         Refused::SharedMemory
     ));
     assert!(matches!(
-        refusal(&assemble("(module (memory 1) (memory 1))")),
-        Refused::MultiMemory
+        refusal(&assemble(
+            "(module (memory 1) (memory 1) (memory 1) (memory 1) (memory 1))"
+        )),
+        Refused::Memories(4)
     ));
     let small = CompileLimits {
         function: 8,

@@ -29,7 +29,7 @@ pub fn config() -> wasmtime::Config {
         .epoch_interruption(true)
         .max_wasm_stack(STACK)
         .wasm_bulk_memory(true)
-        .wasm_multi_memory(false)
+        .wasm_multi_memory(true)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false);
     config

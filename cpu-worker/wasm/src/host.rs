@@ -2,7 +2,7 @@
 
 use quintet_protocol::time::HostTime;
 use quintet_protocol::wasm::service::MAX_DATA;
-use quintet_protocol::wasm::{Errno, JobLimits, Service, Span, WasmConfig};
+use quintet_protocol::wasm::{Errno, JobLimits, MEMORIES, Service, Span, WasmConfig};
 use wasmtime::{Caller, Linker, StoreLimits, StoreLimitsBuilder};
 
 use crate::engine::{GROWN, RESERVED};
@@ -46,11 +46,11 @@ pub trait Surroundings: Send + Sync + 'static {
     /// [`Stopped`].
     fn write(&mut self, stream: usize, bytes: &[u8]) -> Result<usize, Stopped>;
 
-    /// Copies what has come by standard input; 0 when nothing has after a short sleep.
+    /// Copies what has come by standard input; 0 when nothing has after a short sleep, `None` at its end.
     ///
     /// # Errors
     /// [`Stopped`].
-    fn read(&mut self, into: &mut [u8]) -> Result<usize, Stopped>;
+    fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Stopped>;
 
     /// VM time in nanoseconds.
     fn now(&self) -> u64;
@@ -112,7 +112,7 @@ impl Host {
             args: config.args.clone(),
             files: Descriptors::default(),
             limits: StoreLimitsBuilder::new()
-                .memories(1)
+                .memories(MEMORIES)
                 .instances(1)
                 .tables(16)
                 .table_elements(TABLE_ELEMENTS)
@@ -182,17 +182,16 @@ impl Host {
         Ok(())
     }
 
-    /// Waits for standard input.
+    /// Waits for standard input; 0 at its end.
     ///
     /// # Errors
     /// As [`Self::tick`].
     pub fn read(&mut self, into: &mut [u8]) -> wasmtime::Result<usize> {
         loop {
-            let n = self.around.read(into).map_err(wasmtime::Error::new)?;
-            if n != 0 {
-                return Ok(n);
+            match self.around.read(into).map_err(wasmtime::Error::new)? {
+                Some(0) => self.tick()?,
+                n => return Ok(n.unwrap_or(0)),
             }
-            self.tick()?;
         }
     }
 
@@ -221,10 +220,10 @@ pub fn add_to(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
         RESERVED,
         GROWN,
-        |caller: Caller<'_, Host>, result: i32, _memory: i32| {
+        |caller: Caller<'_, Host>, result: i32, memory: u32| {
             // A refused growth changes nothing (S2.9, S2.20).
             if result != -1 {
-                caller.data().memory.grown();
+                caller.data().memory.grown(memory as usize);
             }
             result
         },

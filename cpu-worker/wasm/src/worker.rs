@@ -14,7 +14,7 @@ use quintet_protocol::status::{MachineState, PeerState, WorkerState, WorkerStatu
 use quintet_protocol::stream::{StreamReader, StreamWriter};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
 use quintet_protocol::wasm::{
-    Errno, GUEST_OUT_STREAMS, JobAnswer, JobOrder, JobOutcome, JobStatus, MemoryWriter, STDIN_STREAM, Service,
+    Errno, GUEST_OUT_STREAMS, JobAnswer, JobOrder, JobOutcome, JobStatus, STDIN_STREAM, Service,
 };
 
 use crate::host::{Stopped, Surroundings};
@@ -46,8 +46,8 @@ pub fn run(context: &WorkerContext) -> Result<(), WorkerError> {
         .host_fds
         .first()
         .ok_or_else(|| WorkerError::Config("There is no socket for orders".to_owned()))?;
-    let words = MemoryWriter::attach(ends.view_mut(Region::guest_memory()), context.generation);
-    let runtime = Runtime::new(GuestMemory::new(context.ram.clone(), words))
+    let memory = GuestMemory::attach(context.ram.clone(), &context.maps, context.generation);
+    let runtime = Runtime::new(memory)
         .map_err(|e| WorkerError::Failed(format!("Cannot start the WebAssembly engine: {e:#}")))?;
     let sleeper = ends.sleeper(SleeperId::Vcpu(0), SpinPolicy::NEVER);
     status.set_ready();
@@ -204,14 +204,18 @@ impl Surroundings for Around {
         Ok(n)
     }
 
-    fn read(&mut self, into: &mut [u8]) -> Result<usize, Stopped> {
+    fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Stopped> {
+        // Looked at first: what came before the end is there by then.
+        let ended = self.input.has_ended();
         let n = self.input.read(into).map_err(|_| Stopped)?;
         if n != 0 {
             self.input.release(self.input.position());
+        } else if ended {
+            return Ok(None);
         } else if !into.is_empty() {
             self.park(INPUT_WAIT);
         }
-        Ok(n)
+        Ok(Some(n))
     }
 
     fn now(&self) -> u64 {

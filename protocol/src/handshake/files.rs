@@ -76,11 +76,10 @@ pub enum HeaderError {
 }
 
 impl FileId {
-    /// Number of the file in headers and hashes: its place in [`FileId::ALL`].
+    /// Number of the file in headers and hashes: its place in [`FileId::every`].
     pub fn number(self) -> u32 {
-        Self::ALL
-            .iter()
-            .position(|&f| f == self)
+        Self::every()
+            .position(|f| f == self)
             .expect("every file is listed") as u32
     }
 
@@ -145,19 +144,20 @@ pub fn reserved_heap_end(memory: u64) -> u64 {
 
 /// Length of a file of a machine with `ram`, head included, in bytes.
 pub fn file_len(file: FileId, ram: RamLayout) -> u64 {
-    if file == FileId::GuestRam {
-        ram.file_len()
-    } else {
-        HEAD_LEN as u64 + content_len(file)
+    match file {
+        FileId::GuestRam => ram.file_len(),
+        // As large as the first one can be: what nobody touches takes no memory.
+        FileId::Memory(_) => HEAD_LEN as u64 + ram.low(),
+        _ => HEAD_LEN as u64 + content_len(file),
     }
 }
 
-/// Length of the contents of every file but guest RAM, in bytes; multiples of 64 KiB.
+/// Length of the contents of every file whose length does not depend on guest RAM's, in bytes; multiples of 64 KiB.
 fn content_len(file: FileId) -> u64 {
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
     match file {
-        FileId::GuestRam => 0,
+        FileId::GuestRam | FileId::Memory(_) => 0,
         FileId::Doorbells => 64 * KIB,
         FileId::Control(_) => MIB,
         FileId::IpcCpu => 16 * MIB,
@@ -176,7 +176,7 @@ pub fn layout_hash() -> u64 {
     let mut hash = Fnv::new();
     hash.add(u64::from(PROTOCOL_VERSION));
     hash.add(crate::layout::layout_hash());
-    for (i, file) in FileId::ALL.into_iter().enumerate() {
+    for (i, file) in FileId::every().enumerate() {
         hash.add(i as u64);
         hash.add(content_len(file));
     }
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn every_file_is_a_whole_number_of_the_largest_pages() {
         let ram = RamLayout::new(64 << 10);
-        for file in FileId::ALL {
+        for file in FileId::every() {
             assert_eq!(file_len(file, ram) % (64 << 10), 0, "{file:?}");
         }
     }

@@ -102,10 +102,12 @@ pub enum FileId {
     AudioHost,
     /// Trace ring of the named process.
     Trace(Role),
+    /// A further linear memory of a module, by its number from 1 (cpu); only a machine for modules has them.
+    Memory(u8),
 }
 
 impl FileId {
-    /// Every file, in the order in which the coordinator makes them.
+    /// Every file that each machine has, in the order in which the coordinator makes them.
     pub const ALL: [Self; 20] = [
         Self::GuestRam,
         Self::Doorbells,
@@ -128,6 +130,13 @@ impl FileId {
         Self::Trace(Role::Gpu),
         Self::Trace(Role::Audio),
     ];
+    /// What a machine for modules has besides: their memories behind the first, which is guest RAM.
+    pub const MEMORIES: [Self; crate::wasm::MEMORIES - 1] = [Self::Memory(1), Self::Memory(2), Self::Memory(3)];
+
+    /// Every file there can be.
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::MEMORIES)
+    }
 
     /// Whether `role` holds the file read-write.
     pub fn writable_by(self, role: Role) -> bool {
@@ -135,7 +144,7 @@ impl FileId {
             Self::GuestRam => matches!(role, Role::Cpu | Role::Io),
             Self::Doorbells => true,
             Self::Control(owner) | Self::Trace(owner) => owner == role,
-            Self::IpcCpu | Self::Vram => role == Role::Cpu,
+            Self::IpcCpu | Self::Vram | Self::Memory(_) => role == Role::Cpu,
             Self::IpcIo | Self::Devices | Self::AudioIo => role == Role::Io,
             Self::Input | Self::Framebuffer => role == Role::Gpu,
             Self::AudioHost => role == Role::Audio,
@@ -149,7 +158,7 @@ impl FileId {
         }
         match self {
             Self::Control(_) | Self::Doorbells => true,
-            Self::GuestRam | Self::Devices | Self::Trace(_) => false,
+            Self::GuestRam | Self::Devices | Self::Trace(_) | Self::Memory(_) => false,
             Self::AudioHost => role == Role::Io,
             Self::IpcCpu | Self::IpcIo => matches!(role, Role::Cpu | Role::Io),
             Self::Input => role == Role::Io,
@@ -174,6 +183,7 @@ impl FileId {
             Self::AudioIo => "quintet-audio-io".into(),
             Self::AudioHost => "quintet-audio-host".into(),
             Self::Trace(r) => format!("quintet-trace-{}", r.name()),
+            Self::Memory(n) => format!("quintet-memory-{n}"),
         }
     }
 }
@@ -184,7 +194,7 @@ mod tests {
 
     #[test]
     fn s3_10_every_file_but_ram_and_doorbells_has_one_writer() {
-        for id in FileId::ALL {
+        for id in FileId::every() {
             let writers = Role::ALL.into_iter().filter(|&r| id.writable_by(r)).count();
             match id {
                 FileId::GuestRam => assert_eq!(writers, 2),
@@ -196,8 +206,8 @@ mod tests {
 
     #[test]
     fn file_names_differ_and_fit_a_memfd() {
-        let names: std::collections::BTreeSet<_> = FileId::ALL.iter().map(|f| f.file_name()).collect();
-        assert_eq!(names.len(), FileId::ALL.len());
+        let names: std::collections::BTreeSet<_> = FileId::every().map(|f| f.file_name()).collect();
+        assert_eq!(names.len(), FileId::every().count());
         assert!(names.iter().all(|n| n.len() < 249));
     }
 }

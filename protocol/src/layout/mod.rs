@@ -237,8 +237,8 @@ region_fns! {
     playback_head() = FileId::AudioHost, "playback head", [0; 1], audio::AT_PLAYBACK_HEAD, 0, audio::HEAD_BYTES;
     /// Capture ring, the producer's part.
     capture() = FileId::AudioHost, "capture", [0; 1], audio::AT_CAPTURE, 0, audio::RING_BYTES;
-    /// What is published of a module's linear memory (see [`crate::wasm`]).
-    guest_memory() = FileId::Control(Role::Cpu), "guest memory", [0; 1], 0x3000, 0, crate::wasm::WORDS_LEN;
+    /// What is published of a module's linear memories (see [`crate::wasm`]).
+    guest_memory(n: usize) = FileId::Control(Role::Cpu), "guest memory", [n; crate::wasm::MEMORIES], 0x3000, crate::wasm::WORDS_LEN, crate::wasm::WORDS_LEN;
     /// What the vCPU is doing (see [`crate::profile`]).
     profile() = FileId::Control(Role::Cpu), "profile", [0; 1], 0x2_0000, 0, crate::profile::PROFILE_SIZE;
     /// Consumer's part of a module's standard input.
@@ -287,6 +287,7 @@ pub fn regions() -> Vec<Region> {
         ]);
     }
     all.extend((0..MIRRORS).map(Region::mirror));
+    all.extend((0..crate::wasm::MEMORIES).map(Region::guest_memory));
     for n in 0..crate::wasm::GUEST_OUT_STREAMS {
         all.extend([Region::guest_out(n), Region::guest_out_head(n)]);
     }
@@ -313,7 +314,6 @@ pub fn regions() -> Vec<Region> {
         Region::playback_head(),
         Region::capture(),
         Region::capture_head(),
-        Region::guest_memory(),
         Region::guest_in_head(),
         Region::profile(),
     ]);

@@ -52,6 +52,8 @@ pub struct SegmentSet {
     files: Vec<(FileId, Store)>,
     ram: RamLayout,
     instance: u64,
+    /// What names of the portable back end begin with.
+    prefix: Option<String>,
 }
 
 impl SegmentSet {
@@ -60,9 +62,7 @@ impl SegmentSet {
     /// # Errors
     /// [`SetError`].
     pub fn create(ram: RamLayout, instance: u64) -> Result<Self, SetError> {
-        Self::make(ram, instance, |file, len| {
-            Ok(Store::Memfd(Segment::create(&file.file_name(), len)?))
-        })
+        Self::make(ram, instance, None)
     }
 
     /// As [`Self::create`] on the portable back end. Every name is `prefix`, which starts with a slash, and the file's
@@ -71,34 +71,50 @@ impl SegmentSet {
     /// # Errors
     /// [`SetError`].
     pub fn create_portable(ram: RamLayout, instance: u64, prefix: &str) -> Result<Self, SetError> {
-        let set = Self::make(ram, instance, |file, len| {
-            let segment = PortableSegment::create(&format!("{prefix}{}", file.file_name()), len);
-            segment
-                .map(Store::Portable)
-                .map_err(|source| SetError::Portable { file, source })
-        })?;
+        let set = Self::make(ram, instance, Some(prefix.to_owned()))?;
         for role in Role::ALL {
             set.place_events(role)?;
         }
         Ok(set)
     }
 
-    fn make(
-        ram: RamLayout,
-        instance: u64,
-        mut store: impl FnMut(FileId, u64) -> Result<Store, SetError>,
-    ) -> Result<Self, SetError> {
+    fn make(ram: RamLayout, instance: u64, prefix: Option<String>) -> Result<Self, SetError> {
         let mut set = Self {
             files: Vec::with_capacity(FileId::ALL.len()),
             ram,
             instance,
+            prefix,
         };
-        for file in FileId::ALL {
-            let store = store(file, files::file_len(file, ram))?;
-            set.files.push((file, store));
-            files::write_header(&set.head(file)?, file, files::layout_hash(), instance);
-        }
+        FileId::ALL.into_iter().try_for_each(|file| set.add(file))?;
         Ok(set)
+    }
+
+    /// Makes the further memories of modules too, each as large as guest RAM below 4 GiB.
+    ///
+    /// # Errors
+    /// [`SetError`].
+    pub fn with_memories(mut self) -> Result<Self, SetError> {
+        FileId::MEMORIES.into_iter().try_for_each(|file| self.add(file))?;
+        Ok(self)
+    }
+
+    fn add(&mut self, file: FileId) -> Result<(), SetError> {
+        let len = files::file_len(file, self.ram);
+        let store = match &self.prefix {
+            None => Store::Memfd(Segment::create(&file.file_name(), len)?),
+            Some(prefix) => {
+                let segment = PortableSegment::create(&format!("{prefix}{}", file.file_name()), len);
+                Store::Portable(segment.map_err(|source| SetError::Portable { file, source })?)
+            }
+        };
+        self.files.push((file, store));
+        files::write_header(&self.head(file)?, file, files::layout_hash(), self.instance);
+        Ok(())
+    }
+
+    /// The files there are.
+    pub fn files(&self) -> impl Iterator<Item = FileId> + '_ {
+        self.files.iter().map(|(file, _)| *file)
     }
 
     /// Places the events of a role's doorbells anew: what a killed process left of one may hang whoever uses it. Does
@@ -122,7 +138,7 @@ impl SegmentSet {
 
     /// Whether the files belong to the portable back end.
     pub fn is_portable(&self) -> bool {
-        matches!(self.files.first(), Some((_, Store::Portable(_))))
+        self.prefix.is_some()
     }
 
     /// Size of guest RAM.
@@ -213,17 +229,19 @@ impl SegmentSet {
         self.some_maps(role, |_| true)
     }
 
-    /// As [`Self::maps`] for the coordinator of worker processes: everything but guest RAM, which it never touches.
+    /// As [`Self::maps`] for the coordinator of worker processes: everything but what is the guest's, which it never
+    /// touches.
     ///
     /// # Errors
     /// [`SetError`].
     pub fn maps_of_coordinator(&self) -> Result<MapSet, SetError> {
-        self.some_maps(Role::Coordinator, |file| file != FileId::GuestRam)
+        let guests = |file| matches!(file, FileId::GuestRam | FileId::Memory(_));
+        self.some_maps(Role::Coordinator, |file| !guests(file))
     }
 
     fn some_maps(&self, role: Role, wanted: impl Fn(FileId) -> bool) -> Result<MapSet, SetError> {
         let mut maps = MapSet::default();
-        for file in FileId::ALL.into_iter().filter(|&file| wanted(file)) {
+        for file in self.files().filter(|&file| wanted(file)) {
             let start = file.map_start();
             maps.insert(
                 file,

@@ -26,7 +26,7 @@ impl Rig {
         status.store(StatusWord::generation(Role::Cpu), 1);
         status.store(StatusWord::peer(Role::Cpu), PeerState::Running as u32);
         Self {
-            writer: MemoryWriter::attach(cpu.view_mut(Region::guest_memory()), 1),
+            writer: MemoryWriter::attach(cpu.view_mut(Region::guest_memory(0)), 0, 1),
             status,
             ram: set.guest_ram().expect("ram"),
             set,
@@ -36,7 +36,7 @@ impl Rig {
     /// As io-worker sees it: another map of the same files.
     fn peer(&self) -> LiveMemory {
         let maps = self.set.maps(Role::Io).expect("maps");
-        let words = MemoryReader::new(Ends::new(&maps).view(Region::guest_memory()));
+        let words = MemoryReader::new(Ends::new(&maps).view(Region::guest_memory(0)));
         let status = StatusReader::of(&maps, Role::Coordinator);
         LiveMemory::new(words, Some(status), self.set.guest_ram().expect("ram"))
     }
@@ -139,7 +139,7 @@ fn s2_36_who_may_only_read_gets_an_error_for_a_write() {
     let len = rig.set.len(file) - MAP_START;
     let map = rig.set.map(file, MAP_START, len, false);
     let maps = rig.set.maps(Role::Gpu).expect("maps");
-    let words = MemoryReader::new(Ends::new(&maps).view(Region::guest_memory()));
+    let words = MemoryReader::new(Ends::new(&maps).view(Region::guest_memory(0)));
     let memory = LiveMemory::read_only(words, None, View::new(Arc::new(map.expect("map"))));
     let view = memory.view().expect("live");
     let mut byte = [0];

@@ -29,7 +29,8 @@ pub enum MemoryState {
 /// What is published of a linear memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryWords {
-    /// Plus one for every successful grow, also by nothing, and for the end of a memory (S2.30).
+    /// Plus one for every successful grow, also by nothing, and for the end of a memory (S2.30). A memory's own: what
+    /// another one of the module does leaves it as it is (S2.25).
     pub generation: u32,
     /// Size in pages of 64 KiB, 0 to 65 536.
     pub pages: u32,
@@ -88,17 +89,21 @@ impl MemoryWords {
 pub struct MemoryWriter {
     lock: SeqWriter<ViewMut>,
     region: ViewMut,
+    /// Which of a module's memories this is for, from 0.
+    index: u32,
     now: MemoryWords,
 }
 
 impl MemoryWriter {
-    /// The writer for process `owner` of the cpu-worker. What a predecessor left alive is declared dead.
-    pub fn attach(region: ViewMut, owner: u32) -> Self {
+    /// The writer for a module's memory number `index` and process `owner` of the cpu-worker. What a predecessor left
+    /// alive is declared dead.
+    pub fn attach(region: ViewMut, index: usize, owner: u32) -> Self {
         let mut record = [0; RECORD];
         region.read_bytes(SEQ_HEADER, &mut record);
         let mut this = Self {
             lock: SeqWriter::new(region.clone()),
             region,
+            index: index as u32,
             now: MemoryWords::decode(&record),
         };
         this.now.owner = owner;
@@ -117,7 +122,10 @@ impl MemoryWriter {
     /// A memory has been made.
     pub fn begin(&mut self, pages: u32, max_pages: u32) {
         self.now.state = MemoryState::Live;
-        self.now.id = self.now.id.wrapping_add(1);
+        self.now.id = match self.now.id {
+            0 => self.index + 1,
+            last => last.wrapping_add(super::MEMORIES as u32),
+        };
         self.now.pages = pages;
         self.now.max_pages = max_pages;
         self.publish();
@@ -195,7 +203,7 @@ mod tests {
     #[test]
     fn s2_11_a_full_memory_is_a_true_byte_count() {
         let region = region();
-        let mut w = MemoryWriter::attach(region.clone(), 1);
+        let mut w = MemoryWriter::attach(region.clone(), 0, 1);
         w.begin(65_536, 65_536);
         let words = MemoryReader::new(region.view().clone()).read().expect("read");
         assert_eq!(words.bytes(), 1 << 32);
@@ -205,7 +213,7 @@ mod tests {
     fn s2_23_no_memory_differs_from_one_without_pages() {
         let region = region();
         let r = MemoryReader::new(region.view().clone());
-        let mut w = MemoryWriter::attach(region, 1);
+        let mut w = MemoryWriter::attach(region, 0, 1);
         assert_eq!(r.read().expect("read").state, MemoryState::Absent);
         w.begin(0, 10);
         let words = r.read().expect("read");
@@ -216,11 +224,11 @@ mod tests {
     fn s2_34_a_successor_declares_what_it_finds_alive_dead() {
         let region = region();
         let r = MemoryReader::new(region.view().clone());
-        let mut w = MemoryWriter::attach(region.clone(), 1);
+        let mut w = MemoryWriter::attach(region.clone(), 0, 1);
         w.begin(3, 10);
         w.grown(4);
         let before = r.read().expect("read");
-        let mut w = MemoryWriter::attach(region, 2);
+        let mut w = MemoryWriter::attach(region, 0, 2);
         let after = r.read().expect("read");
         assert_eq!(after.state, MemoryState::Dead);
         assert_eq!(after.generation, before.generation + 1);
@@ -232,7 +240,7 @@ mod tests {
     fn s2_30_a_new_generation_is_never_seen_with_an_old_size() {
         let region = region();
         let r = MemoryReader::new(region.view().clone());
-        let mut w = MemoryWriter::attach(region, 1);
+        let mut w = MemoryWriter::attach(region, 0, 1);
         w.begin(0, 65_536);
         let writer = std::thread::spawn(move || {
             for n in 1..=20_000 {

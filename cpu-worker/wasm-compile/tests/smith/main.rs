@@ -14,7 +14,7 @@ use machine::Machine;
 use modules::{World, module};
 use plain::{Log, Seen};
 use quintet_protocol::payload::{Payload, PayloadKind};
-use quintet_protocol::wasm::{CompileLimits, JobLimits, WasmConfig};
+use quintet_protocol::wasm::{CompileLimits, JobLimits, MEMORIES, MemoryState, WasmConfig};
 use quintet_wasm_compile::{CHUNK, Refused, compile_in_chunks};
 use support::Rig;
 
@@ -97,15 +97,16 @@ fn ours(rig: &Rig, bytes: &[u8], seed: u64) -> Option<(Seen, bool)> {
         .expect("prepares");
     let log = Log::default();
     plain::imports(&mut linker, &log);
-    let peer = rig.peer();
+    let peers: Vec<_> = (0..MEMORIES).map(|n| rig.peer_of(n)).collect();
     let mut before: Option<(u64, u32)> = None;
     let seen = plain::live(&mut store, &linker, &module, &log, seed, |size| {
-        let words = peer.words().expect("words");
+        let words: Vec<_> = peers.iter().map(|p| p.words().expect("words")).collect();
         let size = size?;
-        let silent = before.is_some_and(|(pages, generation)| {
-            pages != size && (words.generation == generation || u64::from(words.pages) != size)
-        });
-        before = Some((size, words.generation));
+        let live = words.iter().filter(|w| w.state == MemoryState::Live);
+        let told: u64 = live.map(|w| u64::from(w.pages)).sum();
+        let generation = words.iter().fold(0, |sum: u32, w| sum.wrapping_add(w.generation));
+        let silent = before.is_some_and(|(pages, last)| pages != size && (generation == last || told != size));
+        before = Some((size, generation));
         silent.then(|| format!("{size} pages and nobody was told: {words:?}"))
     });
     Some((seen, instrumented))

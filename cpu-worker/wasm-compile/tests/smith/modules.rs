@@ -4,6 +4,7 @@ use arbitrary::{Arbitrary as _, Unstructured};
 use wasm_smith::{Config, Module};
 
 use super::PAGES;
+use quintet_protocol::wasm::MEMORIES;
 
 /// Bytes that wasm-smith makes its choices from.
 const CHOICES: usize = 3 << 10;
@@ -65,9 +66,9 @@ pub fn module(seed: u64, world: World) -> Option<Vec<u8>> {
     config.reference_types_enabled &= seed.is_multiple_of(4);
     // What is of interest here.
     config.bulk_memory_enabled |= !seed.is_multiple_of(4);
-    config.max_memories = 1;
+    config.max_memories = if seed % 3 == 1 { MEMORIES } else { 1 };
     config.min_memories = 1;
-    config.max_memory32_bytes = (PAGES + 4) << 16;
+    config.max_memory32_bytes = ((PAGES + 4) << 16) / config.max_memories as u64;
     config.max_tables = 4;
     config.max_table_elements = 2000;
     config.max_types = config.max_types.clamp(1, 60);

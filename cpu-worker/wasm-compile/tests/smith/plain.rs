@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use quintet_protocol::ram::WASM_PAGE;
 use wasmtime::{
-    Config, Engine, Extern, Instance, Linker, Module, Ref, Store, StoreLimits, StoreLimitsBuilder, Trap, Val,
+    Config, Engine, Extern, Instance, Linker, Module, Ref, ResourceLimiter, Store, Trap, Val,
 };
 
 use super::PAGES;
@@ -12,6 +12,8 @@ use super::modules::Random;
 
 /// Most functions that are called.
 const CALLS: usize = 12;
+/// Most elements of a table.
+const TABLE_ELEMENTS: usize = 1 << 20;
 
 /// What a module has called, with which arguments.
 pub type Log = Arc<Mutex<Vec<String>>>;
@@ -20,22 +22,56 @@ pub type Log = Arc<Mutex<Vec<String>>>;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub lines: Vec<String>,
-    /// All of its memory, at the end.
+    /// All of its memories, one after another, at the end.
     pub memory: Vec<u8>,
+}
+
+/// As much memory as a machine has, for all memories of a module together.
+#[derive(Debug)]
+pub struct Memory {
+    most: usize,
+    used: usize,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let used = self.used - current + desired;
+        let fits = used <= self.most;
+        if fits {
+            self.used = used;
+        }
+        Ok(fits)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        Ok(())
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
 }
 
 /// Plain wasmtime: nothing of ours but what a module may use.
 pub fn engine() -> Engine {
     let mut config = Config::new();
-    config.wasm_multi_memory(false).wasm_memory64(false);
+    config.wasm_multi_memory(true).wasm_memory64(false);
     config.wasm_relaxed_simd(false);
     Engine::new(&config).expect("engine")
 }
 
-fn store(engine: &Engine, ram: u64) -> Store<StoreLimits> {
-    let limits = StoreLimitsBuilder::new().memory_size(ram as usize).build();
-    let mut store = Store::new(engine, limits);
-    store.limiter(|limits| limits);
+fn store(engine: &Engine, ram: u64) -> Store<Memory> {
+    let memory = Memory {
+        most: ram as usize,
+        used: 0,
+    };
+    let mut store = Store::new(engine, memory);
+    store.limiter(|memory| memory);
     store
 }
 
@@ -148,7 +184,7 @@ pub fn live<T: 'static>(
             Some(Extern::Memory(memory)) => {
                 seen.lines
                     .push(format!("{name} = {} pages", memory.size(&*store)));
-                seen.memory = memory.data(&*store).to_vec();
+                seen.memory.extend_from_slice(memory.data(&*store));
             }
             _ => {}
         }
@@ -156,11 +192,11 @@ pub fn live<T: 'static>(
     seen
 }
 
+/// Pages of all memories together, of which each is exported; `None` without one.
 fn size<T: 'static>(store: &mut Store<T>, instance: &Instance, names: &[String]) -> Option<u64> {
-    let memory = names
-        .iter()
-        .find_map(|name| instance.get_memory(&mut *store, name))?;
-    Some(memory.size(&*store))
+    let memories = names.iter().filter_map(|name| instance.get_memory(&mut *store, name));
+    let memories: Vec<_> = memories.collect();
+    (!memories.is_empty()).then(|| memories.iter().map(|memory| memory.size(&*store)).sum())
 }
 
 fn null(reference: &Ref) -> bool {

@@ -7,8 +7,9 @@ use quintet_protocol::handshake::Role;
 use quintet_protocol::layout::{Ends, Region, SegmentSet};
 use quintet_protocol::payload::{Payload, PayloadKind};
 use quintet_protocol::ram::{RamLayout, WASM_PAGE};
+use quintet_protocol::shm::View;
 use quintet_protocol::wasm::{
-    CompileLimits, JobLimits, JobOutcome, LiveMemory, MemoryReader, MemoryWriter, WasmConfig,
+    CompileLimits, JobLimits, JobOutcome, LiveMemory, MemoryReader, WasmConfig, memory_file,
 };
 use quintet_wasm::host::{Stopped, Surroundings};
 use quintet_wasm::memory::GuestMemory;
@@ -47,12 +48,12 @@ impl Surroundings for Recorder {
         Ok(bytes.len())
     }
 
-    fn read(&mut self, into: &mut [u8]) -> Result<usize, Stopped> {
+    fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Stopped> {
         let mut input = self.input.lock().unwrap();
         let n = input.len().min(into.len());
         into[..n].copy_from_slice(&input[..n]);
         input.drain(..n);
-        Ok(n)
+        Ok((n != 0).then_some(n))
     }
 
     fn now(&self) -> u64 {
@@ -76,9 +77,9 @@ impl Rig {
 
     pub fn with_pages(pages: u64) -> Self {
         let set = SegmentSet::create(RamLayout::new(pages * WASM_PAGE), 3).expect("files");
-        let ends = Ends::new(&set.maps(Role::Cpu).expect("maps"));
-        let words = MemoryWriter::attach(ends.view_mut(Region::guest_memory()), 1);
-        let memory = GuestMemory::new(set.guest_ram().expect("ram"), words);
+        let set = set.with_memories().expect("files");
+        let maps = set.maps(Role::Cpu).expect("maps");
+        let memory = GuestMemory::attach(set.guest_ram().expect("ram"), &maps, 1);
         Self {
             runtime: Runtime::new(memory).expect("engine"),
             set,
@@ -89,8 +90,16 @@ impl Rig {
     /// The memory through other maps of the same files, as another process has them.
     pub fn peer(&self) -> LiveMemory {
         let maps = self.set.maps(Role::Io).expect("maps");
-        let words = MemoryReader::new(Ends::new(&maps).view(Region::guest_memory()));
+        let words = MemoryReader::new(Ends::new(&maps).view(Region::guest_memory(0)));
         LiveMemory::new(words, None, self.set.guest_ram().expect("ram"))
+    }
+
+    /// As [`Self::peer`], one of the module's memories, read-only.
+    pub fn peer_of(&self, memory: usize) -> LiveMemory {
+        let maps = self.set.maps(Role::Gpu).expect("maps");
+        let words = MemoryReader::new(Ends::new(&maps).view(Region::guest_memory(memory)));
+        let map = maps.map(memory_file(memory)).expect("mapped");
+        LiveMemory::read_only(words, None, View::new(Arc::clone(map)))
     }
 
     pub fn run(&self, module: &[u8], config: &WasmConfig) -> Option<JobOutcome> {
