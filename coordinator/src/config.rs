@@ -374,9 +374,6 @@ fn wasm(args: &RunArgs) -> Result<Option<WasmRun>, UsageError> {
     if !args.kernel.is_empty() {
         return refuse("--wasm or --jobs and --kernel are two guests; a machine runs one");
     }
-    if args.single_process {
-        return refuse("--wasm with --single-process does not work yet");
-    }
     let name = args.wasm.as_deref().map(|module| module.display().to_string());
     Ok(Some(WasmRun {
         module: args.wasm.clone(),

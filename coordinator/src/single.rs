@@ -4,6 +4,7 @@
 //! so that a stray pointer is the only new way to go wrong. Nothing is confined, and a thread cannot be
 //! killed: a fault that would kill a worker is refused.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -58,12 +59,12 @@ impl Threads {
         }
     }
 
-    /// Starts a worker.
+    /// Starts a worker. `orders` is its end of a socket of its own.
     ///
     /// # Errors
     /// The host's: no maps, descriptors or threads left.
-    pub fn spawn(&self, role: Role, generation: u32) -> std::io::Result<()> {
-        let context = self.context(role, generation)?;
+    pub fn spawn(&self, role: Role, generation: u32, orders: Option<OwnedFd>) -> std::io::Result<()> {
+        let context = self.context(role, generation, orders)?;
         let (events, waker) = (self.events.clone(), self.waker.clone());
         std::thread::Builder::new()
             .name(format!("{role}"))
@@ -81,7 +82,12 @@ impl Threads {
         Ok(())
     }
 
-    fn context(&self, role: Role, generation: u32) -> std::io::Result<WorkerContext> {
+    fn context(
+        &self,
+        role: Role,
+        generation: u32,
+        orders: Option<OwnedFd>,
+    ) -> std::io::Result<WorkerContext> {
         let other = std::io::Error::other::<Box<dyn std::error::Error + Send + Sync>>;
         let plan = &self.plans[role.index() - 1];
         let wanted = |p: &&Outgoing| wants(role, p.kind());
@@ -107,10 +113,10 @@ impl Threads {
             maps: self.set.maps(role).map_err(|e| other(e.into()))?,
             config: plan.config.clone(),
             payloads,
-            host_fds: plan
-                .host_fds
-                .iter()
-                .map(|fd| fd.try_clone())
+            host_fds: orders
+                .into_iter()
+                .map(Ok)
+                .chain(plan.host_fds.iter().map(OwnedFd::try_clone))
                 .collect::<Result<_, _>>()?,
         })
     }

@@ -119,3 +119,69 @@ fn the_worker_contains_no_compiler() {
         assert!(!contains(&worker, mark), "the cpu-worker contains a compiler");
     }
 }
+
+/// Copies standard input to standard output, and returns how many bytes there were once it has ended.
+const CAT: &str = "(module
+    (import \"wasi_snapshot_preview1\" \"fd_read\" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import \"wasi_snapshot_preview1\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export \"memory\") 1)
+    (func (export \"main\") (result i32) (local $all i32)
+        (loop $more
+            (i32.store (i32.const 0) (i32.const 64))
+            (i32.store (i32.const 4) (i32.const 1000))
+            (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (if (i32.load (i32.const 8)) (then
+                (i32.store (i32.const 4) (i32.load (i32.const 8)))
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
+                (local.set $all (i32.add (local.get $all) (i32.load (i32.const 8))))
+                (br $more))))
+        (local.get $all)))";
+
+#[test]
+fn a_module_reads_standard_input_to_its_end() {
+    use std::io::Write as _;
+    let cat = Module::new("cat", &wat::parse_str(CAT).expect("assembles"));
+    let path = cat.0.display().to_string();
+    let mut child = Command::new(quintet())
+        .args([
+            "run",
+            "--headless",
+            "--ram",
+            "64M",
+            "--wasm",
+            &path,
+            "--time-limit",
+            "60s",
+        ])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("quintet starts");
+    // More than the stream holds at a time.
+    let typed = "a line that somebody typed\n".repeat(2_000);
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(typed.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let said = text(&output);
+    assert!(said.starts_with(&typed), "{} bytes came back", said.len());
+    let code = format!("Return Code: {}", typed.len());
+    assert!(said.contains(&code), "{}", &said[said.len() - 200..]);
+    // Where nobody types, the end is there at once.
+    let output = cat.run(&["--serial", "none", "--time-limit", "60s"]);
+    assert!(text(&output).contains("Return Code: 0"), "{output:?}");
+}
+
+#[test]
+fn in_a_single_process_a_module_gives_the_same_report() {
+    let seed = Module::new("single", &module(&ANSWER, LARGE));
+    let trap = Module::new("single-trap", &module(&[0x00], 0));
+    for (module, code) in [(&seed, 42), (&trap, 3)] {
+        let apart = module.run(&["--exit-code"]);
+        let together = module.run(&["--exit-code", "--single-process"]);
+        assert_eq!(together.status.code(), Some(code), "{together:?}");
+        let strategy = |o: &_| text(o).contains("Strategy: mapped");
+        assert_eq!(strategy(&apart), strategy(&together));
+        assert_eq!(without_process(&text(&apart)), without_process(&text(&together)));
+    }
+}

@@ -43,15 +43,16 @@ fn writers(file: FileId) -> String {
 fn table() -> String {
     let mut out =
         String::from("| file | written by | region | offset | bytes | copies |\n|---|---|---|---|---|---|\n");
-    for file in FileId::ALL {
+    for file in FileId::every() {
         let name = file.file_name();
-        if file == FileId::GuestRam {
-            writeln!(
-                out,
-                "| `{name}` | {} | guest RAM | 0 | by `--ram` | 1 |",
-                writers(file)
-            )
-            .unwrap();
+        let guests = match file {
+            FileId::GuestRam => Some("guest RAM"),
+            FileId::Memory(_) => Some("a further memory of a module"),
+            _ => None,
+        };
+        if let Some(what) = guests {
+            let writers = writers(file);
+            writeln!(out, "| `{name}` | {writers} | {what} | 0 | by `--ram` | 1 |").unwrap();
             continue;
         }
         let len = file_len(file, RamLayout::new(0)) as usize - HEAD_LEN;

@@ -56,6 +56,11 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Fleet {
     kind: Kind,
+    spawner: Spawner,
+    /// Our end of the socket for orders to the cpu-worker, when it runs modules; a new one for each life, so that no
+    /// order for one reaches its successor.
+    orders: Option<OwnedFd>,
+    modules: bool,
     hang_timeout: Duration,
 }
 
@@ -69,14 +74,9 @@ enum Kind {
 struct Processes {
     common: Arc<Common>,
     slots: [Slot; 4],
-    spawner: Spawner,
     start_dir: StartDir,
     events: Sender<Event>,
     waker: Waker,
-    /// Our end of the socket for orders to the cpu-worker, when it runs modules; a new one for each process, so that no
-    /// order for one reaches its successor.
-    orders: Option<OwnedFd>,
-    modules: bool,
     /// Its closing tells every worker that we are gone.
     _lifeline: OwnedFd,
 }
@@ -93,16 +93,20 @@ impl Fleet {
     ) -> Result<Self, UsageError> {
         let hang_timeout = config.hang_timeout;
         let plans = plans(config)?;
+        let cannot = |what: &str, e: &dyn std::fmt::Display| UsageError(format!("Cannot {what}: {e}"));
+        let spawner = Spawner::start().map_err(|e| cannot("start a thread", &e))?;
+        let fleet = |kind| Self {
+            kind,
+            spawner,
+            orders: None,
+            modules: config.wasm.is_some(),
+            hang_timeout,
+        };
         if config.single_process {
             let threads = Threads::new(set, payloads, plans, events, waker);
-            return Ok(Self {
-                kind: Kind::Threads(Box::new(threads)),
-                hang_timeout,
-            });
+            return Ok(fleet(Kind::Threads(Box::new(threads))));
         }
-        let cannot = |what: &str, e: &dyn std::fmt::Display| UsageError(format!("Cannot {what}: {e}"));
         let binaries = Binaries::open().map_err(|e| UsageError(e.to_string()))?;
-        let spawner = Spawner::start().map_err(|e| cannot("start a thread", &e))?;
         let (parent_pipe, lifeline) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|e| cannot("make a pipe", &e))?;
         let slots = plans.map(|plan| Slot {
@@ -120,25 +124,30 @@ impl Fleet {
                 parent_pipe,
             }),
             slots,
-            spawner,
             start_dir: StartDir::new(),
             events,
             waker,
-            orders: None,
-            modules: config.wasm.is_some(),
             _lifeline: lifeline,
         };
-        Ok(Self {
-            kind: Kind::Processes(Box::new(processes)),
-            hang_timeout,
-        })
+        Ok(fleet(Kind::Processes(Box::new(processes))))
     }
 
     /// Starts a worker. The one before has been reaped.
     pub(super) fn spawn(&mut self, role: Role, generation: u32) -> std::io::Result<()> {
+        let mut theirs = None;
+        if self.modules && role == Role::Cpu {
+            let (ours, orders) = socketpair(
+                AddressFamily::UNIX,
+                SocketType::SEQPACKET,
+                SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+                None,
+            )?;
+            self.orders = Some(ours);
+            theirs = Some(orders);
+        }
         match &mut self.kind {
-            Kind::Processes(p) => p.spawn(role, generation, self.hang_timeout),
-            Kind::Threads(t) => t.spawn(role, generation),
+            Kind::Processes(p) => p.spawn(role, generation, theirs, &self.spawner, self.hang_timeout),
+            Kind::Threads(t) => t.spawn(role, generation, theirs),
         }
     }
 
@@ -152,21 +161,15 @@ impl Fleet {
 
     /// Sends an order to the cpu-worker.
     pub(super) fn order(&self, message: &[u8], fd: BorrowedFd<'_>) -> Result<(), TransferError> {
-        match &self.kind {
-            Kind::Processes(p) => match &p.orders {
-                Some(socket) => send_fd(socket, message, fd),
-                None => Err(TransferError::Closed),
-            },
-            Kind::Threads(_) => Err(TransferError::Closed),
+        match &self.orders {
+            Some(socket) => send_fd(socket, message, fd),
+            None => Err(TransferError::Closed),
         }
     }
 
-    /// Who starts processes; `None` where there are only threads.
-    pub(super) fn spawner(&self) -> Option<Spawner> {
-        match &self.kind {
-            Kind::Processes(p) => Some(p.spawner.clone()),
-            Kind::Threads(_) => None,
-        }
+    /// Who starts processes.
+    pub(super) fn spawner(&self) -> Spawner {
+        self.spawner.clone()
     }
 
     /// A start-up conversation has ended.
@@ -255,26 +258,22 @@ impl Processes {
         &mut self.slots[role.index() - 1]
     }
 
-    fn spawn(&mut self, role: Role, generation: u32, hang_timeout: Duration) -> std::io::Result<()> {
-        let mut theirs = None;
-        if self.modules && role == Role::Cpu {
-            let (ours, orders) = socketpair(
-                AddressFamily::UNIX,
-                SocketType::SEQPACKET,
-                SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-                None,
-            )?;
-            self.orders = Some(ours);
-            theirs = Some(orders);
-        }
+    fn spawn(
+        &mut self,
+        role: Role,
+        generation: u32,
+        orders: Option<OwnedFd>,
+        spawner: &Spawner,
+        hang_timeout: Duration,
+    ) -> std::io::Result<()> {
         self.start_dir.enter()?;
         let plan = &self.slots[role.index() - 1].plan;
         let begun = begin(
             &self.common,
             plan,
-            theirs,
+            orders,
             generation,
-            &self.spawner,
+            spawner,
             self.events.clone(),
             self.waker.clone(),
         );

@@ -77,7 +77,11 @@ pub enum Event {
 pub struct Waker(Arc<OwnedFd>);
 
 impl Waker {
-    fn new() -> std::io::Result<Self> {
+    /// One that nobody waits for yet.
+    ///
+    /// # Errors
+    /// The host's, when it has no descriptor left.
+    pub fn new() -> std::io::Result<Self> {
         Ok(Self(Arc::new(eventfd(
             0,
             EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
@@ -232,13 +236,8 @@ pub fn run_with(
         input.end();
         None
     };
-    let jobs = match fleet.spawner() {
-        Some(spawner) if guest => {
-            let compiler = Compiler::open(spawner)?;
-            Some(Jobs::new(compiler, config.sandbox, sender.clone(), waker.clone()))
-        }
-        _ => None,
-    };
+    let compiler = guest.then(|| Compiler::open(fleet.spawner())).transpose()?;
+    let jobs = compiler.map(|compiler| Jobs::new(compiler, config.sandbox, sender.clone(), waker.clone()));
     listen_for_doorbell(&ends, sender.clone(), waker.clone()).map_err(|e| cannot("start a thread", &e))?;
     server
         .start(sender, waker.clone())

@@ -251,7 +251,12 @@ fn memories_do_not_overlap_and_bulk_operations_know_which() {
     };
     for length in ["(i32.const 4)", "(local.get $n)"] {
         let outcome = rig.wat(&text(length));
-        assert_eq!(outcome.return_code, Some(0x0707_0707), "{length}: {}", outcome.error);
+        assert_eq!(
+            outcome.return_code,
+            Some(0x0707_0707),
+            "{length}: {}",
+            outcome.error
+        );
     }
     // Zero again, both of them.
     let outcome = rig.wat(

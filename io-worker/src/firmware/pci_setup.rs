@@ -292,10 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_aligned_disjoint_and_decoded() {
+    fn s3_7_bars_are_aligned_disjoint_and_decoded_and_the_frame_buffer_is_at_the_apertures_base() {
         let mut b = pc();
         set_up(&mut b).expect("fits");
-        assert_eq!(b.read(2, 0, 0x10, 4), 0xE000_0008);
+        assert_eq!(u64::from(b.read(2, 0, 0x10, 4)), MEMORY_START | 8);
         assert_eq!(b.read(3, 0, 0x10, 4), 0xE100_0004);
         assert_eq!(b.read(3, 0, 0x14, 4), 0);
         assert_eq!(b.read(2, 0, 0x18, 4), 0xE102_0000);

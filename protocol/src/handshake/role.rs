@@ -131,7 +131,8 @@ impl FileId {
         Self::Trace(Role::Audio),
     ];
     /// What a machine for modules has besides: their memories behind the first, which is guest RAM.
-    pub const MEMORIES: [Self; crate::wasm::MEMORIES - 1] = [Self::Memory(1), Self::Memory(2), Self::Memory(3)];
+    pub const MEMORIES: [Self; crate::wasm::MEMORIES - 1] =
+        [Self::Memory(1), Self::Memory(2), Self::Memory(3)];
 
     /// Every file there can be.
     pub fn every() -> impl Iterator<Item = Self> {

@@ -168,6 +168,21 @@ fn s3_33_every_end_can_be_had_in_its_process() {
 }
 
 #[test]
+fn s3_7_vram_is_a_segment_of_its_own_that_only_the_vcpus_process_writes() {
+    let in_it: Vec<_> = regions().into_iter().filter(|r| r.file == FileId::Vram).collect();
+    assert_eq!(in_it, [Region::vram()]);
+    assert!(
+        in_it[0].len > crate::vram::VRAM_BYTES,
+        "display memory and its registers"
+    );
+    let writers: Vec<_> = Role::ALL
+        .into_iter()
+        .filter(|r| FileId::Vram.writable_by(*r))
+        .collect();
+    assert_eq!(writers, [Role::Cpu]);
+}
+
+#[test]
 #[should_panic(expected = "IpcIo is not writable here")]
 fn a_process_cannot_have_the_writing_end_of_anothers_file() {
     let (_set, cpu, _io) = two();

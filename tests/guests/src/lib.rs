@@ -4,6 +4,8 @@
 //! them is the built-in demo, so this crate is a dependency of the coordinator and not only of tests.
 //! Checking in binaries was rejected: what runs must be what can be read.
 
+pub mod seed;
+
 /// Real mode: echoes the first line of COM1 by polling, all later bytes by IRQ 4. Ctrl-D ends it through
 /// isa-debug-exit (value 0) or ACPI S5.
 pub const ECHO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/echo.elf"));

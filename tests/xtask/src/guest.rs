@@ -7,6 +7,9 @@ use crate::kernels;
 use crate::packages;
 use crate::sh::{self, Failure};
 
+#[path = "../../guests/src/seed.rs"]
+mod seed;
+
 /// Lists the guests, or builds one and prints where it is. `linux` stands for Debian's kernels, whose variables are
 /// printed for a shell.
 ///
@@ -59,7 +62,11 @@ fn module(name: &str) -> Result<Option<PathBuf>, Failure> {
         return Ok(None);
     }
     let failed = |e: &dyn std::fmt::Display| Failure::new(format!("{}: {e}", source.display()));
-    let bytes = wat::parse_file(sh::root().join(&source)).map_err(|e| failed(&e))?;
+    let text = match name {
+        "seed" => seed::text(),
+        _ => sh::read(&sh::root().join(&source))?,
+    };
+    let bytes = wat::parse_str(text).map_err(|e| failed(&e))?;
     let to = sh::target().join("guests").join(format!("{name}.wasm"));
     sh::write(&to, &bytes)?;
     Ok(Some(to))

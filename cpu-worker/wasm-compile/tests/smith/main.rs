@@ -105,7 +105,8 @@ fn ours(rig: &Rig, bytes: &[u8], seed: u64) -> Option<(Seen, bool)> {
         let live = words.iter().filter(|w| w.state == MemoryState::Live);
         let told: u64 = live.map(|w| u64::from(w.pages)).sum();
         let generation = words.iter().fold(0, |sum: u32, w| sum.wrapping_add(w.generation));
-        let silent = before.is_some_and(|(pages, last)| pages != size && (generation == last || told != size));
+        let silent =
+            before.is_some_and(|(pages, last)| pages != size && (generation == last || told != size));
         before = Some((size, generation));
         silent.then(|| format!("{size} pages and nobody was told: {words:?}"))
     });

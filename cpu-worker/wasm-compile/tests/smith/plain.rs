@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use quintet_protocol::ram::WASM_PAGE;
-use wasmtime::{
-    Config, Engine, Extern, Instance, Linker, Module, Ref, ResourceLimiter, Store, Trap, Val,
-};
+use wasmtime::{Config, Engine, Extern, Instance, Linker, Module, Ref, ResourceLimiter, Store, Trap, Val};
 
 use super::PAGES;
 use super::modules::Random;
@@ -194,7 +192,9 @@ pub fn live<T: 'static>(
 
 /// Pages of all memories together, of which each is exported; `None` without one.
 fn size<T: 'static>(store: &mut Store<T>, instance: &Instance, names: &[String]) -> Option<u64> {
-    let memories = names.iter().filter_map(|name| instance.get_memory(&mut *store, name));
+    let memories = names
+        .iter()
+        .filter_map(|name| instance.get_memory(&mut *store, name));
     let memories: Vec<_> = memories.collect();
     (!memories.is_empty()).then(|| memories.iter().map(|memory| memory.size(&*store)).sum())
 }
