@@ -287,6 +287,9 @@ fn make(number: u32, fetch: Fetch, compiler: &Compiler, cache: &Cache, sandboxed
         Ok((product, cached)) => {
             report.strategy = Some(product.strategy);
             report.cached = cached;
+            if !cached {
+                report.compiler_micros = product.compiled.micros;
+            }
             Made {
                 number,
                 report,

@@ -40,6 +40,7 @@ pub fn json(report: &JobReport) -> String {
         "worker_pid": report.pid,
         "error": if report.error.is_empty() { None } else { Some(&report.error) },
         "compile_us": report.compile_micros,
+        "compiler_us": report.compiler_micros,
         "run_us": report.run_micros,
         "cached": report.cached,
         "trace": report.trace.as_ref().map(ToString::to_string),

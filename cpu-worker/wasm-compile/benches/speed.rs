@@ -16,7 +16,9 @@ use quintet_wasm::host::Host;
 use quintet_wasm_compile::compile;
 use rustix::time::{ClockId, clock_gettime};
 use support::Rig;
-use wasmtime::{Config, Engine, Linker, Module, Store, TypedFunc, UpdateDeadline};
+use wasmtime::{
+    Config, Engine, Linker, Module, OptLevel, RegallocAlgorithm, Store, TypedFunc, UpdateDeadline,
+};
 
 /// Rounds of every loop in every engine.
 const ROUNDS: usize = 200;
@@ -197,9 +199,120 @@ fn plain(interrupted: bool, module: &[u8]) -> Contender<()> {
     Contender::new(store, &Linker::new(&engine), &module)
 }
 
+/// How much work Cranelift takes upon itself.
+const EFFORTS: [(&str, OptLevel, RegallocAlgorithm); 3] = [
+    ("as here", OptLevel::Speed, RegallocAlgorithm::Backtracking),
+    ("no optimisation", OptLevel::None, RegallocAlgorithm::Backtracking),
+    (
+        "no optimisation, registers in one pass",
+        OptLevel::None,
+        RegallocAlgorithm::SinglePass,
+    ),
+];
+
+/// An artefact for the engine here.
+fn artefact(module: &[u8], effort: usize) -> Vec<u8> {
+    let (_, level, registers) = &EFFORTS[effort];
+    let mut config = quintet_wasm::engine::config();
+    config.cranelift_opt_level(*level);
+    config.cranelift_regalloc_algorithm(registers.clone());
+    let engine = Engine::new(&config).expect("engine");
+    engine.precompile_module(module).expect("compiles")
+}
+
+/// A module of a thousand and a half kilobytes of code.
+fn code() -> Vec<u8> {
+    let mut text = String::from("(module (memory 1)\n");
+    let mut n = 1u32;
+    let mut next = || {
+        n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        n >> 8
+    };
+    for function in 0..3_000 {
+        text += "(func (param i32 i32) (result i32) (local i32 i64)\n";
+        for _ in 0..40 {
+            let (a, b, k) = (next() % 3, next() % 3, next());
+            text += &match next() % 6 {
+                0 => format!("(local.set {a} (i32.add (local.get {b}) (i32.const {k})))\n"),
+                1 => format!("(local.set {a} (i32.mul (local.get {b}) (local.get {a})))\n"),
+                2 => format!("(local.set {a} (i32.load offset={} (local.get {b})))\n", k % 4096),
+                3 => format!(
+                    "(i32.store offset={} (local.get {b}) (local.get {a}))\n",
+                    k % 4096
+                ),
+                4 => format!(
+                    "(if (local.get {a}) (then (local.set {b} (i32.rotl (local.get {a}) (i32.const 7)))))\n"
+                ),
+                _ => format!("(local.set 3 (i64.xor (local.get 3) (i64.extend_i32_u (local.get {a}))))\n"),
+            };
+        }
+        text += "(i32.xor (local.get 2) (i32.wrap_i64 (local.get 3))))\n";
+        if function == 0 {
+            text += "(export \"run\" (func 0))";
+        }
+    }
+    wat::parse_str(text + ")").expect("assembles")
+}
+
+/// Compilation and its fruit, by effort.
+fn efforts(rig: &Rig) {
+    let large = code();
+    println!(
+        "\n| effort | {} bytes of module: ms | × here | loops × here |",
+        large.len()
+    );
+    println!("|---|---:|---:|---:|");
+    let modules: Vec<_> = LOOPS
+        .iter()
+        .map(|(_, turns, text)| {
+            (
+                *turns,
+                wat::parse_str(format!("(module (memory 40) {text})")).expect("assembles"),
+            )
+        })
+        .collect();
+    let mut least = [f64::INFINITY; EFFORTS.len()];
+    for _ in 0..ROUNDS / 40 {
+        for (effort, least) in least.iter_mut().enumerate() {
+            let start = cpu_millis();
+            black_box(artefact(&large, effort));
+            *least = least.min(cpu_millis() - start);
+        }
+    }
+    let mut loops = [0.0f64; EFFORTS.len()];
+    for (turns, module) in &modules {
+        // One memory at a time is guest RAM: one contender after another.
+        let times = [0, 1, 2].map(|effort| {
+            let mut contender = load(rig, artefact(module, effort));
+            (0..ROUNDS / 4).for_each(|_| drop(contender.turn(*turns)));
+            contender.least
+        });
+        loops
+            .iter_mut()
+            .zip(times)
+            .for_each(|(sum, t)| *sum += (t / times[0]).ln());
+    }
+    for (effort, (name, ..)) in EFFORTS.iter().enumerate() {
+        let mean = (loops[effort] / modules.len() as f64).exp();
+        println!(
+            "| {name} | {:.0} | {:.2} | {mean:.2} |",
+            least[effort],
+            least[effort] / least[0]
+        );
+    }
+}
+
 fn ours(rig: &Rig, module: &[u8]) -> Contender<Host> {
-    let artefact = compile(module, &CompileLimits::default()).expect("compiles");
-    let payload = Payload::from_vec(PayloadKind::WasmArtefact, artefact.bytes);
+    load(
+        rig,
+        compile(module, &CompileLimits::default())
+            .expect("compiles")
+            .bytes,
+    )
+}
+
+fn load(rig: &Rig, artefact: Vec<u8>) -> Contender<Host> {
+    let payload = Payload::from_vec(PayloadKind::WasmArtefact, artefact);
     let module = rig.runtime.load(&payload).expect("loads");
     let around = Box::new(rig.around.clone());
     let prepared = rig
@@ -243,5 +356,7 @@ fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    loops(&Rig::new());
+    let rig = Rig::new();
+    loops(&rig);
+    efforts(&rig);
 }

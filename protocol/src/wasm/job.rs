@@ -213,6 +213,8 @@ pub struct JobReport {
     pub cached: bool,
     /// Microseconds from the module's arrival to the artefact.
     pub compile_micros: u64,
+    /// Of these, validation, instrumentation and compilation; zeros when the artefact was there.
+    pub compiler_micros: [u64; 3],
     /// Microseconds of loading and running.
     pub run_micros: u64,
     /// The module's way, when it did not load.
@@ -231,6 +233,7 @@ impl Default for JobReport {
             error: String::new(),
             cached: false,
             compile_micros: 0,
+            compiler_micros: [0; 3],
             run_micros: 0,
             trace: None,
         }
