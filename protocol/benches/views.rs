@@ -56,7 +56,7 @@ fn main() {
     let read = least(|| {
         black_box(&peer)
             .read(16, black_box(&mut bytes))
-            .expect("attached")
+            .expect("attached");
     });
     println!(
         "check in another process {there:.2} ns, in the owner's {here:.2} ns; read of a word {read:.2} ns"

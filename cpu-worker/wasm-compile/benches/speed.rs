@@ -215,7 +215,7 @@ fn artefact(module: &[u8], effort: usize) -> Vec<u8> {
     let (_, level, registers) = &EFFORTS[effort];
     let mut config = quintet_wasm::engine::config();
     config.cranelift_opt_level(*level);
-    config.cranelift_regalloc_algorithm(registers.clone());
+    config.cranelift_regalloc_algorithm(*registers);
     let engine = Engine::new(&config).expect("engine");
     engine.precompile_module(module).expect("compiles")
 }
@@ -284,7 +284,9 @@ fn efforts(rig: &Rig) {
         // One memory at a time is guest RAM: one contender after another.
         let times = [0, 1, 2].map(|effort| {
             let mut contender = load(rig, artefact(module, effort));
-            (0..ROUNDS / 4).for_each(|_| drop(contender.turn(*turns)));
+            for _ in 0..ROUNDS / 4 {
+                contender.turn(*turns);
+            }
             contender.least
         });
         loops

@@ -331,8 +331,11 @@ fn path_rename(c: &mut Guest<'_>, fd: u32, path: (u32, u32), to_fd: u32, to: (u3
     call(c, rename).map(drop)
 }
 
+/// What is asked of io-worker about a path in a directory.
+type OfPath = fn(u32, Span) -> Service;
+
 /// A call about a path that gives nothing but success.
-fn on_path(c: &mut Guest<'_>, fd: u32, path: (u32, u32), service: fn(u32, Span) -> Service) -> Done {
+fn on_path(c: &mut Guest<'_>, fd: u32, path: (u32, u32), service: OfPath) -> Done {
     let (dir, path) = (file(c, fd)?, span(c, path)?);
     call(c, service(dir, path)).map(drop)
 }
@@ -481,7 +484,7 @@ fn about_paths(linker: &mut Linker<Host>) -> Result<()> {
          rights: u64,
          _inheriting: u64,
          fdflags: u32,
-         opened: u32| { path_open(c, fd, (path, len), (lookup, oflags, rights, fdflags), opened) }
+         opened: u32| path_open(c, fd, (path, len), (lookup, oflags, rights, fdflags), opened)
     );
     function!(
         linker,
@@ -490,7 +493,7 @@ fn about_paths(linker: &mut Linker<Host>) -> Result<()> {
             path_filestat_get(c, fd, lookup, (path, len), at)
         }
     );
-    let services: [(&str, fn(u32, Span) -> Service); 3] = [
+    let services: [(&str, OfPath); 3] = [
         ("path_create_directory", |dir, path| Service::MakeDir {
             dir,
             path,
