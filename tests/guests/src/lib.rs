@@ -78,6 +78,9 @@ mod tests {
                 .chunks_exact(4)
                 .any(|word| word == magic);
             assert!(header, "{name}");
+            // A loader jumps to the ELF's entry; kernels lie from 1 MiB on.
+            let entry = u32::from_le_bytes(image[24..28].try_into().expect("four bytes"));
+            assert!(entry >= 1 << 20, "{name} is entered at {entry:#x}");
         }
     }
 }
