@@ -79,9 +79,10 @@ fn chunks(chunk: i32, step: Vec<I<'static>>) -> Vec<I<'static>> {
 /// `(dst, value, len)`; one instruction fills `chunk` bytes at most.
 pub fn fill(memory: u32, chunk: i32) -> Function {
     let fill = || I::MemoryFill(memory);
+    // What is short first, and nothing more of it: most are.
     let mut code = is_short(chunk);
+    code.extend(at_once(fill()));
     code.extend(passes_end(DST, memory));
-    code.push(I::I32Or);
     code.extend(at_once(fill()));
     let mut step = operands(I::I32Const(chunk));
     step.push(fill());
@@ -97,8 +98,8 @@ pub fn fill(memory: u32, chunk: i32) -> Function {
 pub fn copy(dst_mem: u32, src_mem: u32, chunk: i32) -> Function {
     let copy = || I::MemoryCopy { src_mem, dst_mem };
     let mut code = is_short(chunk);
+    code.extend(at_once(copy()));
     code.extend(passes_end(DST, dst_mem));
-    code.push(I::I32Or);
     code.extend(passes_end(SRC, src_mem));
     code.push(I::I32Or);
     code.extend(at_once(copy()));
