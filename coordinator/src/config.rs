@@ -19,7 +19,7 @@ use quintet_protocol::wasm::WasmConfig;
 
 use crate::cli::{AccelArg, RunArgs};
 use crate::devices::Devices;
-use crate::firmware;
+use crate::firmware::{self, Firmware};
 use crate::images::{self, ImageArg};
 use crate::limits;
 use crate::supervise::start::random_u64;
@@ -86,11 +86,11 @@ pub struct MachineConfig {
     pub io: IoConfig,
     /// What the gpu-worker is told.
     pub gpu: GpuConfig,
-    /// Firmware image.
-    pub firmware: Option<PathBuf>,
+    /// What the machine starts with instead of a kernel.
+    pub firmware: Option<Firmware>,
     /// The VGA's BIOS.
     pub vga_rom: Option<PathBuf>,
-    /// Kernel path; without it and without firmware, the built-in demo guest.
+    /// Kernel path; without it, firmware and disks, the built-in demo guest.
     pub kernel: Option<PathBuf>,
     /// Initrd or modules with the line each is given.
     pub initrd: Vec<(PathBuf, String)>,
@@ -215,7 +215,12 @@ impl MachineConfig {
                 title: name.clone(),
             },
             name,
-            firmware: args.firmware.clone(),
+            // Disks are booted from when nothing else is named.
+            firmware: match &args.firmware {
+                Some(path) => Some(Firmware::File(path.clone())),
+                None if kernel.is_none() && wasm.is_none() && !images.is_empty() => Some(Firmware::BuiltIn),
+                None => None,
+            },
             vga_rom,
             kernel,
             initrd: args
@@ -287,7 +292,7 @@ impl MachineConfig {
             ));
         }
         payloads.extend(firmware::payloads(
-            self.firmware.as_deref(),
+            self.firmware.as_ref(),
             self.vga_rom.as_deref(),
         )?);
         Ok(payloads)

@@ -1,6 +1,6 @@
-//! Firmware that the user names: its files, judged by their length only.
+//! Firmware: the built-in BIOS, or the files that the user names, judged by their length only.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use quintet_io_worker::rom::{FIRMWARE_LEN, FIRMWARE_UNIT, VGA_ROM_MOST};
 use quintet_protocol::payload::{Outgoing, PayloadKind};
@@ -8,13 +8,26 @@ use quintet_protocol::payload::{Outgoing, PayloadKind};
 use crate::config::{UsageError, outgoing, read_file};
 use crate::units::show_size;
 
+/// What the processor finds at the reset vector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// The BIOS of this project, with its VGA BIOS.
+    BuiltIn,
+    /// An image that the user named.
+    File(PathBuf),
+}
+
 /// Reads the firmware image and the VGA's BIOS, sealed for transport.
 ///
 /// # Errors
 /// [`UsageError`], one sentence that names the file.
-pub fn payloads(firmware: Option<&Path>, vga_rom: Option<&Path>) -> Result<Vec<Outgoing>, UsageError> {
+pub fn payloads(firmware: Option<&Firmware>, vga_rom: Option<&Path>) -> Result<Vec<Outgoing>, UsageError> {
     let mut payloads = Vec::new();
-    if let Some(path) = firmware {
+    if let Some(Firmware::BuiltIn) = firmware {
+        let name = Path::new("the built-in BIOS");
+        payloads.push(outgoing(PayloadKind::Firmware, quintet_firmware::BIOS, name)?);
+    }
+    if let Some(Firmware::File(path)) = firmware {
         let wrong = |len: u64| {
             format!(
                 "The firmware \"{}\" has {len} bytes; a multiple of {} up to {} is needed",

@@ -254,6 +254,12 @@ impl MachineBus {
         self.vga.vram().is_epoch_wanted()
     }
 
+    /// Whether accesses to `port` are answered here, or need more than the port's number: one string message to the
+    /// io-worker would miss them.
+    fn answers(&self, port: u16, size: u8) -> bool {
+        self.core.claims_port(port, size) || Vga::claims_port(port) || port & 0xFFFC == 0xCFC
+    }
+
     /// What a change of the VGA's registers means to the vCPU, which caches ways into the window while it is `linear`.
     /// The VRAM writer wakes scan-out itself.
     fn vga_effects(&self, linear: bool, changed: VgaEffects) -> Effects {
@@ -333,7 +339,7 @@ impl Bus for MachineBus {
     }
 
     fn port_in_string(&mut self, port: u16, size: u8, data: &mut [u8]) {
-        if self.core.claims_port(port, size) || !self.io.string_in(&self.tables, port, size, data) {
+        if self.answers(port, size) || !self.io.string_in(&self.tables, port, size, data) {
             for element in data.chunks_exact_mut(size as usize) {
                 let v = self.port_in(port, size).to_le_bytes();
                 element.copy_from_slice(&v[..size as usize]);
@@ -342,7 +348,7 @@ impl Bus for MachineBus {
     }
 
     fn port_out_string(&mut self, port: u16, size: u8, data: &[u8]) -> Effects {
-        if !self.core.claims_port(port, size) && self.io.string_out(&self.tables, port, size, data) {
+        if !self.answers(port, size) && self.io.string_out(&self.tables, port, size, data) {
             return Effects::empty();
         }
         let mut effects = Effects::empty();

@@ -90,6 +90,19 @@ impl Setup {
         setup
     }
 
+    /// A disk to boot from by the built-in BIOS, with its serial line on this process's pipes.
+    pub fn disk(quintet: PathBuf, disk: impl AsRef<OsStr>) -> Self {
+        let mut setup = Self {
+            quintet,
+            arguments: ["run", "--headless", "--serial", "stdio", "--disk"]
+                .map(OsString::from)
+                .into(),
+            environment: Vec::new(),
+        };
+        setup.arguments.push(disk.as_ref().to_owned());
+        setup
+    }
+
     /// The built-in demo in a window, with its serial line on this process's pipes.
     pub fn demo(quintet: PathBuf) -> Self {
         Self {
