@@ -461,11 +461,8 @@ scroll_break:
     jnz no_key
     jmp break
 system_request:
-    mov ah, 0x85
-    mov cl, al
-    shr cl, 7
-    mov al, cl
-    or al, al
+    mov ah, 0x85                    /* AL 0 pressed, 1 released */
+    shr al, 7
     push ax
     mov al, 0x20
     out PIC1, al

@@ -123,7 +123,6 @@ serial_wait:
     mov dx, bx
     in al, dx
     pop dx
-    mov bh, bh
     test al, ah
     jnz 2f
     call timer_passed

@@ -173,11 +173,8 @@ print_drive:
     ret
 
 .section .rodata16, "a"
-title:
-    .ascii "Quintet BIOS\nMemory: "
-    .byte 0
-title_memory:
-    .asciz " MiB\n"
+title:         .asciz "Quintet BIOS\nMemory: "
+title_memory:  .asciz " MiB\n"
 text_diskette: .asciz "Diskette "
 text_disk:     .asciz "Disk "
 text_cd:       .asciz "CD-ROM "

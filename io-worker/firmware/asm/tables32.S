@@ -60,7 +60,6 @@ pci_far:
 PCI_CORE pci_core32
 
 /* ---- MultiProcessor specification 1.4 ---- */
-.set MP_CPU, 0
 .set IO_APIC, 0xFEC00000
 .globl mp_table
 mp_table:
