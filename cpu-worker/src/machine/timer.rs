@@ -1,32 +1,44 @@
-//! The timer thread: sleeps until the earliest deadline of the core complex and then sets the exit word.
+//! The timer thread: waits until the earliest deadline of the core complex and then sets the exit word.
 //!
-//! Nothing ticks. The vCPU tells the thread a deadline only when that is earlier than the one it already sleeps for;
-//! a later one is found when it wakes too early.
+//! Nothing ticks. The thread waits for a timer of the host (`timerfd`) which the vCPU sets itself: a guest that asks for
+//! an interrupt every few milliseconds and halts in between, as a kernel with a periodic tick does, never wakes the thread at all, because
+//! an idle vCPU sleeps until the deadline by itself and stops the timer meanwhile. Rejected: a doorbell that tells the thread
+//! its new deadline, which woke it twice for each such tick (docs/performance.md has both figures), and a signal to the vCPU's thread, because worker
+//! libraries install no handlers.
 //!
 //! While the vCPU is not idle, the thread also asks it for a heartbeat four times a second. Only the vCPU's thread beats, and
 //! it does so when it comes by: counting instructions instead was seen to take seconds for a guest whose
 //! every instruction is an access to a device of a busy host.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use quintet_protocol::clock::VmClock;
-use quintet_protocol::doorbell::{Doorbell, Sleeper};
+use quintet_protocol::doorbell::Doorbell;
 use quintet_protocol::sync::{AtomicBool, AtomicU64, Ordering};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC, VmTime};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 
 const NEVER: u64 = u64::MAX;
-/// Longest sleep of the thread, in nanoseconds: how late it can notice a clock that was set going again.
+/// Longest sleep of the thread, in nanoseconds.
 const LONGEST: u64 = NANOS_PER_SEC;
+/// Nanoseconds between two looks at a clock that stands still before a deadline.
+const STANDING: u64 = NANOS_PER_SEC / 50;
 /// Nanoseconds between two heartbeats of a vCPU that executes.
 const BEAT: u64 = NANOS_PER_SEC / 4;
 
 #[derive(Debug)]
 struct Shared {
+    /// The host's timer, set by the vCPU and waited for by the thread.
+    alarm: OwnedFd,
     /// VM time of the next deadline.
     deadline: AtomicU64,
-    /// VM time that the thread sleeps until.
-    sleeping: AtomicU64,
+    /// VM time that the thread waits for without the alarm.
+    waiting: AtomicU64,
     /// The vCPU executes, or should.
     busy: AtomicBool,
     /// The vCPU is asked for a heartbeat.
@@ -34,12 +46,36 @@ struct Shared {
     stop: AtomicBool,
 }
 
+impl Shared {
+    /// Sets the alarm; a time of zero stops it. The host refuses none of the times that are given here.
+    fn alarm_at(&self, at: HostTime) {
+        let value = timespec(at.0);
+        let never = timespec(0);
+        let timer = Itimerspec {
+            it_interval: never,
+            it_value: value,
+        };
+        if let Err(error) = timerfd_settime(&self.alarm, TimerfdTimerFlags::ABSTIME, &timer) {
+            tracing::debug!(%error, "timer not set");
+        }
+    }
+}
+
+fn timespec(nanos: u64) -> Timespec {
+    Timespec {
+        tv_sec: (nanos / NANOS_PER_SEC) as i64,
+        tv_nsec: (nanos % NANOS_PER_SEC) as i64,
+    }
+}
+
 /// The vCPU's end.
 #[derive(Debug)]
 pub struct TimerArm {
     shared: Arc<Shared>,
-    bell: Doorbell,
+    clock: VmClock,
     last: u64,
+    /// The alarm is set, for a time that may have passed.
+    set: bool,
 }
 
 impl TimerArm {
@@ -61,8 +97,15 @@ impl TimerArm {
         }
         self.last = deadline;
         self.shared.deadline.store(deadline, Ordering::SeqCst);
-        if deadline < self.shared.sleeping.load(Ordering::SeqCst) {
-            self.bell.ring();
+        if deadline == NEVER {
+            if core::mem::take(&mut self.set) {
+                self.shared.alarm_at(HostTime(0));
+            }
+        } else if deadline < self.shared.waiting.load(Ordering::SeqCst) {
+            // While VM time stands still there is no such moment: the thread is to see to it.
+            let at = self.clock.host_deadline(VmTime(deadline));
+            self.set = true;
+            self.shared.alarm_at(at.unwrap_or_default().max(HostTime(1)));
         }
     }
 }
@@ -71,42 +114,38 @@ impl TimerArm {
 #[derive(Debug)]
 pub struct TimerThread {
     shared: Arc<Shared>,
-    bell: Doorbell,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TimerThread {
-    /// Starts the thread. `sleeper` is its own; `bell` rings it, `exit` is the doorbell of the vCPU.
+    /// Starts the thread. `exit` is the doorbell of the vCPU.
     ///
     /// # Errors
-    /// The host's, when it has no thread left.
-    pub fn start(
-        clock: VmClock,
-        sleeper: Sleeper,
-        bell: Doorbell,
-        exit: Doorbell,
-    ) -> std::io::Result<(Self, TimerArm)> {
+    /// The host's, when it has no thread or descriptor left.
+    pub fn start(clock: VmClock, exit: Doorbell) -> std::io::Result<(Self, TimerArm)> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let shared = Arc::new(Shared {
+            alarm: timerfd_create(TimerfdClockId::Monotonic, flags)?,
             deadline: AtomicU64::new(NEVER),
-            sleeping: AtomicU64::new(NEVER),
+            waiting: AtomicU64::new(NEVER),
             busy: AtomicBool::new(false),
             beat: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let arm = TimerArm {
             shared: Arc::clone(&shared),
-            bell: bell.clone(),
+            clock: clock.clone(),
             last: NEVER,
+            set: false,
         };
         let mine = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("timer".into())
             .stack_size(128 << 10)
-            .spawn(move || run(&mine, &clock, &sleeper, &exit))?;
+            .spawn(move || run(&mine, &clock, &exit))?;
         Ok((
             Self {
                 shared,
-                bell,
                 thread: Some(thread),
             },
             arm,
@@ -117,14 +156,14 @@ impl TimerThread {
 impl Drop for TimerThread {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.bell.force();
+        self.shared.alarm_at(HostTime(1));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn run(shared: &Shared, clock: &VmClock, sleeper: &Sleeper, exit: &Doorbell) {
+fn run(shared: &Shared, clock: &VmClock, exit: &Doorbell) {
     let mut rung_for = NEVER;
     let mut next_beat = HostTime::after(BEAT);
     while !shared.stop.load(Ordering::SeqCst) {
@@ -136,7 +175,7 @@ fn run(shared: &Shared, clock: &VmClock, sleeper: &Sleeper, exit: &Doorbell) {
             continue;
         }
         let waits_for = if deadline == rung_for { NEVER } else { deadline };
-        shared.sleeping.store(waits_for, Ordering::SeqCst);
+        shared.waiting.store(waits_for, Ordering::SeqCst);
         if shared.deadline.load(Ordering::SeqCst) != deadline {
             continue;
         }
@@ -153,8 +192,17 @@ fn run(shared: &Shared, clock: &VmClock, sleeper: &Sleeper, exit: &Doorbell) {
             NEVER => longest,
             t => clock
                 .host_deadline(VmTime(t))
-                .map_or(longest, |host| host.min(longest)),
+                .unwrap_or_else(|| HostTime::after(STANDING))
+                .min(longest),
         };
-        sleeper.park(until, || false);
+        wait(&shared.alarm, until);
     }
+}
+
+/// Waits for the alarm, until `until` at the latest, and takes what it says.
+fn wait(alarm: &OwnedFd, until: HostTime) {
+    let rest = timespec(until.since(HostTime::now()));
+    let _ = poll(&mut [PollFd::new(alarm, PollFlags::IN)], Some(&rest));
+    let mut expirations = [0; 8];
+    let _ = rustix::io::read(alarm, &mut expirations);
 }

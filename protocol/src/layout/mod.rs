@@ -58,8 +58,6 @@ pub const TRACE_RING: usize = 512 << 10;
 pub enum SleeperId {
     /// A vCPU; its word is the exit word.
     Vcpu(u8),
-    /// The timer thread of cpu-worker.
-    CpuTimer,
     /// The thread of cpu-worker that talks to the coordinator.
     Cpu,
     /// io-worker.
@@ -78,7 +76,6 @@ impl SleeperId {
     /// Every sleeper of a machine.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..MAX_VCPUS as u8).map(Self::Vcpu).chain([
-            Self::CpuTimer,
             Self::Cpu,
             Self::Io,
             Self::Gpu,
@@ -95,20 +92,19 @@ impl SleeperId {
                 assert!(usize::from(n) < MAX_VCPUS, "vCPU {n}");
                 usize::from(n)
             }
-            Self::CpuTimer => MAX_VCPUS,
-            Self::Cpu => MAX_VCPUS + 1,
-            Self::Io => MAX_VCPUS + 2,
-            Self::Gpu => MAX_VCPUS + 3,
-            Self::Audio => MAX_VCPUS + 4,
-            Self::Coordinator => MAX_VCPUS + 5,
-            Self::IoHost => MAX_VCPUS + 6,
+            Self::Cpu => MAX_VCPUS,
+            Self::Io => MAX_VCPUS + 1,
+            Self::Gpu => MAX_VCPUS + 2,
+            Self::Audio => MAX_VCPUS + 3,
+            Self::Coordinator => MAX_VCPUS + 4,
+            Self::IoHost => MAX_VCPUS + 5,
         }
     }
 
     /// The process that sleeps.
     pub const fn owner(self) -> Role {
         match self {
-            Self::Vcpu(_) | Self::CpuTimer | Self::Cpu => Role::Cpu,
+            Self::Vcpu(_) | Self::Cpu => Role::Cpu,
             Self::Io | Self::IoHost => Role::Io,
             Self::Gpu => Role::Gpu,
             Self::Audio => Role::Audio,
@@ -119,7 +115,7 @@ impl SleeperId {
 
 /// Lines for sleepers, in the doorbells and in each control file.
 const SLEEPER_LINES: usize = 16;
-const _: () = assert!(MAX_VCPUS + 7 <= SLEEPER_LINES);
+const _: () = assert!(MAX_VCPUS + 6 <= SLEEPER_LINES);
 
 /// A contiguous part of a file's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
