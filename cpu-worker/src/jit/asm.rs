@@ -207,6 +207,11 @@ impl Asm {
         Label(self.labels.len() - 1)
     }
 
+    /// Whether something jumps to a label.
+    pub fn is_used(&self, label: Label) -> bool {
+        self.fixups.iter().rev().any(|&(_, to)| to == label)
+    }
+
     /// Binds a label here.
     pub fn bind(&mut self, label: Label) {
         debug_assert!(self.labels[label.0].is_none(), "a label is bound once");

@@ -46,7 +46,7 @@ impl Want {
 }
 
 /// A guest address as the guest names it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Address {
     /// Guest register number.
     pub base: Option<usize>,
@@ -115,10 +115,10 @@ impl Address {
 }
 
 impl Block<'_> {
-    /// Emits the look into the TLB for `address`; what fails it goes to `miss`. Gives the operand to access, which uses
+    /// Emits the look into the TLB for `address`, which [`Self::probe`] makes but for groups; what fails it goes to `miss`. Gives the operand to access, which uses
     /// RCX (and, in 32-bit code, the third scratch register). RAX is free afterwards; the host's flags are spoiled, so the
     /// caller has seen to them.
-    pub(super) fn probe(
+    pub(super) fn look(
         &mut self,
         address: &Address,
         want: Want,
@@ -370,6 +370,24 @@ impl Block<'_> {
         want: Want,
         miss: super::asm::Label,
     ) -> Result<MemoryOperand, Unsupported> {
+        self.linear32(address)?;
+        self.asm
+            .rr(Code::Mov_r32_rm32, Register::ECX, ADDR32.full_register32());
+        self.slot();
+        let reach = Self::reach(want);
+        if reach == 0 {
+            self.asm
+                .rr(Code::Mov_r32_rm32, Register::EAX, ADDR32.full_register32());
+        } else {
+            self.asm.rm(Code::Lea_r64_m, RAX, at(ADDR32, reach));
+        }
+        self.asm.ri(Code::And_rm64_imm32, RAX, Self::page_mask(want));
+        self.compare(want, miss);
+        Ok(MemoryOperand::new(RCX, ADDR32, 1, 0, 0, false, Register::None))
+    }
+
+    /// The third scratch register := the address, in 32-bit code.
+    fn linear32(&mut self, address: &Address) -> Result<(), Unsupported> {
         let host = |n: usize| abi::host(n).ok_or(Unsupported);
         let base = address.base.map(host).transpose()?;
         let index = address.index.map(|(n, s)| host(n).map(|r| (r, s))).transpose()?;
@@ -396,17 +414,31 @@ impl Block<'_> {
             self.asm
                 .rm(Code::Add_r32_rm32, addr, frame(offset_of!(Frame, bases) + s * 8));
         }
-        self.asm.rr(Code::Mov_r32_rm32, Register::ECX, addr);
-        self.slot();
-        let reach = Self::reach(want);
-        if reach == 0 {
-            self.asm.rr(Code::Mov_r32_rm32, Register::EAX, addr);
+        Ok(())
+    }
+
+    /// Computes `address` and gives the register that it is in. Spoils RAX, RCX and the host's flags.
+    pub(super) fn linear_of(&mut self, address: &Address) -> Result<Register, Unsupported> {
+        let wide = self.mode.code == CodeSize::Bits64;
+        if address.constant() {
+            let linear = address.disp as u64;
+            self.asm
+                .constant(RCX, if wide { linear } else { linear & 0xFFFF_FFFF });
+            Ok(RCX)
+        } else if wide {
+            self.linear(RCX, address, 0)?;
+            Ok(RCX)
         } else {
-            self.asm.rm(Code::Lea_r64_m, RAX, at(ADDR32, reach));
+            self.linear32(address)?;
+            Ok(ADDR32)
         }
+    }
+
+    /// Compares the tag for an access from the address in RCX to the one in RAX; RCX := the entry's addend.
+    pub(super) fn compare_at(&mut self, want: Want, miss: super::asm::Label) {
+        self.slot();
         self.asm.ri(Code::And_rm64_imm32, RAX, Self::page_mask(want));
         self.compare(want, miss);
-        Ok(MemoryOperand::new(RCX, ADDR32, 1, 0, 0, false, Register::None))
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! - `abi`: which register is where. `thunks`: in and out.
 //! - `translate`, `plain`, `special`, `system`, `branch`, `memory`, `flags`, `live`: a block's translation.
+//! - `groups`: accesses that share a look into the TLB.
 //! - `values`, `induction`, `looped`: loops that need no look into the TLB at each access.
 //! - `cache`: executable memory. This module: the book of translations, their links, and the run loop's side.
 //!
@@ -20,6 +21,7 @@ mod branch;
 mod cache;
 mod check;
 mod flags;
+mod groups;
 mod induction;
 mod lines;
 mod live;
@@ -35,7 +37,7 @@ mod values;
 mod x87;
 
 use core::mem::offset_of;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use iced_x86::InstructionInfoFactory;
 
@@ -51,6 +53,8 @@ use crate::state::{CodeSize, RIP};
 
 /// Executions of a block before it is translated.
 pub const HOT: u32 = 24;
+/// How often the rest of a block may be left to handlers before it is translated again without groups.
+const STRAYS: u32 = 64;
 /// Room a translation may need at most, in bytes.
 const LARGEST: usize = 64 << 10;
 
@@ -111,6 +115,14 @@ pub struct Jit {
     unloads: u64,
     /// Translations that go round inside themselves.
     loops: u64,
+    /// Accesses of all translations that share the look of another.
+    shared: u64,
+    /// How often the rest of a block was left to handlers, in all and by its number.
+    strayed: u64,
+    strays: HashMap<u32, u32>,
+    /// Blocks to be translated again without groups of accesses; then, those translated so.
+    straying: Vec<u32>,
+    ungrouped: HashSet<u32>,
 }
 
 impl Jit {
@@ -144,6 +156,11 @@ impl Jit {
             left: None,
             unloads: 0,
             loops: 0,
+            shared: 0,
+            strayed: 0,
+            strays: HashMap::new(),
+            straying: Vec::new(),
+            ungrouped: HashSet::new(),
         });
         let (thunks, code) = thunks::make(jit.memory.address(0), slow);
         jit.memory.write(0, &code);
@@ -167,6 +184,12 @@ impl Jit {
     /// to execute such loops sees by this that it did.
     pub fn loops(&self) -> u64 {
         self.loops
+    }
+
+    /// How many accesses of all translations share the look into the TLB of another, and how often such a look failed. A test that means to
+    /// execute such accesses sees by this that it did.
+    pub fn shared_looks(&self) -> (u64, u64) {
+        (self.shared, self.strayed)
     }
 
     /// Where the jump cache leads for what has no translation: back to the run loop.
@@ -227,6 +250,8 @@ impl Jit {
             ops,
             first_link: self.links.len(),
             loops,
+            number: n,
+            groups: !self.ungrouped.contains(&n),
         };
         let t = Block::translate(
             &request,
@@ -236,6 +261,7 @@ impl Jit {
             &mut self.lines,
         );
         self.loops += u64::from(t.looped);
+        self.shared += t.shared;
         assert!(t.code.len() <= LARGEST, "a translation has outgrown its bound");
         self.memory.write(self.used, &t.code);
         let at = self.used;
@@ -302,6 +328,8 @@ impl Jit {
 
     /// Leads all that leads to block `n` back to the run loop. Not while its code executes.
     pub(crate) fn bury(&mut self, n: u32) {
+        self.strays.remove(&n);
+        self.ungrouped.remove(&n);
         let Some(first) = self.first.get_mut(n as usize) else {
             return;
         };
@@ -333,6 +361,19 @@ impl Jit {
         self.heat.clear();
         self.first.clear();
         self.short.clear();
+        self.strays.clear();
+        self.straying.clear();
+        self.ungrouped.clear();
+    }
+
+    /// Notes that handlers execute the rest of block `n`, because a group of its accesses could not be looked up.
+    fn stray(&mut self, n: u32) {
+        self.strayed += 1;
+        let count = self.strays.entry(n).or_default();
+        *count += 1;
+        if *count == STRAYS {
+            self.straying.push(n);
+        }
     }
 }
 
@@ -361,8 +402,8 @@ impl Vcpu {
         self.tlb.frame.exit_word = self.exit_word.address() as u64;
         self.begin_block();
         self.profile.begin(Activity::Translated.line());
-        // In 32-bit code, R8 is a scratch register.
-        let r8 = self.state.regs[8];
+        // In 32-bit code, R8 is a scratch register, and four more hold pointers.
+        let spared: [u64; 5] = core::array::from_fn(|n| self.state.regs[8 + n]);
         let long = self.code_size == CodeSize::Bits64;
         // SAFETY: `enter` is a routine of this type at the start of the code memory, and `entry` a translation that
         // belongs to this vCPU; the frame that GS names outlives the call. The vCPU is reached by this pointer alone
@@ -375,8 +416,9 @@ impl Vcpu {
         self.profile.resume(Activity::Lookup.line());
         self.unload_unit();
         if !long {
-            self.state.regs[8] = r8;
+            self.state.regs[8..13].copy_from_slice(&spared);
         }
+        self.translate_strays();
         self.state.flags.set_arithmetic(flags::bits(self.tlb.frame.flags));
         match why & 0xFF {
             abi::leave::LINK => Left::Link((why >> 8) as u32),
@@ -387,6 +429,19 @@ impl Vcpu {
             }
             _ => Left::Next,
         }
+    }
+
+    /// Has blocks translated again that often leave translated code in their middle.
+    fn translate_strays(&mut self) {
+        let Some(jit) = &mut self.jit else { return };
+        if jit.straying.is_empty() {
+            return;
+        }
+        for n in core::mem::take(&mut jit.straying) {
+            jit.bury(n);
+            jit.ungrouped.insert(n);
+        }
+        self.tlb.forget_jumps();
     }
 
     /// Puts the bases of the segments where translated code finds them.
@@ -400,6 +455,9 @@ impl Vcpu {
     fn native_ops(&mut self, site: u32) -> u64 {
         let jit = self.jit.as_ref().expect("translated code is executing");
         let site = jit.sites[site as usize];
+        if let (Some(n), Some(jit)) = (site.rest_of, &mut self.jit) {
+            jit.stray(n);
+        }
         self.profile.begin(site.line);
         let answer = self.execute_site(&site);
         self.profile.resume(Activity::Translated.line());
@@ -414,6 +472,7 @@ impl Vcpu {
             self.unload_unit();
         }
         let mode = self.mode_key();
+        let drops = self.tlb.drops();
         // SAFETY: the ops lie one after the other in the arena of the block cache, which is only reset between runs
         // of translated code and takes all translations with it.
         let ops = unsafe { core::slice::from_raw_parts(site.op, site.count as usize) };
@@ -437,7 +496,8 @@ impl Vcpu {
                 return self.native_on(mode.code);
             }
         }
-        if !self.sse_masked() {
+        // Pointers that the block has may be into pages whose entries are gone.
+        if !self.sse_masked() || self.tlb.drops() != drops {
             return self.native_on(mode.code);
         }
         self.publish_bases();

@@ -170,6 +170,30 @@ pub(super) fn known(i: &Instruction, mode: &crate::exec::ModeKey) -> bool {
     integer(i.mnemonic()) || mode.sse && vector(i)
 }
 
+/// Whether `i` has a memory operand, and [`Block::plain`] looks for that one access and no other.
+pub(super) fn one_access(i: &Instruction, mode: &crate::exec::ModeKey) -> bool {
+    known(i, mode)
+        && !i.is_string_instruction()
+        && i.mnemonic() != Mnemonic::Lea
+        && !(i.mnemonic() == Mnemonic::Imul && i.op_count() == 1)
+        && !is_bit_string(i)
+        && !by_cl(i)
+}
+
+/// Whether `i` tests a bit that may lie far from its operand in memory.
+fn is_bit_string(i: &Instruction) -> bool {
+    matches!(
+        i.mnemonic(),
+        Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc
+    ) && i.op0_kind() == OpKind::Memory
+        && i.op1_kind() == OpKind::Register
+}
+
+/// Whether the memory operand of `i` must be aligned to 16 bytes.
+pub(super) fn must_be_aligned(i: &Instruction, mode: &crate::exec::ModeKey) -> bool {
+    mode.sse && vector(i) && i.memory_size().size() == 16 && !unaligned(i.mnemonic())
+}
+
 /// Whether a 16-byte memory operand of `i` may lie anywhere.
 pub(super) fn unaligned(m: Mnemonic) -> bool {
     matches!(
@@ -278,12 +302,7 @@ impl Block<'_> {
             return self.lea(i);
         }
         let by_cl = by_cl(i);
-        let bit_string = matches!(
-            i.mnemonic(),
-            Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc
-        ) && memory.is_some()
-            && i.op1_kind() == OpKind::Register;
-        if bit_string || by_cl && memory.is_some() {
+        if is_bit_string(i) || by_cl && memory.is_some() {
             return Err(Unsupported);
         }
 
@@ -357,7 +376,7 @@ impl Block<'_> {
         let want = Want {
             bytes,
             write: writes(n),
-            aligned: sse && bytes == 16 && !unaligned(i.mnemonic()),
+            aligned: must_be_aligned(i, &self.mode),
         };
         if !matches!(bytes, 1 | 2 | 4 | 8 | 16) {
             return Err(Unsupported);
@@ -426,7 +445,7 @@ impl Block<'_> {
     ) -> Result<(), Unsupported> {
         let miss = self.asm.label();
         let back = self.asm.label();
-        self.spoil_flags();
+        self.before_access(address, want);
         let before = self.flags;
         let place = self.probe(address, want, miss)?;
         self.prepare_flags(flags, written);

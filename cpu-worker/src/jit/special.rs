@@ -83,13 +83,19 @@ impl Block<'_> {
         write: bool,
         miss: super::asm::Label,
     ) -> Result<MemoryOperand, Unsupported> {
+        let (address, want) = self.stacked(disp, write);
+        self.probe(&address, want, miss)
+    }
+
+    /// The access below (or at) the stack pointer.
+    fn stacked(&self, disp: i64, write: bool) -> (Address, Want) {
         let bytes = self.stack_bytes();
         let want = if write {
             Want::write(bytes)
         } else {
             Want::read(bytes)
         };
-        self.probe(&Address::based(gpr::RSP, disp), want, miss)
+        (Address::based(gpr::RSP, disp), want)
     }
 
     /// Moves the stack pointer without touching flags.
@@ -131,9 +137,10 @@ impl Block<'_> {
             return Err(Unsupported);
         }
         let (miss, back) = (self.asm.label(), self.asm.label());
-        self.spoil_flags();
+        let (address, want) = self.stacked(-(bytes as i64), true);
+        self.before_access(&address, want);
         let before = self.flags;
-        let place = self.stack(-(bytes as i64), true, miss)?;
+        let place = self.probe(&address, want, miss)?;
         if register {
             let n = i.op0_register().full_register().number();
             let src = abi::host(n).unwrap_or(RAX);
@@ -166,9 +173,10 @@ impl Block<'_> {
         }
         let n = i.op0_register().full_register().number();
         let (miss, back) = (self.asm.label(), self.asm.label());
-        self.spoil_flags();
+        let (address, want) = self.stacked(0, false);
+        self.before_access(&address, want);
         let before = self.flags;
-        let place = self.stack(0, false, miss)?;
+        let place = self.probe(&address, want, miss)?;
         let dst = abi::host(n).unwrap_or(RAX);
         self.keep_flags(dst);
         self.keep_flags(G_RSP);
@@ -192,9 +200,10 @@ impl Block<'_> {
             return Err(Unsupported);
         }
         let (miss, back) = (self.asm.label(), self.asm.label());
-        self.spoil_flags();
+        let (address, want) = (Address::based(gpr::RBP, 0), Want::read(bytes));
+        self.before_access(&address, want);
         let before = self.flags;
-        let place = self.probe(&Address::based(gpr::RBP, 0), Want::read(bytes), miss)?;
+        let place = self.probe(&address, want, miss)?;
         self.keep_flags(G_RSP);
         self.keep_flags(Register::RBP);
         let code = self.mov_code(true);

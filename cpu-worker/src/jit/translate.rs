@@ -12,8 +12,10 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactor
 use super::abi::RAX;
 use super::asm::{Asm, Label, frame};
 use super::flags::{self, Flags, Recipe};
+use super::groups::{Groups, Regroup};
 use super::induction::{self, Plan};
 use super::lines::Lines;
+use super::memory::{Address, Want};
 use super::thunks::Thunks;
 use crate::exec::{Frame, ModeKey, Op, flag};
 
@@ -34,6 +36,8 @@ pub(super) struct Site {
     pub unit: bool,
     /// The line of the profile that stands for the first of them.
     pub line: u16,
+    /// They are the rest of that block, because a group of accesses could not be looked up.
+    pub rest_of: Option<u32>,
 }
 
 /// A direct jump that can be made to lead to another translation in the same page.
@@ -63,6 +67,8 @@ enum Cold {
         xmm: bool,
         /// The x87 unit is expected in the host's at `back`.
         unit: bool,
+        /// The access was to find the pointer of its group.
+        regroup: Option<Regroup>,
     },
     /// Loads the XMM registers and goes on at `back`.
     Xmm { from: Label, back: Label },
@@ -128,6 +134,22 @@ pub(super) struct Block<'a> {
     touches_unit: bool,
     /// The guest's x87 unit is known to be in the host's.
     unit: bool,
+    /// Number of the block.
+    pub number: u32,
+    pub ops: &'a [Op],
+    /// Which of them is in hand.
+    pub n: usize,
+    pub groups: Groups,
+    /// Accesses made beside the pointer of their group.
+    pub shared: u64,
+    /// The look that the op in hand made for its group: see [`Block::take_regroup`].
+    pub regroup: Option<(Address, Want, i64, Option<i64>, usize)>,
+}
+
+/// Whether `code` has no jump but at its end.
+fn is_straight(code: &[Instruction]) -> bool {
+    code.split_last()
+        .is_some_and(|(_, body)| !body.iter().any(Instruction::is_jcc_short_or_near))
 }
 
 /// A finished translation.
@@ -138,6 +160,8 @@ pub(super) struct Translation {
     pub flags_dead: bool,
     /// Whether it goes round inside itself.
     pub looped: bool,
+    /// Accesses that need no look of their own.
+    pub shared: u64,
 }
 
 /// What a translation needs to know of its surroundings.
@@ -157,6 +181,10 @@ pub(super) struct Request<'a> {
     pub first_link: usize,
     /// Loops may go round inside the translation.
     pub loops: bool,
+    /// Number of the block.
+    pub number: u32,
+    /// Accesses may share looks into the TLB.
+    pub groups: bool,
 }
 
 impl<'a> Block<'a> {
@@ -193,6 +221,12 @@ impl<'a> Block<'a> {
             live: 0,
             touches_unit: true,
             unit: false,
+            number: request.number,
+            ops: request.ops,
+            n: 0,
+            groups: Groups::default(),
+            shared: 0,
+            regroup: None,
         };
         let bits = request.mode.code.bits();
         let mut decoder = Decoder::with_ip(bits, request.bytes, request.rip, DecoderOptions::NONE);
@@ -211,7 +245,11 @@ impl<'a> Block<'a> {
             block.looped = Some((plan, top));
             looped = true;
         }
+        if request.groups && is_straight(&code) {
+            block.groups = Groups::of(&code, request.ops, &request.mode, block.info);
+        }
         for (n, (i, op)) in code.iter().zip(request.ops).enumerate() {
+            block.n = n;
             block.last = n + 1 == request.ops.len();
             block.live = live[n];
             debug_assert!(i.len() == usize::from(op.len) || op.len == 0);
@@ -233,6 +271,7 @@ impl<'a> Block<'a> {
             exits: block.exits,
             flags_dead: !block.entry_flags_used,
             looped,
+            shared: block.shared,
             code: block.asm.finish(),
         }
     }
@@ -283,18 +322,27 @@ impl<'a> Block<'a> {
     /// A number for the op in hand.
     pub fn site(&mut self) -> u32 {
         let line = self.lines.line(self.code, true);
-        self.sites.push(Site {
+        self.push_site(Site {
             op: self.op,
             next: self.next,
             count: 1,
             unit: self.touches_unit,
             line,
-        });
+            rest_of: None,
+        })
+    }
+
+    /// Adds a site and gives its number.
+    pub fn push_site(&mut self, site: Site) -> u32 {
+        self.sites.push(site);
         self.sites.len() as u32 - 1
     }
 
     /// Has the op in hand executed by its handler, together with others that follow it.
     fn by_handler(&mut self) {
+        if self.regroup.take().is_some() {
+            self.groups.forget(self.n);
+        }
         match &mut self.waiting {
             Some(site) => {
                 site.count += 1;
@@ -307,6 +355,7 @@ impl<'a> Block<'a> {
                     count: 1,
                     unit: self.touches_unit,
                     line: self.lines.line(self.code, false),
+                    rest_of: None,
                 });
             }
         }
@@ -380,8 +429,12 @@ impl<'a> Block<'a> {
     }
 
     /// From `from`, the op in hand is executed by its handler, and execution goes on at `back`, where the flags are
-    /// where `after` says.
+    /// where `after` says. Nothing is emitted when nothing leads to `from`.
     pub fn on_miss(&mut self, from: Label, back: Label, before: &Flags) {
+        if !self.asm.is_used(from) {
+            return;
+        }
+        let regroup = self.take_regroup();
         let site = self.site();
         self.cold.push(Cold::Miss {
             from,
@@ -391,11 +444,15 @@ impl<'a> Block<'a> {
             host: self.flags.host,
             xmm: self.xmm,
             unit: self.unit,
+            regroup,
         });
     }
 
     /// From `from`, the op in hand is executed by its handler, and the block is left.
     pub fn on_miss_leave(&mut self, from: Label) {
+        if !self.asm.is_used(from) {
+            return;
+        }
         let site = self.site();
         let recipe = self.cold_recipe();
         self.cold.push(Cold::Leave { from, site, recipe });
@@ -467,11 +524,19 @@ impl<'a> Block<'a> {
                 host,
                 xmm,
                 unit,
+                regroup,
             } => {
                 self.asm.bind(from);
                 self.recover(recipe);
+                if let Some(r) = &regroup {
+                    self.keep_linear(r);
+                }
                 self.asm.constant(RAX, u64::from(site));
                 self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
+                let hard = self.asm.label();
+                if let Some(r) = &regroup {
+                    self.look_again(r, hard);
+                }
                 if xmm {
                     self.asm.branch_to(Code::Call_rel32_64, self.thunks.xmm);
                 }
@@ -482,6 +547,9 @@ impl<'a> Block<'a> {
                     flags::load(&mut self.asm);
                 }
                 self.asm.branch(Code::Jmp_rel32_64, back);
+                if let Some(r) = &regroup {
+                    self.rest_by_handlers(r, hard);
+                }
             }
             Cold::Xmm { from, back } => {
                 self.asm.bind(from);

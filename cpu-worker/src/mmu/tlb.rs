@@ -130,6 +130,8 @@ pub struct Tlb {
     huge: bool,
     /// Bit per class of linear pages (address >> 12, modulo the bits): jumps may lead into one of them.
     jump_pages: [u64; JUMP_PAGES / 64],
+    /// How often data entries were dropped.
+    drops: u64,
 }
 
 impl Default for Tlb {
@@ -144,6 +146,7 @@ impl Default for Tlb {
             large: HashSet::new(),
             huge: false,
             jump_pages: [0; JUMP_PAGES / 64],
+            drops: 0,
         }
     }
 }
@@ -314,8 +317,14 @@ impl Tlb {
         }
     }
 
+    /// How often entries were dropped, rather than replaced: what was looked up before may not be so any more.
+    pub(crate) fn drops(&self) -> u64 {
+        self.drops
+    }
+
     /// Drops all rights to write without looking.
     pub(crate) fn forget_writes(&mut self) {
+        self.drops += 1;
         for list in &mut self.filled {
             for n in list.write.drain(..) {
                 self.frame.write.as_flattened_mut()[usize::from(n)].tag = NO_TAG;
@@ -338,6 +347,7 @@ impl Tlb {
     }
 
     fn flush(&mut self, global: usize) {
+        self.drops += 1;
         self.upper = [NO_UPPER; UPPERS];
         let list = &mut self.filled[global];
         for n in list.read.drain(..) {
@@ -359,6 +369,7 @@ impl Tlb {
         if self.huge || self.large.contains(&(linear >> 22)) {
             return self.flush_all();
         }
+        self.drops += 1;
         // INVLPG drops all paging-structure caches.
         self.upper = [NO_UPPER; UPPERS];
         let page = linear & !0xFFF;
@@ -392,6 +403,7 @@ impl Tlb {
     }
 
     fn forget_writes_to(&mut self, pages: impl Fn(u64) -> bool) {
+        self.drops += 1;
         let known = self.write_pages.as_flattened();
         for list in &self.filled {
             for &n in &list.write {

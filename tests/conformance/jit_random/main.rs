@@ -2,6 +2,7 @@
 //!
 //! `QUINTET_JIT_CASES` sets how many programs are run per width, `QUINTET_JIT_SEED` where the generator starts.
 
+mod frames;
 mod integer;
 mod loops;
 mod x87;
