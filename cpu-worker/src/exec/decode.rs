@@ -94,31 +94,36 @@ impl Vcpu {
         }
         let mut offset = 0u64;
         let left = 4096 - (linear & 0xFFF);
-        let mut second = None;
-        while ops.len() < limit.min(MAX_OPS) && offset < left {
-            let mut bytes = self.fetch_page(linear + offset, (at.0 + offset, at.1));
+        // The next page, once an instruction reaches into it.
+        let mut tail: Option<(u64, Option<u64>)> = None;
+        let next = self.wrap_linear(linear + left);
+        while ops.len() < limit.min(MAX_OPS) {
+            let mut bytes = match tail {
+                None if offset < left => self.fetch_page(linear + offset, (at.0 + offset, at.1)),
+                Some((phys, page)) if offset < left + 4096 => {
+                    let offset = offset - left;
+                    self.fetch_page(next + offset, (phys + offset, page))
+                }
+                _ => break,
+            };
             let op = match decode_one(&bytes.bytes[..bytes.len], code, &self.model) {
                 Decoded::Op(op) => op,
                 Decoded::Short if !ops.is_empty() => break,
                 Decoded::Short => {
-                    // The first instruction crosses the page: a block of its own.
-                    let next = self.wrap_linear(linear + left);
-                    let tail = self.translate_code(next)?;
-                    if let Some(page) = tail.1 {
+                    // The first instruction crosses the page. What faults there faults before anything is executed, so the
+                    // block may go on behind it.
+                    let found = self.translate_code(next)?;
+                    if let Some(page) = found.1 {
                         self.announce_code(page);
                     }
-                    second = tail.1;
-                    let more = self.fetch_page(next, tail);
+                    tail = Some(found);
+                    let more = self.fetch_page(next, found);
                     let n = (MAX_INSTRUCTION - bytes.len).min(more.len);
                     bytes.bytes[bytes.len..bytes.len + n].copy_from_slice(&more.bytes[..n]);
                     match decode_one(&bytes.bytes, code, &self.model) {
-                        Decoded::Op(op) => {
-                            ops.push(op);
-                            offset += u64::from(op.len);
-                        }
+                        Decoded::Op(op) => op,
                         Decoded::Short => return self.raise(Vector::Gp),
                     }
-                    break;
                 }
             };
             // An instruction must lie inside CS whole; if not, it faults when its turn comes.
@@ -133,10 +138,13 @@ impl Vcpu {
             }
             ops.push(op);
             offset += u64::from(op.len);
-            if op.has(flag::ENDS) {
+            // Code in device memory is executed one instruction at a time.
+            let in_ram = at.1.is_some() && tail.is_none_or(|t| t.1.is_some());
+            if op.has(flag::ENDS) || !in_ram {
                 break;
             }
         }
+        let second = tail.and_then(|t| t.1);
         Ok((at.1.map(|_| at.0), offset.max(1) as u32, second))
     }
 

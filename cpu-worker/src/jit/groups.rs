@@ -66,7 +66,7 @@ struct Member {
 #[derive(Debug)]
 struct Group {
     key: Key,
-    /// Its first access writes. What is to be written later may not be looked up as written before.
+    /// It is looked up to be written.
     write: bool,
     low: i64,
     high: i64,
@@ -298,10 +298,7 @@ impl Groups {
     /// The groups of a straight block.
     pub fn of(code: &[Instruction], ops: &[Op], mode: &ModeKey, info: &mut InstructionInfoFactory) -> Self {
         let mut tracker = Tracker {
-            regs: core::array::from_fn(|n| Value {
-                of: n as u32,
-                add: 0,
-            }),
+            regs: core::array::from_fn(|n| Value { of: n as u32, add: 0 }),
             next: 16,
             segments: 0,
             mode,
@@ -310,7 +307,8 @@ impl Groups {
         for (i, op) in code.iter().zip(ops) {
             let member = access(i, mode, info).and_then(|(address, want)| {
                 let (key, from) = tracker.place(&address);
-                all.join(key, from, address, want)
+                let stack = matches!(address.base, Some(gpr::RSP | gpr::RBP));
+                all.join(key, from, address, want, stack)
             });
             all.members.push(member);
             tracker.follow(i, op, info);
@@ -325,7 +323,9 @@ impl Groups {
         all
     }
 
-    fn join(&mut self, key: Key, from: i64, address: Address, want: Want) -> Option<Member> {
+    /// Finds a group for an access, or makes one. A write joins reads only on a `stack`: elsewhere the page may be clean, and the look for
+    /// both would fail where the read alone had not.
+    fn join(&mut self, key: Key, from: i64, address: Address, want: Want, stack: bool) -> Option<Member> {
         let end = from.checked_add(want.bytes as i64)?;
         if from.unsigned_abs() > FAR || address.disp.unsigned_abs() > FAR {
             return None;
@@ -338,9 +338,9 @@ impl Groups {
                 && !(constant && (low ^ (high - 1)) & !0xFFF != 0)
                 && !(want.aligned && g.aligned.is_some_and(|a| (a - from) % 16 != 0))
         };
-        // What may be written may be read.
+        // What may be written may be read. What a stack holds has been written, mostly in the same page.
         let written = self.groups.iter().position(|g| g.write && fits(g));
-        let read = || self.groups.iter().position(|g| !want.write && fits(g));
+        let read = || self.groups.iter().position(|g| (stack || !want.write) && fits(g));
         let n = written.or_else(read).unwrap_or_else(|| {
             self.groups.push(Group {
                 key,
@@ -358,6 +358,7 @@ impl Groups {
         g.low = g.low.min(from);
         g.high = g.high.max(end);
         g.count += 1;
+        g.write |= want.write;
         if want.aligned {
             g.aligned = Some(from);
         }
@@ -515,7 +516,8 @@ impl Block<'_> {
     /// Behind the handler: looks again. What fails goes to `hard`.
     pub(super) fn look_again(&mut self, r: &Regroup, hard: Label) {
         self.asm.rm(Code::Mov_r64_rm64, RCX, kept());
-        self.asm.rm(Code::Lea_r64_m, RAX, at(RCX, r.want.bytes as i64 - 1));
+        self.asm
+            .rm(Code::Lea_r64_m, RAX, at(RCX, r.want.bytes as i64 - 1));
         self.compare_at(r.want, hard);
         self.asm.rm(Code::Add_r64_rm64, RCX, kept());
         let pointer = self.pointer(r.place);

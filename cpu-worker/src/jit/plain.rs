@@ -172,12 +172,12 @@ pub(super) fn known(i: &Instruction, mode: &crate::exec::ModeKey) -> bool {
 
 /// Whether `i` has a memory operand, and [`Block::plain`] looks for that one access and no other.
 pub(super) fn one_access(i: &Instruction, mode: &crate::exec::ModeKey) -> bool {
-    known(i, mode)
-        && !i.is_string_instruction()
-        && i.mnemonic() != Mnemonic::Lea
-        && !(i.mnemonic() == Mnemonic::Imul && i.op_count() == 1)
-        && !is_bit_string(i)
-        && !by_cl(i)
+    let elsewhere = i.is_string_instruction()
+        || matches!(i.mnemonic(), Mnemonic::Lea)
+        || i.mnemonic() == Mnemonic::Imul && i.op_count() == 1
+        || is_bit_string(i)
+        || by_cl(i);
+    known(i, mode) && !elsewhere
 }
 
 /// Whether `i` tests a bit that may lie far from its operand in memory.

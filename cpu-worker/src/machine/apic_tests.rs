@@ -20,8 +20,7 @@ const ENABLED: u64 = 0x900;
 fn bus(set: &SegmentSet) -> (MachineBus, TimerThread) {
     let maps = set.maps(Role::Cpu).expect("maps");
     let ends = Ends::new(&maps);
-    let (timer, arm) =
-        TimerThread::start(ends.clock(), ends.doorbell(SleeperId::Vcpu(0))).expect("a thread");
+    let (timer, arm) = TimerThread::start(ends.clock(), ends.doorbell(SleeperId::Vcpu(0))).expect("a thread");
     let io = IoClient::new(
         0,
         ends.command_producer(0).expect("ring"),

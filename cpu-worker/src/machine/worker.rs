@@ -69,7 +69,8 @@ pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), 
     let broken = |what: String| WorkerError::Peer { peer: Role::Io, what };
 
     let clock = ends.clock();
-    let (timer, arm) = TimerThread::start(clock.clone(), ends.doorbell(SleeperId::Vcpu(0))).map_err(|e| WorkerError::Failed(format!("Cannot start the timer thread: {e}")))?;
+    let (timer, arm) = TimerThread::start(clock.clone(), ends.doorbell(SleeperId::Vcpu(0)))
+        .map_err(|e| WorkerError::Failed(format!("Cannot start the timer thread: {e}")))?;
 
     let sleeper = ends.sleeper(SleeperId::Vcpu(0), policy);
     let exit_word = ExitWord::shared(ends.view_mut(Region::doorbell(SleeperId::Vcpu(0))), 0);
