@@ -168,6 +168,8 @@ impl MachineConfig {
             .map(|text| ImageArg::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
         images.extend(args.cdrom.as_deref().map(ImageArg::cdrom));
+        let disks = images::place(&images)?;
+        let boot = firmware::boot_order(args.boot)?;
         let wasm = wasm(args)?;
         Ok(Self {
             ram,
@@ -183,6 +185,7 @@ impl MachineConfig {
                 no_reboot: args.no_reboot,
                 rtc_base: now_unix(),
                 spin_nanos,
+                cmos: firmware::cmos(&disks, &boot),
                 wasm: args.wasm.is_some() || args.jobs,
             },
             io: IoConfig {
@@ -199,7 +202,8 @@ impl MachineConfig {
                     })
                     .collect(),
                 testdev,
-                disks: images::place(&images)?,
+                disks,
+                boot,
                 module: wasm.as_ref().map(|wasm| ModuleConfig {
                     dirs: wasm.dirs.iter().map(|dir| dir.guest.clone()).collect(),
                 }),
@@ -521,7 +525,10 @@ fn modules(text: &str) -> Result<Vec<(PathBuf, String)>, UsageError> {
 fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
     let unfinished = [
         (a.cpus != 1, "--cpus other than 1"),
-        (a.boot.is_some(), "--boot"),
+        (
+            a.boot.is_some() && a.firmware.is_none(),
+            "--boot without --firmware",
+        ),
         (!a.pflash.is_empty(), "--pflash"),
         (a.floppy.is_some(), "--floppy"),
         (a.machine.is_some(), "--machine"),

@@ -193,6 +193,12 @@ impl FwCfg {
         Ok(())
     }
 
+    /// The bytes of a file.
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        let item = self.items.iter().find(|i| i.name.as_deref() == Some(name));
+        item.map(|i| i.bytes.as_slice())
+    }
+
     fn find(&self, key: u16) -> Option<&Item> {
         // Bit 15 tells the architecture's own items, bit 14 asks for the writing that old versions had.
         self.items.iter().find(|i| i.key == key & 0xBFFF)

@@ -69,6 +69,7 @@ impl Machine {
                 no_reboot: false,
                 rtc_base: 1_700_000_000,
                 spin_nanos: 50_000,
+                cmos: Vec::new(),
                 wasm: false,
             }),
             Role::Io => postcard::to_allocvec(&IoConfig {
@@ -82,6 +83,7 @@ impl Machine {
                 }],
                 testdev: true,
                 disks: Vec::new(),
+                boot: Vec::new(),
                 module: None,
                 append: "1000000".into(),
                 no_reboot: false,

@@ -4,6 +4,8 @@
 //! and the screenshots are compared. What the guest leaves out because QEMU shows something else than hardware is in
 //! `docs/display.md`.
 
+#[path = "support/screen.rs"]
+mod screen;
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,15 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Machine, PATIENCE, Setup, guest_file, quintet};
-
-/// Red, green and blue of every dot.
-#[derive(PartialEq, Eq)]
-struct Screen {
-    width: usize,
-    height: usize,
-    dots: Vec<[u8; 3]>,
-}
+use screen::Screen;
+use support::{PATIENCE, Setup, guest_file, quintet};
 
 impl Screen {
     /// From QEMU's screendump.
@@ -34,21 +29,6 @@ impl Screen {
             width: width.parse().expect("a width"),
             height: height.parse().expect("a height"),
             dots: fields.next().expect("dots").as_chunks().0.to_vec(),
-        }
-    }
-
-    /// From `quintet screenshot`.
-    fn from_png(bytes: &[u8]) -> Self {
-        let mut png = png::Decoder::new(std::io::Cursor::new(bytes))
-            .read_info()
-            .expect("a PNG");
-        let mut dots = vec![0; png.output_buffer_size().expect("a size")];
-        let info = png.next_frame(&mut dots).expect("a picture");
-        assert_eq!(info.color_type, png::ColorType::Rgb);
-        Self {
-            width: info.width as usize,
-            height: info.height as usize,
-            dots: dots.as_chunks().0.to_vec(),
         }
     }
 
@@ -168,17 +148,6 @@ impl Drop for Qemu {
     }
 }
 
-fn screen(quintet: &Path, machine: &Machine, file: &Path) -> Screen {
-    let status = Command::new(quintet)
-        .args(["screenshot", &machine.name])
-        .arg(file)
-        .stdout(Stdio::null())
-        .status()
-        .expect("quintet starts");
-    assert!(status.success(), "no screenshot: {status}");
-    Screen::from_png(&std::fs::read(file).expect("the screenshot"))
-}
-
 /// Compares every mode, with `options` on our side. The screenshots of modes that differ stay in the target directory.
 fn compare(test: &str, options: &[(&str, &str)]) {
     let Some(quintet) = quintet() else { return };
@@ -204,7 +173,7 @@ fn compare(test: &str, options: &[(&str, &str)]) {
             break;
         };
         let png = folder.join(format!("{}.png", mode.split(' ').next().expect("a number")));
-        let (mut ours, mut theirs) = (screen(&quintet, &machine, &png), qemu.screen());
+        let (mut ours, mut theirs) = (Screen::take(&quintet, &machine.name, &png), qemu.screen());
         if mode.contains("15 bits") {
             // QEMU leaves the lower bits clear in this format, and only in this one.
             (ours, theirs) = (ours.five_bits(), theirs.five_bits());

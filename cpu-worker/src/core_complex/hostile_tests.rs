@@ -111,6 +111,7 @@ fn complex() -> CoreComplex {
         unix_nanos: 1 << 60,
         ram: RamLayout::new(64 << 20),
         phys_bits: 40,
+        cmos: Vec::new(),
     };
     let mut c = CoreComplex::new(config);
     c.firmware_state(VmTime(0), PCI_ELCR);

@@ -115,6 +115,8 @@ pub struct CoreConfig {
     pub ram: RamLayout,
     /// Width of physical addresses, 36 to 52 bits.
     pub phys_bits: u32,
+    /// What else the CMOS tells: index (0Eh to 7Fh) and value.
+    pub cmos: Vec<(u8, u8)>,
 }
 
 /// The core complex of one machine with one processor.
@@ -211,6 +213,9 @@ impl CoreComplex {
         if kind == ResetKind::Cold {
             self.rtc.set_cmos(rtc::SHUTDOWN_STATUS, 0);
             self.rtc.set_memory(self.config.ram);
+            for &(index, value) in &self.config.cmos {
+                self.rtc.set_cmos(index, value);
+            }
         }
         self.events.clear();
         self.refresh(now);

@@ -13,6 +13,7 @@ fn config() -> CoreConfig {
         unix_nanos: 0,
         ram: RamLayout::new(512 << 20),
         phys_bits: 40,
+        cmos: Vec::new(),
     }
 }
 

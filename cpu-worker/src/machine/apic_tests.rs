@@ -38,6 +38,7 @@ fn bus(set: &SegmentSet) -> (MachineBus, TimerThread) {
         unix_nanos: 0,
         ram: set.ram_layout(),
         phys_bits: crate::mmu::MAXPHYADDR,
+        cmos: Vec::new(),
     });
     let bus = MachineBus::new(
         core,

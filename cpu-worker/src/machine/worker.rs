@@ -92,6 +92,7 @@ pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), 
         unix_nanos: i128::from(config.rtc_base) * i128::from(NANOS_PER_SEC),
         ram: context.ram.layout(),
         phys_bits: crate::mmu::MAXPHYADDR,
+        cmos: config.cmos.clone(),
     });
     let bus = MachineBus::new(
         core,

@@ -9,10 +9,10 @@ use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADTBuilder, Flags, PmProfile};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::sdt::Sdt;
-use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::ram::GuestRam;
 
 use super::e820;
+use super::link::{Linked, Piece};
 use super::payload::LoadError;
 use super::pci_setup::{PIRQ_IRQS, PM_BASE, SCI};
 
@@ -66,62 +66,69 @@ pub(super) fn table(signature: [u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
     sdt.as_slice().to_vec()
 }
 
+/// All tables, their addresses open.
+pub fn linked(machine: Machine) -> Linked {
+    use Piece::{Facs, Rsdp, Tables};
+    let mut l = Linked::default();
+    let facs = l.add(Facs, &bytes(&FACS::new()));
+    let dsdt = l.add_table(&super::dsdt::dsdt(machine));
+    let fadt = l.add_table(&fadt());
+    // FIRMWARE_CTRL, DSDT and X_DSDT.
+    l.point(Tables, fadt + 36, 4, Facs, facs);
+    l.point(Tables, fadt + 40, 4, Tables, dsdt);
+    l.point(Tables, fadt + 140, 8, Tables, dsdt);
+    let listed = [fadt, l.add_table(&madt(machine.cpus)), l.add_table(&hpet())];
+    let mut list = |signature, size: u8| {
+        let at = l.add_table(&table(signature, 1, &vec![0; listed.len() * usize::from(size)]));
+        for (n, to) in (0..).zip(listed) {
+            l.point(Tables, at + 36 + n * u32::from(size), size, Tables, to);
+        }
+        at
+    };
+    let (rsdt, xsdt) = (list(*b"RSDT", 4), list(*b"XSDT", 8));
+    let root = l.add(Rsdp, &rsdp());
+    l.point(Rsdp, root + 16, 4, Tables, rsdt);
+    l.point(Rsdp, root + 24, 8, Tables, xsdt);
+    l.sum(Rsdp, root + 8, root, 20);
+    l.sum(Rsdp, root + 32, root, 36);
+    l
+}
+
 /// Writes all tables.
 ///
 /// # Errors
 /// [`LoadError::Ram`] when there is no RAM where the memory map says they lie.
 pub fn write(ram: &GuestRam, machine: Machine) -> Result<(), LoadError> {
     let area = e820::acpi_tables(ram.layout());
-    let facs_at = e820::acpi_nvs(ram.layout()).start;
-    ram.write(GuestPhys(facs_at), &bytes(&FACS::new()))?;
-
-    let mut next = area.start;
-    let mut place = |table: &[u8]| -> Result<u64, LoadError> {
-        let at = next;
-        if table.len() as u64 > area.end - at {
-            return Err(LoadError::NoRoom {
-                what: "The ACPI tables",
-                len: table.len() as u64,
-                ram_mib: 0,
-            });
-        }
-        ram.write(GuestPhys(at), table)?;
-        next = (at + table.len() as u64).next_multiple_of(64);
-        Ok(at)
-    };
-    let dsdt = place(&super::dsdt::dsdt(machine))?;
-    let listed = [
-        place(&fadt(dsdt as u32, facs_at as u32))?,
-        place(&madt(machine.cpus))?,
-        place(&hpet())?,
-    ];
-    let narrow: Vec<u8> = listed.iter().flat_map(|at| (*at as u32).to_le_bytes()).collect();
-    let wide: Vec<u8> = listed.iter().flat_map(|at| at.to_le_bytes()).collect();
-    let rsdt = place(&table(*b"RSDT", 1, &narrow))?;
-    let xsdt = place(&table(*b"XSDT", 1, &wide))?;
-    Ok(ram.write(GuestPhys(RSDP), &rsdp(rsdt as u32, xsdt))?)
+    let linked = linked(machine);
+    let len = linked.len_of(Piece::Tables);
+    if len > area.end - area.start {
+        return Err(LoadError::NoRoom {
+            what: "The ACPI tables",
+            len,
+            ram_mib: 0,
+        });
+    }
+    linked.place(ram, |piece| match piece {
+        Piece::Tables => area.start,
+        Piece::Facs => e820::acpi_nvs(ram.layout()).start,
+        Piece::Rsdp => RSDP,
+    })?;
+    Ok(())
 }
 
-fn sum(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0_u8, |a, &b| a.wrapping_add(b)).wrapping_neg()
-}
-
-/// Root system description pointer, revision 2 (§5.2.5.3).
-fn rsdp(rsdt: u32, xsdt: u64) -> [u8; 36] {
+/// Root system description pointer, revision 2 (§5.2.5.3), without addresses and sums.
+fn rsdp() -> [u8; 36] {
     let mut p = [0; 36];
     p[..8].copy_from_slice(b"RSD PTR ");
     p[9..15].copy_from_slice(&OEM_ID);
     p[15] = 2;
-    p[16..20].copy_from_slice(&rsdt.to_le_bytes());
     p[20] = 36;
-    p[24..32].copy_from_slice(&xsdt.to_le_bytes());
-    p[8] = sum(&p[..20]);
-    p[32] = sum(&p);
     p
 }
 
-/// Fixed ACPI description table (§5.2.9) of the PIIX4.
-fn fadt(dsdt: u32, facs: u32) -> Vec<u8> {
+/// Fixed ACPI description table (§5.2.9) of the PIIX4, without the addresses of others.
+fn fadt() -> Vec<u8> {
     let port = |bits: u8, port: u16| {
         let size = match bits {
             8 => AccessSize::ByteAccess,
@@ -131,8 +138,6 @@ fn fadt(dsdt: u32, facs: u32) -> Vec<u8> {
         GAS::new(AddressSpace::SystemIo, bits, 0, size, u64::from(port))
     };
     let mut f = FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)
-        .firmware_ctrl_32(facs)
-        .dsdt_32(dsdt)
         .gpe_info(u32::from(GPE0), 0, 4, 0, 0)
         .preferred_pm_profile(PmProfile::Desktop)
         // A fixed power button; no sleep button; C1 works; RTC wakes are not in the fixed space.
@@ -160,8 +165,6 @@ fn fadt(dsdt: u32, facs: u32) -> Vec<u8> {
     f.iapc_boot_arch = 0b11.into(); // legacy devices, 8042
     f.reset_reg = port(8, RESET.0);
     f.reset_value = RESET.1;
-    f.x_dsdt = u64::from(dsdt).into();
-    f.x_firmware_ctrl = 0.into();
     bytes(&f.finalize())
 }
 

@@ -1,6 +1,7 @@
 //! The tables as a guest finds them, and as ACPICA's disassembler reads them where it is installed.
 
 use super::*;
+use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::ram::RamLayout;
 
 const MACHINE: Machine = Machine {
@@ -9,6 +10,10 @@ const MACHINE: Machine = Machine {
     ps2: true,
     fw_cfg: true,
 };
+
+fn sum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |a, &b| a.wrapping_add(b))
+}
 
 fn written() -> GuestRam {
     let ram = GuestRam::anonymous(RamLayout::new(16 << 20)).expect("ram");

@@ -14,12 +14,15 @@ pub mod bzimage;
 pub mod dsdt;
 pub mod e820;
 pub mod elf;
+pub mod link;
 pub mod mptable;
 pub mod multiboot;
+pub mod offer;
 mod payload;
 pub mod pci_setup;
 mod place;
 pub mod pvh;
+pub mod smbios;
 mod state;
 
 pub use payload::{LoadError, Loader, Module, Source};
@@ -46,6 +49,18 @@ pub struct Machine {
     pub fw_cfg: bool,
     /// Hard disks.
     pub disks: u8,
+}
+
+impl Machine {
+    /// What of it the ACPI tables tell.
+    fn acpi(self) -> acpi::Machine {
+        acpi::Machine {
+            cpus: self.cpus,
+            com: self.com,
+            ps2: self.ps2,
+            fw_cfg: self.fw_cfg,
+        }
+    }
 }
 
 /// The files and words to boot with.
@@ -207,23 +222,8 @@ fn place_all(
             disks: machine.disks,
         },
     )?;
-    let Machine {
-        cpus,
-        com,
-        ps2,
-        fw_cfg,
-        ..
-    } = machine;
-    acpi::write(
-        ram,
-        acpi::Machine {
-            cpus,
-            com,
-            ps2,
-            fw_cfg,
-        },
-    )?;
-    mptable::write(ram, cpus, machine.cpuid_1.0, machine.cpuid_1.1)?;
+    acpi::write(ram, machine.acpi())?;
+    mptable::write(ram, machine.cpus, machine.cpuid_1.0, machine.cpuid_1.1)?;
     state::write_tables(ram, state.mode)?;
     state.low_ram = ram.layout().low();
     state.high_ram = ram.layout().high();

@@ -9,7 +9,8 @@ use quintet_protocol::ram::GuestRam;
 use crate::firmware::{self, Boot, BootError, Module};
 use crate::machine::{COM_PORTS, Machine};
 
-fn firmware_machine(config: &IoConfig) -> firmware::Machine {
+/// What firmware has to know of the machine of `config`.
+pub(super) fn firmware_machine(config: &IoConfig) -> firmware::Machine {
     firmware::Machine {
         cpus: config.vcpus.clamp(1, 64) as u8,
         long_mode: config.long_mode,

@@ -1,12 +1,14 @@
 //! The machine as the configuration and the payloads describe it.
 
-use quintet_protocol::handshake::config::IoConfig;
+use quintet_protocol::handshake::config::{BootDevice, DiskKind, DiskPlace, IoConfig};
 use quintet_protocol::handshake::{WorkerContext, WorkerError};
 use quintet_protocol::layout::Ends;
 use quintet_protocol::payload::{Payload, PayloadKind};
 
+use super::boot::firmware_machine;
 use super::disks::Storage;
 use crate::bus::{StreamIn, StreamOut};
+use crate::firmware::offer;
 use crate::fw_cfg::{FwCfg, ItemError, KEY_CPUS, KEY_MAX_CPUS, KEY_RAM_SIZE};
 use crate::machine::{Machine, MachineConfig};
 use crate::rom::{self, Roms};
@@ -64,13 +66,39 @@ pub(super) fn build(
 /// The items of fw_cfg. `vga` is a VGA BIOS that no PCI function shows.
 fn fw_cfg(config: &IoConfig, context: &WorkerContext, vga: Option<&[u8]>) -> Result<FwCfg, ItemError> {
     let mut fw_cfg = FwCfg::new();
+    let layout = context.ram.layout();
     let cpus = (config.vcpus.clamp(1, 0xFFFF) as u16).to_le_bytes().to_vec();
-    let total = context.ram.layout().total().to_le_bytes().to_vec();
     fw_cfg.add_item(KEY_CPUS, cpus.clone())?;
     fw_cfg.add_item(KEY_MAX_CPUS, cpus)?;
-    fw_cfg.add_item(KEY_RAM_SIZE, total)?;
+    fw_cfg.add_item(KEY_RAM_SIZE, layout.total().to_le_bytes().to_vec())?;
+    if bytes_of(&context.payloads, &PayloadKind::Firmware).is_some() {
+        offer::offer(&mut fw_cfg, firmware_machine(config), layout, &boot_order(config))?;
+    }
     if let Some(bytes) = vga {
         fw_cfg.add_file("vgaroms/vga.rom", bytes.to_vec())?;
     }
     Ok(fw_cfg)
+}
+
+/// Open Firmware's paths of what firmware is to boot from, the first first.
+fn boot_order(config: &IoConfig) -> Vec<String> {
+    let disks = |kind: DiskKind| {
+        let mut units: Vec<u8> = (config.disks.iter())
+            .filter(|disk| disk.kind == kind)
+            .map(|disk| match disk.place {
+                DiskPlace::Ide { unit } => unit,
+            })
+            .collect();
+        units.sort_unstable();
+        units.into_iter().map(offer::ide_path)
+    };
+    config
+        .boot
+        .iter()
+        .flat_map(|device| match device {
+            BootDevice::Floppy => Vec::new(),
+            BootDevice::HardDisk => disks(DiskKind::HardDisk).collect(),
+            BootDevice::Cdrom => disks(DiskKind::Cdrom).collect::<Vec<_>>(),
+        })
+        .collect()
 }

@@ -98,6 +98,7 @@ impl Rig {
                 }],
                 testdev: true,
                 disks: Vec::new(),
+                boot: Vec::new(),
                 module: None,
                 append: String::new(),
                 no_reboot: false,

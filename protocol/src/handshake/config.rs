@@ -33,6 +33,8 @@ pub struct CpuConfig {
     /// Busy-wait before sleeping when a reply is awaited, in nanoseconds; 0 sleeps at once. Decided by the
     /// coordinator from the number of host cores.
     pub spin_nanos: u64,
+    /// What the builder of the machine leaves in the CMOS: index (0Eh to 7Fh) and value.
+    pub cmos: Vec<(u8, u8)>,
     /// Run WebAssembly modules instead of a PC; orders come by the socket that is the first host descriptor.
     pub wasm: bool,
 }
@@ -81,6 +83,17 @@ pub struct DiskConfig {
     pub serial: String,
 }
 
+/// What firmware is to boot from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BootDevice {
+    /// The first floppy.
+    Floppy,
+    /// The first hard disk.
+    HardDisk,
+    /// The first CD-ROM.
+    Cdrom,
+}
+
 /// What an io-worker serves that has a WebAssembly module for a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleConfig {
@@ -106,6 +119,8 @@ pub struct IoConfig {
     pub testdev: bool,
     /// Disks, in the order of the host descriptors.
     pub disks: Vec<DiskConfig>,
+    /// What firmware is to boot from, the first first.
+    pub boot: Vec<BootDevice>,
     /// A module instead of a PC.
     pub module: Option<ModuleConfig>,
     /// Kernel command line.

@@ -103,6 +103,17 @@ impl Setup {
         setup
     }
 
+    /// Firmware with its serial line on this process's pipes.
+    pub fn firmware(quintet: PathBuf, firmware: impl AsRef<OsStr>) -> Self {
+        let words = ["run", "--headless", "--serial", "stdio"].map(OsString::from);
+        let setup = Self {
+            quintet,
+            arguments: words.into(),
+            environment: Vec::new(),
+        };
+        setup.option("--firmware", firmware)
+    }
+
     /// The built-in demo in a window, with its serial line on this process's pipes.
     pub fn demo(quintet: PathBuf) -> Self {
         Self {

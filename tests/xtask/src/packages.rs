@@ -89,6 +89,36 @@ const TO_TEST: &[Need] = &[
         wanted: ALWAYS,
     },
     Need {
+        what: "others' firmware",
+        package: "seabios",
+        present: || Path::new("/usr/share/seabios/bios-256k.bin").exists(),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "GRUB's image maker",
+        package: "grub-common",
+        present: || sh::has("grub-mkrescue"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "GRUB for PCs",
+        package: "grub-pc-bin",
+        present: || Path::new("/usr/lib/grub/i386-pc/moddep.lst").exists(),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "a maker of CD images",
+        package: "xorriso",
+        present: || sh::has("xorriso"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "a maker of FAT file systems",
+        package: "mtools",
+        present: || sh::has("mformat"),
+        wanted: ALWAYS,
+    },
+    Need {
         what: "an X server without a screen",
         package: "xvfb",
         present: || sh::has("Xvfb"),
