@@ -205,16 +205,16 @@ pub struct RunArgs {
     /// Firmware image, 64K to 16M, in place of the machine's own; a VGA BIOS for it by --device vga,romfile=FILE.
     #[arg(long)]
     pub firmware: Option<PathBuf>,
-    /// Flash image.
+    /// Flash image, FILE or FILE,ro=on: the first ends at 4 GiB, or lies below the firmware; each other below the one before.
     #[arg(long)]
-    pub pflash: Vec<PathBuf>,
+    pub pflash: Vec<String>,
     /// Disk image with its options.
     #[arg(long)]
     pub disk: Vec<String>,
     /// CD-ROM image.
     #[arg(long)]
     pub cdrom: Option<PathBuf>,
-    /// Floppy image.
+    /// Floppy image of 160 KiB to 2880 KiB.
     #[arg(long)]
     pub floppy: Option<PathBuf>,
     /// WebAssembly module to run instead of a PC.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use quintet_cpu_worker::cpuid::{Feature, Model};
 use quintet_protocol::control::check_name;
 use quintet_protocol::handshake::config::{
-    Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, GpuConfig, IoConfig, ModuleConfig,
+    Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, DiskKind, GpuConfig, IoConfig, ModuleConfig,
 };
 use quintet_protocol::payload::{MAX_PAYLOAD, Outgoing, PayloadKind, TransportChoice};
 use quintet_protocol::ram::RamLayout;
@@ -151,13 +151,15 @@ impl MachineConfig {
             return refuse(format!("At most {MAX_DEBUGCON} --debugcon are possible"));
         }
         let Devices { testdev, vga_rom } = Devices::parse(&args.device)?;
+        // Something from which the processor starts.
+        let has_firmware = args.firmware.is_some() || !args.pflash.is_empty();
         let kernel = match args.kernel.as_slice() {
             [] => None,
             [one] => Some(one.clone()),
             _ => return refuse("--kernel can be given once; modules of a multiboot kernel go into --initrd"),
         };
-        if kernel.is_some() && args.firmware.is_some() {
-            return refuse("--firmware with --kernel does not work yet");
+        if kernel.is_some() && has_firmware {
+            return refuse("--firmware or --pflash with --kernel does not work yet");
         }
         if kernel.is_none() && (args.initrd.is_some() || args.append.is_some()) {
             return refuse("--initrd and --append need a --kernel");
@@ -168,6 +170,10 @@ impl MachineConfig {
             .map(|text| ImageArg::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
         images.extend(args.cdrom.as_deref().map(ImageArg::cdrom));
+        images.extend(args.floppy.as_deref().map(ImageArg::floppy));
+        for text in &args.pflash {
+            images.push(ImageArg::flash(text)?);
+        }
         let disks = images::place(&images)?;
         let boot = firmware::boot_order(args.boot)?;
         let wasm = wasm(args)?;
@@ -272,7 +278,7 @@ impl MachineConfig {
                 let bytes = self.read_image("kernel", path)?;
                 payloads.push(outgoing(PayloadKind::Kernel, &bytes, path)?);
             }
-            None if self.firmware.is_some() => {}
+            None if self.firmware.is_some() || self.images.iter().any(|i| i.kind == DiskKind::Flash) => {}
             None => {
                 let demo = Path::new("the built-in demo guest");
                 payloads.push(outgoing(PayloadKind::Kernel, demo_guest(), demo)?);
@@ -377,8 +383,8 @@ fn wasm(args: &RunArgs) -> Result<Option<WasmRun>, UsageError> {
             return Ok(None);
         }
     }
-    if args.firmware.is_some() {
-        return refuse("--wasm or --jobs and --firmware are two guests; a machine runs one");
+    if args.firmware.is_some() || !args.pflash.is_empty() {
+        return refuse("--wasm or --jobs and firmware are two guests; a machine runs one");
     }
     if !args.kernel.is_empty() {
         return refuse("--wasm or --jobs and --kernel are two guests; a machine runs one");
@@ -529,8 +535,6 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
             a.boot.is_some() && a.firmware.is_none(),
             "--boot without --firmware",
         ),
-        (!a.pflash.is_empty(), "--pflash"),
-        (a.floppy.is_some(), "--floppy"),
         (a.machine.is_some(), "--machine"),
         (a.gdb.is_some(), "--gdb"),
         (!a.wait_for_debugger.is_empty(), "--wait-for-debugger"),
@@ -588,10 +592,7 @@ mod tests {
 
     #[test]
     fn what_does_not_work_yet_says_so() {
-        assert_eq!(
-            error(|a| a.floppy = Some("f".into())),
-            "--floppy does not work yet"
-        );
+        assert_eq!(error(|a| a.trace = Some("t".into())), "--trace does not work yet");
         assert_eq!(error(|a| a.cpus = 2), "--cpus other than 1 does not work yet");
     }
 

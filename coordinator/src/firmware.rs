@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use quintet_io_worker::rom::{FIRMWARE_LEN, FIRMWARE_UNIT, VGA_ROM_MOST};
+use quintet_io_worker::storage::diskette::Geometry;
 use quintet_protocol::handshake::config::{BootDevice, DiskConfig, DiskKind, DiskPlace};
 use quintet_protocol::payload::{Outgoing, PayloadKind};
 
@@ -79,6 +80,7 @@ pub fn boot_order(first: Option<Boot>) -> Result<Vec<BootDevice>, UsageError> {
 /// Bytes of the CMOS beside time and memory, where QEMU's pc machine has them.
 pub fn cmos(disks: &[DiskConfig], boot: &[BootDevice]) -> Vec<(u8, u8)> {
     const EQUIPMENT: u8 = 0x14;
+    const FLOPPIES: u8 = 0x10;
     const TRANSLATION: u8 = 0x39;
     /// First and second device to boot from, and the third with options.
     const BOOT: (u8, u8) = (0x3D, 0x38);
@@ -93,11 +95,21 @@ pub fn cmos(disks: &[DiskConfig], boot: &[BootDevice]) -> Vec<(u8, u8)> {
     // Two bits for each IDE unit. Cylinders are translated by size: of a small disk that makes what it says itself.
     let by_size = |disk: &DiskConfig| match disk.place {
         DiskPlace::Ide { unit } => 1 << (2 * unit),
+        DiskPlace::Floppy | DiskPlace::Flash => 0,
     };
+    // What is in the drive says what it is; without an image there is none.
+    let floppy = disks
+        .iter()
+        .find(|disk| disk.kind == DiskKind::Floppy)
+        .map_or(0, |disk| {
+            let len = std::fs::metadata(&disk.name).map_or(0, |meta| meta.len());
+            Geometry::of(len).map_or(0, |g| g.drive)
+        });
     let hard = disks.iter().filter(|disk| disk.kind == DiskKind::HardDisk);
     vec![
-        // A coprocessor and a PS/2 mouse.
-        (EQUIPMENT, 0x06),
+        // A coprocessor, a PS/2 mouse, and whether there is a floppy drive.
+        (EQUIPMENT, 0x06 | u8::from(floppy != 0)),
+        (FLOPPIES, floppy << 4),
         (TRANSLATION, hard.map(by_size).fold(0, |all, bits: u8| all | bits)),
         (BOOT.0, number(1) << 4 | number(0)),
         (BOOT.1, number(2) << 4 | NO_FLOPPY_CHECK),
@@ -135,7 +147,13 @@ mod tests {
         let cmos = cmos(&disks, &order);
         assert_eq!(
             cmos,
-            [(0x14, 0x06), (0x39, 0b0100_0001), (0x3D, 0x23), (0x38, 0x11)]
+            [
+                (0x14, 0x06),
+                (0x10, 0),
+                (0x39, 0b0100_0001),
+                (0x3D, 0x23),
+                (0x38, 0x11)
+            ]
         );
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use quintet_io_worker::storage::diskette::{FORMATS, Geometry};
 use quintet_protocol::handshake::config::{DiskConfig, DiskKind, DiskPlace};
 
 use crate::config::{UsageError, reason};
@@ -30,6 +31,8 @@ pub struct ImageArg {
 const IDE_UNITS: u8 = 4;
 /// Where a CD-ROM drive goes if nobody is there.
 const CDROM_UNIT: u8 = 2;
+/// What the length of a flash image is a multiple of.
+const FLASH_UNIT: u64 = quintet_io_worker::storage::pflash::BLOCK;
 /// Bytes of a sector: the least of what a disk can have.
 const SECTOR: u64 = 512;
 
@@ -42,6 +45,45 @@ impl ImageArg {
             raw: true,
             read_only: true,
         }
+    }
+
+    /// A diskette.
+    pub fn floppy(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind: DiskKind::Floppy,
+            raw: true,
+            read_only: false,
+        }
+    }
+
+    /// A flash chip, `FILE` or `FILE,ro=on`; a comma in the file's name is written twice.
+    ///
+    /// # Errors
+    /// [`UsageError`] for another option.
+    pub fn flash(text: &str) -> Result<Self, UsageError> {
+        let words = words(text);
+        let read_only = match words
+            .iter()
+            .skip(1)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .as_slice()
+        {
+            [] | ["ro=off"] => false,
+            ["ro=on"] => true,
+            _ => {
+                return Err(UsageError(format!(
+                    "--pflash {text}: ro=on is all that can stand behind a file"
+                )));
+            }
+        };
+        Ok(Self {
+            path: words[0].clone().into(),
+            kind: DiskKind::Flash,
+            raw: true,
+            read_only,
+        })
     }
 
     /// `FILE,KEY=VALUE,…`; a comma in the file's name is written twice.
@@ -124,17 +166,18 @@ pub fn place(images: &[ImageArg]) -> Result<Vec<DiskConfig>, UsageError> {
             *unit = Some(free.remove(at));
         }
     }
-    let place = |(image, unit): (&ImageArg, Option<u8>)| {
-        let unit = unit?;
-        Some(DiskConfig {
-            name: image.path.display().to_string(),
-            kind: image.kind,
-            place: DiskPlace::Ide { unit },
-            read_only: image.read_only,
-            serial: format!("QT{:05}", unit + 1),
-        })
+    let place = |(image, unit): (&ImageArg, Option<u8>)| DiskConfig {
+        name: image.path.display().to_string(),
+        kind: image.kind,
+        place: match (image.kind, unit) {
+            (_, Some(unit)) => DiskPlace::Ide { unit },
+            (DiskKind::Flash, None) => DiskPlace::Flash,
+            (_, None) => DiskPlace::Floppy,
+        },
+        read_only: image.read_only,
+        serial: unit.map_or_else(String::new, |unit| format!("QT{:05}", unit + 1)),
     };
-    Ok(images.iter().zip(units).filter_map(place).collect())
+    Ok(images.iter().zip(units).map(place).collect())
 }
 
 /// Opens and locks all images, then warns of formats that were guessed.
@@ -157,6 +200,8 @@ fn open_one(image: &ImageArg) -> Result<OwnedFd, UsageError> {
     let what = match image.kind {
         DiskKind::HardDisk => "disk image",
         DiskKind::Cdrom => "CD-ROM image",
+        DiskKind::Floppy => "floppy image",
+        DiskKind::Flash => "flash image",
     };
     let refuse = |why: &str| Err(UsageError(format!("The {what} \"{shown}\" {why}")));
     let cannot = |e: std::io::Error| UsageError(format!("Cannot open {what} \"{shown}\": {}", reason(&e)));
@@ -194,6 +239,18 @@ fn open_one(image: &ImageArg) -> Result<OwnedFd, UsageError> {
     let mut head = [0; 4];
     if !image.raw && file.read_exact_at(&mut head, 0).is_ok() && head == *b"QFI\xFB" {
         return refuse("is in the format qcow2, which does not work yet; format=raw takes it as it is");
+    }
+    if image.kind == DiskKind::Floppy && Geometry::of(len).is_none() {
+        let sizes = FORMATS.map(|format| (format.bytes() / 1024).to_string());
+        return refuse(&format!(
+            "has {len} bytes; diskettes have {} KiB",
+            sizes.join(", ")
+        ));
+    }
+    if image.kind == DiskKind::Flash && !len.is_multiple_of(FLASH_UNIT) {
+        return refuse(&format!(
+            "has {len} bytes; multiples of {FLASH_UNIT} are possible"
+        ));
     }
     if len % SECTOR != 0 {
         return refuse(&format!(

@@ -111,6 +111,24 @@ fn firmware_that_cannot_be_any() {
 }
 
 #[test]
+fn floppies_and_flash_that_cannot_be_any() {
+    let f = Files::new("floppy");
+    let floppy = |len: usize| run(&["--floppy", &f.with("floppy", &vec![0; len])]);
+    assert_refused(&run(&["--floppy", &f.missing()]), "no such file");
+    assert_refused(&floppy(0), "is empty");
+    assert_refused(
+        &floppy(512),
+        "diskettes have 160, 180, 320, 360, 720, 1200, 1440, 2880 KiB",
+    );
+    let flash = |len: usize| run(&["--pflash", &f.with("flash", &vec![0; len])]);
+    assert_refused(&run(&["--pflash", &f.missing()]), "no such file");
+    assert_refused(&flash(4097), "multiples of 4096");
+    assert_refused(&flash(4096), "Flash of 4096 bytes");
+    assert_refused(&flash((16 << 20) + 4096), "16 MiB with the firmware");
+    assert_refused(&run(&["--pflash", "f,x=y"]), "ro=on is all");
+}
+
+#[test]
 fn a_vga_bios_that_cannot_be_one() {
     let f = Files::new("vga-bios");
     let with = |file: &str| run(&["--device", &format!("vga,romfile={file}")]);
@@ -143,7 +161,7 @@ fn a_serial_file_that_cannot_be_written() {
 
 #[test]
 fn an_option_that_does_not_work_yet_says_so() {
-    assert_refused(&run(&["--floppy", "d.img"]), "--floppy does not work yet");
+    assert_refused(&run(&["--trace", "t"]), "--trace does not work yet");
     assert_refused(&run_to_end(&["soak"]), "does not work yet");
 }
 

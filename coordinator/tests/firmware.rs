@@ -86,3 +86,59 @@ fn the_same_on_the_portable_back_end() {
         &["--backend", "portable"],
     );
 }
+
+/// One start of the firmware that writes its flash: what it says beyond that all is well.
+fn flash(options: &[&str]) -> String {
+    let firmware = file("flash", quintet_guests::FLASH).display().to_string();
+    let mut arguments = vec!["run", "--headless", "--ram", "16M", "--exit-port", "0xf4"];
+    arguments.extend(["--time-limit", "50s", "--firmware", &firmware]);
+    arguments.extend(options);
+    let output = run_to_end(&arguments);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}{errors}");
+    text
+}
+
+#[test]
+fn flash_keeps_what_firmware_writes() {
+    let image = file("flash-image", &[0xFF; 64 << 10]);
+    let path = image.display().to_string();
+    let kept = |at: usize| std::fs::read(&image).expect("the image")[at];
+    for (found, next) in [("FF", 0xFE), ("FE", 0xFC), ("FC", 0xF8)] {
+        let text = flash(&["--pflash", &path]);
+        assert!(text.contains(&format!("flash holds {found}\n")), "{text}");
+        assert_eq!(kept(0x1234), next);
+    }
+    let text = flash(&["--pflash", &path, "--accel", "interp"]);
+    assert!(text.contains("flash is erased: ok"), "{text}");
+    assert!(
+        std::fs::read(&image)
+            .expect("the image")
+            .iter()
+            .all(|b| *b == 0xFF)
+    );
+}
+
+#[test]
+fn flash_may_hold_the_firmware_itself() {
+    let whole = file("flash-whole", quintet_guests::FLASH).display().to_string();
+    let below = file("flash-below", &[0xFF; 64 << 10]).display().to_string();
+    let output = run_to_end(&[
+        "run",
+        "--headless",
+        "--ram",
+        "16M",
+        "--exit-port",
+        "0xf4",
+        "--time-limit",
+        "50s",
+        "--pflash",
+        &format!("{whole},ro=on"),
+        "--pflash",
+        &below,
+    ]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("flash keeps what is written: ok"), "{text}");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+}

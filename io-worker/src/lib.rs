@@ -9,6 +9,7 @@ pub mod dma;
 pub mod firmware;
 pub mod fw_cfg;
 pub mod input;
+pub mod isa_dma;
 pub mod machine;
 pub mod module;
 pub mod parts;

@@ -19,6 +19,7 @@ use crate::bus::{
 use crate::dma::Dma;
 use crate::fw_cfg::{FW_CFG_DMA_PORT, FW_CFG_PORT, FwCfg};
 use crate::input::I8042;
+use crate::isa_dma::{self, IsaDma, IsaDmaPorts};
 use crate::parts::Parts;
 use crate::pci::{
     PIIX_IDE_SLOT, PIIX_PM_SLOT, PciBus, PciWindow, Shadow, WindowKind, WindowTarget, bdf, i440fx, piix3_ide,
@@ -26,7 +27,9 @@ use crate::pci::{
 };
 use crate::rom::Roms;
 use crate::serial::{Uart, UartConfig};
+use crate::storage::floppy::{self, Diskette, Floppy};
 use crate::storage::ide::{self, DriveConfig, PiixIde};
+use crate::storage::pflash::Pflash;
 use crate::testdev::{self, DebugExit, Debugcon, IrqSource, PcTestdev, TestMemory};
 
 /// Number of the board among the parts.
@@ -61,6 +64,10 @@ pub struct MachineConfig {
     pub roms: Roms,
     /// Disk images.
     pub disks: Disks,
+    /// The diskette in the floppy drive.
+    pub diskette: Option<Diskette>,
+    /// Flash chips and where each begins, the highest first.
+    pub flash: Vec<(Pflash, u64)>,
     /// IDE drives on them: primary master and slave, secondary master and slave.
     pub drives: [Option<DriveConfig>; 4],
 }
@@ -108,6 +115,8 @@ pub struct Claim {
     pub offset: u64,
     /// Attributes of the registers there.
     pub attr: Attr,
+    /// Where in the ROM window reads of the range begin, if they come from there.
+    pub rom: Option<u32>,
 }
 
 /// The machine.
@@ -123,6 +132,7 @@ pub struct Machine {
     irq: Interrupts,
     requests: Requests,
     dma: Dma,
+    isa_dma: IsaDma,
     disks: Disks,
 }
 
@@ -136,7 +146,7 @@ impl std::fmt::Debug for Machine {
     }
 }
 
-const BOARD_VERSION: u16 = 1;
+const BOARD_VERSION: u16 = 2;
 
 impl Machine {
     /// A machine after power-on.
@@ -160,6 +170,7 @@ impl Machine {
             irq: Interrupts::default(),
             requests: Requests::default(),
             dma: Dma::new(ram),
+            isa_dma: IsaDma::default(),
             disks: config.disks,
         };
         this.dma.set_roms(config.roms);
@@ -179,6 +190,12 @@ impl Machine {
         this.pci.add(PIIX_IDE_SLOT, piix3_ide(this.devices.len() as u16));
         let ide = PiixIde::new(&mut this.irq, config.drives);
         this.attach(ide, &ide::PORTS)?;
+        this.attach(IsaDmaPorts, &isa_dma::PORTS)?;
+        let floppy = Floppy::new(&mut this.irq, config.diskette);
+        this.attach(floppy, &floppy::PORTS)?;
+        for (chip, start) in config.flash {
+            this.attach(chip, &[start])?;
+        }
         if config.testdev {
             let testdev = PcTestdev::new(&mut this.irq);
             this.attach(testdev, &[testdev::SCRATCH_PORT, testdev::IRQ_PORT])?;
@@ -281,7 +298,12 @@ impl Machine {
 
     /// Whether what [`Self::claims`] and its kin answer may differ from when this value was another.
     pub fn decode_version(&self) -> u64 {
-        self.pci.version()
+        // A device shows its ROM or does not.
+        let shown = self
+            .devices
+            .iter()
+            .fold(0, |all, d| all << 1 | u64::from(d.rom().is_some()));
+        self.pci.version() << 32 | shown
     }
 
     /// Ranges that devices of this process answer, fixed ones first, one per run of registers.
@@ -300,6 +322,7 @@ impl Machine {
                 let Some(region) = regions.get(usize::from(target.region)) else {
                     continue;
                 };
+                let rom = device.rom().filter(|_| target.region == 0);
                 let mut at = 0;
                 let mut push = |from: u64, to: u64, attr| {
                     if from < to {
@@ -311,6 +334,7 @@ impl Machine {
                             region: target.region,
                             offset: from,
                             attr,
+                            rom: rom.map(|rom| rom + from as u32),
                         });
                     }
                 };
@@ -386,6 +410,7 @@ impl Machine {
             dma: &mut self.dma,
             may_master: !device.is_some_and(|n| self.idle_masters.contains(&(n as u16))),
             disks: &mut self.disks,
+            isa_dma: &mut self.isa_dma,
             requests: &mut self.requests,
         };
         match part {
@@ -541,7 +566,13 @@ impl Machine {
 
     /// Parts touched since the last call.
     pub fn take_touched(&mut self) -> Parts {
-        if self.irq.take_dirty() || self.requests.take_dirty() {
+        // All three, each of which forgets.
+        let changed = [
+            self.irq.take_dirty(),
+            self.requests.take_dirty(),
+            self.isa_dma.take_dirty(),
+        ];
+        if changed.contains(&true) {
             self.touched.add(BOARD);
         }
         std::mem::take(&mut self.touched)
@@ -562,7 +593,10 @@ impl Machine {
             BOARD => {
                 let mut irq = Vec::new();
                 self.irq.save(&mut irq);
-                save_state(&(self.irq.state_version(), irq, self.requests.pending()), out);
+                let mut isa_dma = Vec::new();
+                self.isa_dma.save(&mut isa_dma);
+                let board = (self.irq.state_version(), irq, self.requests.pending(), isa_dma);
+                save_state(&board, out);
             }
             PCI => self.pci.save(out),
             _ => self.devices[part - FIRST_DEVICE].save(out),
@@ -576,9 +610,11 @@ impl Machine {
     pub fn load_part(&mut self, part: usize, version: u16, bytes: &[u8]) -> Result<(), StateError> {
         match part {
             BOARD => {
-                let (irq_version, irq, request): (u16, Vec<u8>, Option<MachineRequest>) =
+                type Board = (u16, Vec<u8>, Option<MachineRequest>, Vec<u8>);
+                let (irq_version, irq, request, isa_dma): Board =
                     load_state("board", BOARD_VERSION, version, bytes)?;
                 self.irq.load(irq_version, &irq)?;
+                self.isa_dma.load(&isa_dma)?;
                 self.requests = Requests::default();
                 if let Some(request) = request {
                     self.requests.ask(request);

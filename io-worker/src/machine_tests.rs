@@ -12,6 +12,8 @@ fn config() -> MachineConfig {
         fw_cfg: FwCfg::new(),
         roms: Roms::default(),
         disks: Disks::default(),
+        diskette: None,
+        flash: Vec::new(),
         drives: Default::default(),
     }
 }

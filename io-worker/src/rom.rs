@@ -8,6 +8,8 @@
 use quintet_protocol::decode_map::{ROM_SIZE, ROM_TOP};
 use quintet_protocol::shm::{View, ViewMut};
 
+use crate::storage::pflash::BLOCK;
+
 /// First address past everything that firmware may take.
 const TOP: u64 = 1 << 32;
 /// First address past its copy below 1 MiB.
@@ -27,6 +29,11 @@ pub enum RomError {
     /// The firmware's length is not possible.
     #[error("Firmware of {0} bytes: a multiple of 64 KiB up to 16 MiB is needed")]
     Firmware(u64),
+    /// Flash of an impossible length, or too much of it.
+    #[error(
+        "Flash of {0} bytes: multiples of 4 KiB are possible, 16 MiB with the firmware, and the first of at least 64 KiB without"
+    )]
+    Flash(u64),
     /// The VGA's BIOS is too long.
     #[error("A VGA BIOS of {0} bytes: at most {VGA_ROM_MOST} are possible")]
     Vga(u64),
@@ -37,6 +44,8 @@ pub enum RomError {
 pub struct Roms {
     bytes: Option<View>,
     firmware: u64,
+    /// Bytes that end at 4 GiB: firmware and flash.
+    top: u64,
     vga: u32,
 }
 
@@ -86,6 +95,7 @@ impl Roms {
         Ok(Self {
             bytes: Some(window.view().clone()),
             firmware: firmware_len,
+            top: firmware_len,
             vga: vga_len as u32,
         })
     }
@@ -95,9 +105,28 @@ impl Roms {
         RomRange::ends_at(TOP, self.firmware)
     }
 
+    /// Makes room for a flash chip of `len` bytes below what there is, and says where.
+    ///
+    /// # Errors
+    /// [`RomError::Flash`].
+    pub fn add_flash(&mut self, len: u64) -> Result<RomRange, RomError> {
+        let most = ROM_TOP as u64 - self.top;
+        let least = if self.top == 0 { FIRMWARE_UNIT } else { BLOCK };
+        if len < least || len > most || !len.is_multiple_of(BLOCK) {
+            return Err(RomError::Flash(len));
+        }
+        let at = RomRange {
+            start: TOP - self.top - len,
+            len,
+            at: (most - len) as u32,
+        };
+        self.top += len;
+        Ok(at)
+    }
+
     /// The end of the firmware where it ends at 1 MiB. PAM registers decide where reads reach it.
     pub fn low(&self) -> Option<RomRange> {
-        RomRange::ends_at(LOW_TOP, self.firmware.min(LOW_MOST))
+        RomRange::ends_at(LOW_TOP, self.top.min(LOW_MOST))
     }
 
     /// Bytes of the VGA's BIOS; zero without one.
@@ -112,7 +141,10 @@ impl Roms {
     pub fn read(&self, addr: u64, into: &mut [u8]) {
         let Some(bytes) = &self.bytes else { return };
         let end = addr.saturating_add(into.len() as u64);
-        for rom in [self.low(), self.firmware()].into_iter().flatten() {
+        for rom in [self.low(), RomRange::ends_at(TOP, self.top)]
+            .into_iter()
+            .flatten()
+        {
             let (from, to) = (addr.max(rom.start), end.min(rom.start + rom.len));
             if from < to {
                 let piece = &mut into[(from - addr) as usize..(to - addr) as usize];
@@ -187,6 +219,21 @@ mod tests {
         Roms::load(&window, Some(&image(16 << 20)), Some(&image(4 << 20))).expect("the most there can be");
         let refused = Roms::load(&window, None, Some(&image((4 << 20) + 1))).map(|_| ());
         assert_eq!(refused, Err(RomError::Vga((4 << 20) + 1)));
+    }
+
+    #[test]
+    fn flash_lies_below_the_firmware_or_in_its_place() {
+        let place = |roms: &mut Roms, len| roms.add_flash(len).map(|r| (r.start, r.at));
+        let mut roms = Roms::load(&window(), Some(&image(128 << 10)), None).expect("loaded");
+        assert_eq!(place(&mut roms, 16 << 10), Ok((0xFFFD_C000, 0xFD_C000)));
+        assert_eq!(place(&mut roms, 4 << 10), Ok((0xFFFD_B000, 0xFD_B000)));
+        assert_eq!(place(&mut roms, 16 << 20), Err(RomError::Flash(16 << 20)));
+        assert_eq!(place(&mut roms, 4097), Err(RomError::Flash(4097)));
+        let mut alone = Roms::default();
+        assert_eq!(place(&mut alone, 4 << 10), Err(RomError::Flash(4 << 10)));
+        assert_eq!(place(&mut alone, 64 << 10), Ok((0xFFFF_0000, 0xFF_0000)));
+        assert_eq!(alone.low().map(|r| (r.start, r.at)), Some((0xF_0000, 0xFF_0000)));
+        assert_eq!(alone.firmware(), None);
     }
 
     #[test]

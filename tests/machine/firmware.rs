@@ -14,6 +14,8 @@ use support::{Machine, PATIENCE, Setup, assert_clean, quintet, variable};
 
 /// Where Debian's package puts the firmware.
 const SEABIOS: &str = "/usr/share/seabios/bios-256k.bin";
+/// Where GRUB's package puts what images are made of.
+const GRUB: &str = "/usr/lib/grub/i386-pc";
 const VGA_BIOS: &str = "/usr/share/seabios/vgabios-stdvga.bin";
 
 /// Whether everything is installed; says so loudly when not.
@@ -23,13 +25,19 @@ fn installed() -> bool {
     let missing = [
         (Path::new(SEABIOS).exists(), "seabios"),
         (rescue.is_ok(), "grub-common"),
-        (Path::new("/usr/lib/grub/i386-pc/moddep.lst").exists(), "grub-pc-bin"),
+        (Path::new(GRUB).join("moddep.lst").exists(), "grub-pc-bin"),
         (xorriso.is_ok(), "xorriso"),
-        (Command::new("mformat").arg("--version").output().is_ok(), "mtools"),
+        (
+            Command::new("mformat").arg("--version").output().is_ok(),
+            "mtools",
+        ),
     ];
     let missing: Vec<&str> = missing.iter().filter(|m| !m.0).map(|m| m.1).collect();
     if !missing.is_empty() {
-        assert!(std::env::var_os("CI").is_none_or(|v| v != "true"), "{missing:?} missing");
+        assert!(
+            std::env::var_os("CI").is_none_or(|v| v != "true"),
+            "{missing:?} missing"
+        );
         eprintln!("SKIPPED: apt-get install {}", missing.join(" "));
     }
     missing.is_empty()
@@ -52,7 +60,7 @@ impl Folder {
         }
         let image = self.0.join("rescue.iso");
         let made = Command::new("grub-mkrescue")
-            .args(["--directory=/usr/lib/grub/i386-pc", "-o"])
+            .args(["-d", GRUB, "-o"])
             .arg(&image)
             .arg(self.0.join("root"))
             .stdout(Stdio::null())
@@ -60,6 +68,26 @@ impl Folder {
             .output()
             .expect("grub-mkrescue");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        image
+    }
+}
+
+impl Folder {
+    /// A diskette of 1.44 MB with GRUB: its boot sector, then what `grub-mkimage` makes.
+    fn diskette(&self) -> PathBuf {
+        let core = self.0.join("core.img");
+        let made = Command::new("grub-mkimage")
+            .args(["-O", "i386-pc", "-d", GRUB, "-p", "(fd0)/", "-o"])
+            .arg(&core)
+            .args(["normal", "biosdisk", "fat", "echo"])
+            .output()
+            .expect("grub-mkimage");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut bytes = std::fs::read(Path::new(GRUB).join("boot.img")).expect("GRUB's boot sector");
+        bytes.extend(std::fs::read(core).expect("GRUB"));
+        bytes.resize(1440 << 10, 0);
+        let image = self.0.join("floppy.img");
+        std::fs::write(&image, bytes).expect("written");
         image
     }
 }
@@ -111,32 +139,41 @@ impl Pc {
         }
     }
 
-    /// Types a line, and waits until GRUB asks for the next one.
-    fn line(&self, line: &str) {
+    fn keys(&self, text: &str) {
         let status = Command::new(&self.quintet)
-            .args(["type", &self.machine.name, &format!("{line}\\n")])
+            .args(["type", &self.machine.name, text])
             .status()
             .expect("quintet starts");
         assert!(status.success());
     }
 
+    /// Types a line at GRUB's prompt, no faster than it is shown: a BIOS keeps fifteen keys.
+    fn line(&self, line: &str) {
+        for end in (0..line.len()).step_by(8).skip(1).chain([line.len()]) {
+            self.keys(&line[(end - 1) / 8 * 8..end]);
+            let shown = format!("grub> {}", line[..end].trim_end());
+            self.see(&shown, |text| text.lines().any(|l| l.starts_with(&shown)));
+        }
+        self.keys("\\n");
+    }
+
     /// Waits for GRUB's prompt and has it calculate something, so that what is seen was not typed.
     fn grub(&self) {
-        self.see("prompt", |text| text.lines().any(|l| l == "grub>"));
+        self.see("prompt", |text| text.lines().any(|l| l.starts_with("grub>")));
         self.line("set word=answer");
         self.line("echo $word-$grub_platform");
         self.see("answer", |text| text.lines().any(|l| l == "answer-pc"));
     }
 }
 
-/// GRUB's prompt on the screen, with `options` and the image behind `drive`.
-fn prompt(test: &str, drive: &str, suffix: &str, options: &[(&str, &str)]) {
+/// GRUB's prompt on the screen, with `options` and an image of the folder behind `drive`.
+fn prompt(test: &str, drive: &str, image: impl Fn(&Folder) -> String, options: &[(&str, &str)]) {
     let Some(quintet) = quintet() else { return };
     if !installed() {
         return;
     }
     let folder = Folder::new(test);
-    let image = format!("{}{suffix}", folder.rescue(&[]).display());
+    let image = image(&folder);
     let mut all = vec![(drive, image.as_str())];
     all.extend(options);
     Pc::start(quintet, test, &folder, &all).grub();
@@ -144,13 +181,21 @@ fn prompt(test: &str, drive: &str, suffix: &str, options: &[(&str, &str)]) {
 
 #[test]
 fn seabios_boots_a_cd_to_grubs_prompt() {
-    prompt("seabios-cd", "--cdrom", "", &[("--accel", "jit")]);
+    let image = |folder: &Folder| folder.rescue(&[]).display().to_string();
+    prompt("seabios-cd", "--cdrom", image, &[("--accel", "jit")]);
 }
 
 #[test]
 fn seabios_boots_a_disk_to_grubs_prompt_interpreted() {
+    let image = |folder: &Folder| format!("{},format=raw", folder.rescue(&[]).display());
     let options = [("--accel", "interp"), ("--boot", "c")];
-    prompt("seabios-disk", "--disk", ",format=raw", &options);
+    prompt("seabios-disk", "--disk", image, &options);
+}
+
+#[test]
+fn seabios_boots_a_diskette_to_grubs_prompt() {
+    let image = |folder: &Folder| folder.diskette().display().to_string();
+    prompt("seabios-floppy", "--floppy", image, &[("--boot", "a")]);
 }
 
 /// Debian's kernel of an architecture, started by GRUB from a CD.
@@ -181,8 +226,15 @@ fn linux(test: &str, architecture: &str) {
     for table in ["APIC", "DSDT", "FACP", "FACS", "HPET"] {
         assert!(tables.contains(table), "{table} in {tables}");
     }
-    assert_eq!(guest.command("cat /sys/class/dmi/id/product_name").trim(), "Quintet PC");
-    assert!(guest.command("cat /sys/class/dmi/id/bios_vendor").contains("SeaBIOS"));
+    assert_eq!(
+        guest.command("cat /sys/class/dmi/id/product_name").trim(),
+        "Quintet PC"
+    );
+    assert!(
+        guest
+            .command("cat /sys/class/dmi/id/bios_vendor")
+            .contains("SeaBIOS")
+    );
     assert_clean(&guest.command("dmesg"));
     let Pc { machine, .. } = pc;
     machine.power_off();

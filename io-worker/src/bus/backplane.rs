@@ -6,6 +6,7 @@ use quintet_protocol::time::VmTime;
 use super::Interrupts;
 use crate::block::Disks;
 use crate::dma::Dma;
+use crate::isa_dma::IsaDma;
 
 /// An outgoing byte stream, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +92,8 @@ pub struct Backplane<'a> {
     pub may_master: bool,
     /// Disk images.
     pub disks: &'a mut Disks,
+    /// The ISA bus's DMA controllers.
+    pub isa_dma: &'a mut IsaDma,
     /// Requests to the machine.
     pub requests: &'a mut Requests,
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::block::Disks;
 use crate::dma::Dma;
+use crate::isa_dma::IsaDma;
 
 /// Byte streams in memory. Eight each way; outgoing ones take `room` bytes.
 #[derive(Debug)]
@@ -59,6 +60,7 @@ pub(crate) struct Bench {
     pub(crate) dma: Dma,
     pub(crate) may_master: bool,
     pub(crate) disks: Disks,
+    pub(crate) isa_dma: IsaDma,
     pub(crate) requests: Requests,
 }
 
@@ -72,6 +74,7 @@ impl Bench {
             dma: Dma::new(ram),
             may_master: true,
             disks: Disks::default(),
+            isa_dma: IsaDma::default(),
             requests: Requests::default(),
         }
     }
@@ -84,6 +87,7 @@ impl Bench {
             dma: &mut self.dma,
             may_master: self.may_master,
             disks: &mut self.disks,
+            isa_dma: &mut self.isa_dma,
             requests: &mut self.requests,
         }
     }

@@ -183,6 +183,12 @@ pub trait Device: Send {
         None
     }
 
+    /// Where in the ROM window the bytes of region 0 lie, while reads of it are to come from there; `None` for devices that
+    /// answer reads themselves.
+    fn rom(&self) -> Option<u32> {
+        None
+    }
+
     /// Version of what [`Self::save`] writes.
     fn state_version(&self) -> u16 {
         1

@@ -16,6 +16,9 @@ pub fn ide_path(unit: u8) -> String {
     format!("/pci@i0cf8/ide@1,1/drive@{}/disk@{}", unit >> 1, unit & 1)
 }
 
+/// Open Firmware's path of the floppy drive.
+pub const FLOPPY_PATH: &str = "/pci@i0cf8/isa@1/fdc@03f0/floppy@0";
+
 /// Offers everything about `machine` with RAM as `layout` says. `boot` are the paths of what to boot from, in order.
 ///
 /// # Errors

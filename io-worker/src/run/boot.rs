@@ -6,6 +6,7 @@ use quintet_protocol::handshake::config::{DiskKind, IoConfig};
 use quintet_protocol::payload::{Payload, PayloadKind};
 use quintet_protocol::ram::GuestRam;
 
+use super::build::has_firmware;
 use crate::firmware::{self, Boot, BootError, Module};
 use crate::machine::{COM_PORTS, Machine};
 
@@ -38,7 +39,7 @@ pub fn boot(
     payloads: &[Payload],
     generation: u32,
 ) -> Result<Option<BootState>, BootError> {
-    if payloads.iter().any(|p| *p.kind() == PayloadKind::Firmware) {
+    if has_firmware(config, payloads) {
         return Ok(Some(BootState {
             generation,
             mode: EntryMode::Reset,

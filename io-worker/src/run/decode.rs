@@ -130,6 +130,10 @@ pub fn decode_map(machine: &Machine, mirrors: &[Mirrored]) -> DecodeMap {
             attributes: attributes(c.attr),
             ..Claim::default()
         };
+        if let Some(rom) = c.rom {
+            claim.attributes = Attributes::ROM.with(Attributes::AFFECTS_VIEW);
+            claim.rom = rom;
+        }
         if c.attr.contains(Attr::MIRROR) {
             match mirrors
                 .iter()
@@ -261,6 +265,8 @@ mod tests {
             fw_cfg: FwCfg::new(),
             roms,
             disks: Disks::default(),
+            diskette: None,
+            flash: Vec::new(),
             drives: Default::default(),
         };
         Machine::new(config, GuestRam::anonymous(RamLayout::new(2 << 20)).expect("RAM")).expect("machine")

@@ -1,5 +1,6 @@
 //! The images that the coordinator opened, as the disks of the machine.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use quintet_protocol::doorbell::Doorbell;
@@ -7,6 +8,8 @@ use quintet_protocol::handshake::WorkerError;
 use quintet_protocol::handshake::config::{DiskConfig, DiskKind, DiskPlace};
 
 use crate::block::{Disks, RawImage, SECTOR};
+use crate::storage::diskette::Geometry;
+use crate::storage::floppy::Diskette;
 use crate::storage::ide::{DriveConfig, DriveKind};
 
 /// Images and the drives that they are in.
@@ -14,6 +17,9 @@ use crate::storage::ide::{DriveConfig, DriveKind};
 pub(super) struct Storage {
     pub(super) disks: Disks,
     pub(super) ide: [Option<DriveConfig>; 4],
+    pub(super) diskette: Option<Diskette>,
+    /// Files of flash chips, in their order; whether each can be written.
+    pub(super) flash: Vec<(File, bool)>,
 }
 
 /// Takes the images over; `bell` is rung when one of them has done something.
@@ -34,8 +40,12 @@ pub(super) fn open(
     }
     let mut storage = Storage::default();
     for (config, file) in configs.iter().zip(files) {
+        if config.place == DiskPlace::Flash {
+            storage.flash.push((file.into(), !config.read_only));
+            continue;
+        }
         let (kind, unit) = match config.kind {
-            DiskKind::HardDisk => (DriveKind::Disk, SECTOR),
+            DiskKind::HardDisk | DiskKind::Floppy | DiskKind::Flash => (DriveKind::Disk, SECTOR),
             DiskKind::Cdrom => (DriveKind::Cdrom, 2048),
         };
         let failed = |e: std::io::Error| WorkerError::Failed(format!("The image \"{}\": {e}", config.name));
@@ -47,7 +57,17 @@ pub(super) fn open(
                 bell.ring();
             })
             .map_err(failed)?;
-        let DiskPlace::Ide { unit } = config.place;
+        let DiskPlace::Ide { unit } = config.place else {
+            let len = storage.disks.len_of(disk);
+            let geometry = Geometry::of(len).ok_or_else(|| {
+                WorkerError::Config(format!(
+                    "The image \"{}\" has {len} bytes, as no diskette",
+                    config.name
+                ))
+            })?;
+            storage.diskette = Some(Diskette { disk, geometry });
+            continue;
+        };
         let drive = DriveConfig {
             kind,
             disk,

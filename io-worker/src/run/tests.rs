@@ -36,7 +36,7 @@ fn posted_writes_are_applied_in_order_and_a_read_waits_behind_them() {
 fn unclaimed_ports_and_memory_say_so_and_read_as_ones() {
     let mut r = Rig::new().booted();
     assert_eq!(
-        r.ask(Command::PortRead { port: 0x80, size: 4 }),
+        r.ask(Command::PortRead { port: 0x300, size: 4 }),
         (ReplyStatus::Unclaimed, vec![0xFF; 4])
     );
     let addr = GuestPhys(0xFE00_0000);

@@ -1,3 +1,6 @@
-//! Disk controllers. What holds their sectors is in [`crate::block`].
+//! Disk controllers, and flash. What holds the sectors of disks is in [`crate::block`].
 
+pub mod diskette;
+pub mod floppy;
 pub mod ide;
+pub mod pflash;

@@ -55,6 +55,10 @@ pub enum DiskKind {
     HardDisk,
     /// A CD-ROM drive.
     Cdrom,
+    /// A floppy drive.
+    Floppy,
+    /// A flash chip.
+    Flash,
 }
 
 /// Where a disk is attached.
@@ -65,6 +69,10 @@ pub enum DiskPlace {
         /// 0 and 1: primary master and slave; 2 and 3: secondary ones.
         unit: u8,
     },
+    /// The floppy disk controller's drive.
+    Floppy,
+    /// Below the firmware, and below the flash before it; without firmware the first ends at 4 GiB.
+    Flash,
 }
 
 /// A disk whose image the coordinator opened and locked; the io-worker's host descriptors are those of the disks, in

@@ -242,19 +242,6 @@ pci_write:
     out dx, eax
     ret
 
-/* FS reaches 4 GiB from now on, whose descriptor is read from ROM. */
-big_segments:
-    lgdt [gdt_pointer]
-    mov eax, cr0
-    or al, 1
-    mov cr0, eax
-    jmp 1f
-1:  mov bx, 8
-    mov fs, bx
-    and al, 0xFE
-    mov cr0, eax
-    ret
-
 /* The words at DS:SI with "ok" if ZF, else "FAILED" */
 verdict:
     pushf
@@ -266,61 +253,7 @@ verdict:
     mov si, offset bad
     jmp puts
 
-/* AL as two digits; AX is kept */
-hex:
-    push ax
-    push ax
-    shr al, 4
-    call digit
-    pop ax
-    call digit
-    pop ax
-    ret
-digit:
-    and al, 15
-    add al, '0'
-    cmp al, '9'
-    jbe putc
-    add al, 7
-    jmp putc
-
-end_line:
-    mov al, '\n'
-putc:
-    push dx
-    push ax
-    mov dx, COM1 + UART_LSR
-1:  in al, dx
-    test al, 0x20
-    jz 1b
-    mov dx, COM1
-    pop ax
-    out dx, al
-    pop dx
-    ret
-puts:
-    lodsb
-    test al, al
-    jz 1f
-    call putc
-    jmp puts
-1:  ret
-
-/* until the last byte has left the line */
-flush:
-    mov dx, COM1 + UART_LSR
-1:  in al, dx
-    test al, 0x40
-    jz 1b
-    ret
-
-.balign 8
-gdt:
-    .quad 0
-    .quad 0x00CF93000000FFFF         /* data, base 0, 4 GiB */
-gdt_pointer:
-    .word 15
-    .long 0xF0000 + gdt
+.include "firmware.inc"
 no_vectors:
     .word 0
     .long 0

@@ -43,6 +43,10 @@ pub const RESETS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/resets.bin")
 /// COM1. Ends with "services: done" and 0 to isa-debug-exit. Reads sectors as drive 80h; the disk needs 8 MiB.
 pub const SERVICES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/services.img"));
 
+/// Firmware of 64 KiB that writes a flash chip of 64 KiB below it: one bit of a byte with each start, which it finds at the
+/// next, and erases the block at the fourth. isa-debug-exit gets the number of failures.
+pub const FLASH: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/flash.bin"));
+
 /// Every kernel by name, for tools that list or write them.
 pub const ALL: &[(&str, &[u8])] = &[
     ("demo", DEMO),
@@ -58,9 +62,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn firmware_is_64_kib_and_starts_with_a_near_jump() {
-        assert_eq!(RESETS.len(), 64 << 10);
-        assert_eq!(RESETS[0xFFF0], 0xE9);
+    fn firmware_is_64_kib_and_starts_with_a_jump() {
+        assert_eq!((RESETS.len(), FLASH.len()), (64 << 10, 64 << 10));
+        assert_eq!((RESETS[0xFFF0], FLASH[0xFFF0]), (0xE9, 0xEA));
     }
 
     #[test]

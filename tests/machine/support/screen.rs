@@ -58,14 +58,16 @@ impl Screen {
         let at = |x: usize, y: usize| self.dots[(row * HEIGHT + y) * self.width + column * CELL + x];
         // The ninth column of letters shows the background.
         let background = at(CELL - 1, 0);
-        let glyph: [u8; HEIGHT] = std::array::from_fn(|y| {
-            (0..8).fold(0, |bits, x| bits << 1 | u8::from(at(x, y) != background))
-        });
-        font.0.iter().position(|g| *g == glyph).map_or('?', |code| match code {
-            0x20..0x7F => char::from(code as u8),
-            0 | 0xFF => ' ',
-            _ => '?',
-        })
+        let glyph: [u8; HEIGHT] =
+            std::array::from_fn(|y| (0..8).fold(0, |bits, x| bits << 1 | u8::from(at(x, y) != background)));
+        font.0
+            .iter()
+            .position(|g| *g == glyph)
+            .map_or('?', |code| match code {
+                0x20..0x7F => char::from(code as u8),
+                0 | 0xFF => ' ',
+                _ => '?',
+            })
     }
 }
 
@@ -79,7 +81,9 @@ pub struct Font(Vec<[u8; HEIGHT]>);
 impl Font {
     /// The font in a VGA BIOS, found by how VGAs write "A".
     pub fn of_vga_bios(rom: &[u8]) -> Self {
-        const A: [u8; HEIGHT] = [0, 0, 0x10, 0x38, 0x6C, 0xC6, 0xC6, 0xFE, 0xC6, 0xC6, 0xC6, 0xC6, 0, 0, 0, 0];
+        const A: [u8; HEIGHT] = [
+            0, 0, 0x10, 0x38, 0x6C, 0xC6, 0xC6, 0xFE, 0xC6, 0xC6, 0xC6, 0xC6, 0, 0, 0, 0,
+        ];
         let at = rom.windows(HEIGHT).position(|w| w == A).expect("a font");
         let start = at - usize::from(b'A') * HEIGHT;
         Self(rom[start..start + 256 * HEIGHT].as_chunks().0.to_vec())
