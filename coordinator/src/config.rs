@@ -228,7 +228,14 @@ impl MachineConfig {
             // Disks are booted from when nothing else is named.
             firmware: match &args.firmware {
                 Some(path) => Some(Firmware::File(path.clone())),
-                None if kernel.is_none() && wasm.is_none() && !images.is_empty() => Some(Firmware::BuiltIn),
+                // Flash holds firmware of its own.
+                None if kernel.is_none()
+                    && wasm.is_none()
+                    && args.pflash.is_empty()
+                    && !images.is_empty() =>
+                {
+                    Some(Firmware::BuiltIn)
+                }
                 None => None,
             },
             vga_rom,
@@ -531,10 +538,7 @@ fn modules(text: &str) -> Result<Vec<(PathBuf, String)>, UsageError> {
 fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
     let unfinished = [
         (a.cpus != 1, "--cpus other than 1"),
-        (
-            a.boot.is_some() && a.firmware.is_none(),
-            "--boot without --firmware",
-        ),
+        (a.boot.is_some() && !a.kernel.is_empty(), "--boot with --kernel"),
         (a.machine.is_some(), "--machine"),
         (a.gdb.is_some(), "--gdb"),
         (!a.wait_for_debugger.is_empty(), "--wait-for-debugger"),
