@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use quintet_protocol::status::MachineState;
 use screen::{Font, Screen};
 use support::{Machine, PATIENCE, Setup, assert_clean, quintet, variable};
 
@@ -114,9 +115,11 @@ impl Pc {
         for (option, value) in options {
             setup = setup.option(option, value);
         }
+        let machine = setup.start(test);
+        machine.wait_for("it runs", |report| report.state == MachineState::Running);
         Self {
             quintet,
-            machine: setup.start(test),
+            machine,
             font: Font::of_vga_bios(&std::fs::read(VGA_BIOS).expect("the VGA BIOS")),
             shot: folder.0.join("screen.png"),
         }
