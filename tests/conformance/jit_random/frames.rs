@@ -178,15 +178,14 @@ fn program(rng: &mut Rng, wide: bool) -> Vec<u8> {
     }
     let depth = f.depth;
     f.move_stack(depth);
-    // Seldom more than a page in all, so that the area is left by few.
     let r = f.l.names.full(count);
-    let (code, width) = if wide {
-        (Code::Sub_rm64_imm32, true)
+    let code = if wide {
+        Code::Sub_rm64_imm32
     } else {
-        (Code::Sub_rm32_imm32, false)
+        Code::Sub_rm32_imm32
     };
     f.l.add2(Instruction::with2(code, r, 1));
-    assemble(&f.l.out, top, width)
+    assemble(&f.l.out, top, wide)
 }
 
 fn agree_frames(size: CodeSize) {
