@@ -87,9 +87,9 @@ pub(super) struct Groups {
     groups: Vec<Group>,
 }
 
-/// A look for a whole group that missed.
+/// What a look for a whole group covers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Regroup {
+pub(super) struct Stretch {
     /// Of the lowest byte.
     address: Address,
     want: Want,
@@ -97,7 +97,14 @@ pub(super) struct Regroup {
     low: i64,
     /// Distance from there to an access that must be aligned.
     aligned: Option<i64>,
+    /// Number of the place for the pointer.
     place: usize,
+}
+
+/// A look for a whole group that missed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Regroup {
+    stretch: Stretch,
     /// The site of the ops behind the first access, and RIP behind them.
     rest: u32,
     end: u64,
@@ -441,10 +448,16 @@ impl Block<'_> {
             let found = self.look(&lowest, all, miss)?;
             let pointer = self.pointer(place);
             self.asm.rm(Code::Lea_r64_m, pointer, found);
-            let aligned = aligned.map(|a| a - low);
-            self.finish_pointer(place, low, aligned, miss);
+            let stretch = Stretch {
+                address: lowest,
+                want: all,
+                low,
+                aligned: aligned.map(|a| a - low),
+                place,
+            };
+            self.finish_pointer(&stretch, miss);
             self.groups.groups[m.group].live = true;
-            self.regroup = Some((lowest, all, low, aligned, place));
+            self.looked_up = Some(stretch);
             return Ok(at(pointer, m.from));
         }
         self.shared += 1;
@@ -464,25 +477,25 @@ impl Block<'_> {
         }
     }
 
-    /// From the address of the lowest byte, `low` from the origin, to the pointer. RAX is spoiled.
-    fn finish_pointer(&mut self, place: usize, low: i64, aligned: Option<i64>, miss: Label) {
-        let pointer = self.pointer(place);
-        if let Some(a) = aligned {
+    /// From the address of the lowest byte to the pointer, which is relative to the group's origin. RAX is spoiled.
+    fn finish_pointer(&mut self, s: &Stretch, miss: Label) {
+        let pointer = self.pointer(s.place);
+        if let Some(a) = s.aligned {
             self.asm.rm(Code::Lea_r64_m, RAX, at(pointer, a));
             self.asm.ri(Code::Test_rm8_imm8, Register::AL, 15);
             self.asm.branch(Code::Jne_rel32_64, miss);
         }
-        if low != 0 {
-            self.asm.rm(Code::Lea_r64_m, pointer, at(pointer, -low));
+        if s.low != 0 {
+            self.asm.rm(Code::Lea_r64_m, pointer, at(pointer, -s.low));
         }
         if pointer == RCX {
-            self.asm.mr(Code::Mov_rm64_r64, slot(place), RCX);
+            self.asm.mr(Code::Mov_rm64_r64, slot(s.place), RCX);
         }
     }
 
     /// What the cold path of the op in hand has to know of a group that it looked up.
     pub(super) fn take_regroup(&mut self) -> Option<Regroup> {
-        let (address, want, low, aligned, place) = self.regroup.take()?;
+        let stretch = self.looked_up.take()?;
         let op = &self.ops[self.n + 1];
         let rest = self.push_site(Site {
             op: core::ptr::from_ref(op),
@@ -495,36 +508,31 @@ impl Block<'_> {
         let end = self.ops[self.n + 1..]
             .iter()
             .fold(self.next, |at, op| at.wrapping_add(u64::from(op.len)));
-        Some(Regroup {
-            address,
-            want,
-            low,
-            aligned,
-            place,
-            rest,
-            end,
-        })
+        Some(Regroup { stretch, rest, end })
     }
 
     /// On the cold path, before the handler: keeps the linear address of the lowest byte.
     pub(super) fn keep_linear(&mut self, r: &Regroup) {
         // The look before the handler has computed it, too.
-        let linear = self.linear_of(&r.address).expect("an address that was looked up");
+        let linear = self
+            .linear_of(&r.stretch.address)
+            .expect("an address that was looked up");
         self.asm.mr(Code::Mov_rm64_r64, kept(), linear);
     }
 
     /// Behind the handler: looks again. What fails goes to `hard`.
     pub(super) fn look_again(&mut self, r: &Regroup, hard: Label) {
+        let s = &r.stretch;
         self.asm.rm(Code::Mov_r64_rm64, RCX, kept());
         self.asm
-            .rm(Code::Lea_r64_m, RAX, at(RCX, r.want.bytes as i64 - 1));
-        self.compare_at(r.want, hard);
+            .rm(Code::Lea_r64_m, RAX, at(RCX, s.want.bytes as i64 - 1));
+        self.compare_at(s.want, hard);
         self.asm.rm(Code::Add_r64_rm64, RCX, kept());
-        let pointer = self.pointer(r.place);
+        let pointer = self.pointer(s.place);
         if pointer != RCX {
             self.asm.rr(Code::Mov_r64_rm64, pointer, RCX);
         }
-        self.finish_pointer(r.place, r.low, r.aligned, hard);
+        self.finish_pointer(s, hard);
     }
 
     /// At `hard`: handlers execute the rest of the block.

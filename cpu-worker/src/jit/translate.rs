@@ -12,10 +12,9 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactor
 use super::abi::RAX;
 use super::asm::{Asm, Label, frame};
 use super::flags::{self, Flags, Recipe};
-use super::groups::{Groups, Regroup};
+use super::groups::{Groups, Regroup, Stretch};
 use super::induction::{self, Plan};
 use super::lines::Lines;
-use super::memory::{Address, Want};
 use super::thunks::Thunks;
 use crate::exec::{Frame, ModeKey, Op, flag};
 
@@ -143,7 +142,7 @@ pub(super) struct Block<'a> {
     /// Accesses made beside the pointer of their group.
     pub shared: u64,
     /// The look that the op in hand made for its group: see [`Block::take_regroup`].
-    pub regroup: Option<(Address, Want, i64, Option<i64>, usize)>,
+    pub looked_up: Option<Stretch>,
 }
 
 /// Whether `code` has no jump but at its end.
@@ -226,7 +225,7 @@ impl<'a> Block<'a> {
             n: 0,
             groups: Groups::default(),
             shared: 0,
-            regroup: None,
+            looked_up: None,
         };
         let bits = request.mode.code.bits();
         let mut decoder = Decoder::with_ip(bits, request.bytes, request.rip, DecoderOptions::NONE);
@@ -340,7 +339,7 @@ impl<'a> Block<'a> {
 
     /// Has the op in hand executed by its handler, together with others that follow it.
     fn by_handler(&mut self) {
-        if self.regroup.take().is_some() {
+        if self.looked_up.take().is_some() {
             self.groups.forget(self.n);
         }
         match &mut self.waiting {
