@@ -215,7 +215,7 @@ fn run_file(cpu: &mut Vcpu, path: &Path, tally: &mut Tally) {
 }
 
 /// Runs files on as many threads as there are cores and prints the table of failures.
-fn run(files: &[PathBuf]) -> (usize, usize) {
+fn run(files: &[PathBuf], translated: bool) -> (usize, usize) {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads)
@@ -224,6 +224,9 @@ fn run(files: &[PathBuf]) -> (usize, usize) {
                 scope.spawn(move || {
                     let mut tally = Tally::default();
                     let mut cpu = snippet::vcpu(RAM as u64);
+                    if translated {
+                        cpu.jit = Some(snippet::translator());
+                    }
                     for path in mine {
                         run_file(&mut cpu, &path, &mut tally);
                     }
@@ -250,8 +253,7 @@ fn run(files: &[PathBuf]) -> (usize, usize) {
     )
 }
 
-#[test]
-fn every_real_mode_case_of_the_80286_passes() {
+fn the_80286(translated: bool) {
     let Some(folder) = vectors::folder() else { return };
     let only = std::env::var("QUINTET_MOO").unwrap_or_default();
     let files = vectors::files(&folder.join("i286-real"), ".MOO.gz");
@@ -265,7 +267,7 @@ fn every_real_mode_case_of_the_80286_passes() {
         })
         .collect();
     assert!(!files.is_empty(), "no MOO files in {}", folder.display());
-    let (passed, failed) = run(&files);
+    let (passed, failed) = run(&files, translated);
     println!("i286-real: {passed} passed, {failed} failed");
     assert_eq!(
         failed,
@@ -276,9 +278,18 @@ fn every_real_mode_case_of_the_80286_passes() {
 }
 
 #[test]
-fn every_case_of_the_386ex_passes() {
+fn every_real_mode_case_of_the_80286_passes() {
+    the_80286(false);
+}
+
+#[test]
+fn every_real_mode_case_of_the_80286_passes_translated() {
+    the_80286(true);
+}
+
+fn the_386ex(translated: bool) {
     let Some(folder) = vectors::folder() else { return };
-    let (passed, failed) = run(&[folder.join("i386/00.MOO.gz")]);
+    let (passed, failed) = run(&[folder.join("i386/00.MOO.gz")], translated);
     println!("i386/00: {passed} passed, {failed} failed");
     assert!(passed + failed > 0);
     assert_eq!(
@@ -287,4 +298,14 @@ fn every_case_of_the_386ex_passes() {
         "{failed} of {} cases of the 386EX fail",
         passed + failed
     );
+}
+
+#[test]
+fn every_case_of_the_386ex_passes() {
+    the_386ex(false);
+}
+
+#[test]
+fn every_case_of_the_386ex_passes_translated() {
+    the_386ex(true);
 }

@@ -67,8 +67,16 @@ pub fn vcpu(bytes: u64) -> Box<Vcpu> {
 /// # Panics
 /// When the host cannot execute translated code.
 pub fn translator() -> Box<Jit> {
+    translator_from(1)
+}
+
+/// A translator that translates a block at its execution number `hot`.
+///
+/// # Panics
+/// When the host cannot execute translated code.
+pub fn translator_from(hot: u32) -> Box<Jit> {
     let memory = CodeMemory::new(16 << 20).expect("memory for code");
-    Jit::new(memory, 1).expect("a host that can execute translated code")
+    Jit::new(memory, hot).expect("a host that can execute translated code")
 }
 
 /// Puts the vCPU into flat code of `size` at CPL 0 without paging (64-bit code: with an identity map made by

@@ -28,11 +28,11 @@ pub struct TlbEntry {
     pub addend: u64,
 }
 
-/// Where control goes from a linear address: the half that translated code looks at.
+/// Where control goes from an address: the half that translated code looks at.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Target {
-    /// Linear address, or [`NO_TAG`].
+    /// Linear address, and in segmented code rIP above it ([`Vcpu::jump_tag`](super::Vcpu)); or [`NO_TAG`].
     pub tag: u64,
     /// Translated code to continue at: never null once a translator is there.
     pub native: u64,
@@ -118,6 +118,11 @@ pub struct Frame {
     pub homes: [u64; 4],
     /// Bases of the guest's segments.
     pub bases: [u64; seg::COUNT],
+    /// The last offset that may be read through each segment, or -1 where a look into the segment is needed: none may, or
+    /// not from 0 on. Kept up in segmented code only.
+    pub readable: [i64; seg::COUNT],
+    /// The same for writing.
+    pub writable: [i64; seg::COUNT],
     /// The address of the exit word.
     pub exit_word: u64,
     /// The address of the vCPU while translated code executes.
@@ -165,10 +170,11 @@ impl Frame {
         frame
     }
 
-    /// The first of the two slots of a linear address in the jump cache; the other's number differs in bit 0.
+    /// The first of the two slots of a tag in the jump cache; the other's number differs in bit 0. Of a tag's bits it looks at those of
+    /// the linear address alone.
     #[inline(always)]
-    pub fn jump_slot(linear: u64) -> usize {
-        (linear ^ linear >> 11) as usize % JUMPS
+    pub fn jump_slot(tag: u64) -> usize {
+        (tag ^ tag >> 11) as usize % JUMPS
     }
 
     /// The slot of a linear address in a data TLB.

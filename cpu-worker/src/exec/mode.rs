@@ -23,6 +23,8 @@ pub struct ModeKey {
     /// CS, SS, DS and ES start at 0 and end at 4 GiB, and the stack pointer has 32 bits; always in 64-bit
     /// mode.
     pub flat: bool,
+    /// The stack pointer is SP, the lower 16 bits.
+    pub short_stack: bool,
     /// The limit of CS, beyond which no block may reach; 0 in 64-bit mode, which has none.
     pub limit: u32,
     /// FS and GS end at 4 GiB, wherever they start; always in 64-bit mode.
@@ -68,6 +70,7 @@ impl ModeKey {
                 (flat, unlimited(&s.segs[seg::FS]) && unlimited(&s.segs[seg::GS]))
             }
         };
+        let short_stack = code != CodeSize::Bits64 && !s.segs[seg::SS].attr.big();
         let limit = match code {
             CodeSize::Bits64 => 0,
             _ => s.segs[seg::CS].limit,
@@ -83,6 +86,7 @@ impl ModeKey {
             code,
             index,
             flat,
+            short_stack,
             unlimited,
         }
     }

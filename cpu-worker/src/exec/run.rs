@@ -70,15 +70,17 @@ impl Vcpu {
             Ok(linear) => linear,
             Err(exit) => return self.leave(exit, 0),
         };
-        let jump = match self.tlb.jump(self.mode, linear) {
+        let tag = self.jump_tag(linear);
+        let jump = match self.tlb.jump(self.mode, tag) {
             // A dropped block's translation leads here, and its entry would lead there again.
             Some((jump, _)) if !self.blocks.block(jump.block).valid => {
-                self.tlb.forget_jump(self.mode, linear);
+                self.tlb.forget_jump(self.mode, tag);
                 return;
             }
             Some((jump, native)) => {
                 let jump = *jump;
-                let cold = self.jit.as_ref().is_some_and(|j| j.cold() == native);
+                let segmented = self.segmented != 0;
+                let cold = self.jit.as_ref().is_some_and(|j| j.cold(segmented) == native);
                 if !cold {
                     return self.follow(&jump, native);
                 }
@@ -125,7 +127,8 @@ impl Vcpu {
                     let Some((n, to)) = self.native_here() else {
                         return;
                     };
-                    let (mode, crosses) = (self.mode, self.blocks.block(n).second_page.is_some());
+                    let mode = (self.mode, self.mode_key());
+                    let crosses = self.blocks.block(n).second_page.is_some();
                     if let Some(jit) = &mut self.jit {
                         jit.link(number, n, mode, crosses);
                     }
@@ -171,9 +174,6 @@ impl Vcpu {
     fn translate_block(&mut self, jump: &Jump, linear: u64) -> Option<u64> {
         let n = jump.block;
         let key = self.mode_key();
-        if !key.flat {
-            return None;
-        }
         let (rip, mode) = (self.rip(), self.mode);
         let mut jump = *jump;
         let known = self.jit.as_ref()?.find(n, rip, mode);
@@ -206,7 +206,8 @@ impl Vcpu {
                 // Where each block is compared, a turn of a loop is one. A page that may be replaced under a block
                 // ends no loop.
                 let loops = self.trial.is_none() && block.second_page.is_none();
-                jit.translate(n, rip, (mode, key, other), &bytes, ops, loops)
+                let place = (rip, block.start % 4096);
+                jit.translate(n, place, (mode, key, other), &bytes, ops, loops)
             }
         };
         self.jit = Some(jit);
@@ -238,7 +239,7 @@ impl Vcpu {
     #[inline(always)]
     fn next_block(&mut self) -> Result<Jump, Exit> {
         let linear = self.fetch_linear()?;
-        if let Some((jump, _)) = self.tlb.jump(self.mode, linear) {
+        if let Some((jump, _)) = self.tlb.jump(self.mode, self.jump_tag(linear)) {
             return Ok(*jump);
         }
         self.find_block(linear)
@@ -265,11 +266,11 @@ impl Vcpu {
             if fits && whole {
                 let (first, end) = self.blocks.ops(n);
                 let jump = Jump { first, end, block: n };
-                let (rip, mode) = (self.rip(), self.mode);
+                let (rip, mode, segmented) = (self.rip(), self.mode, self.segmented != 0);
                 let native = self.jit.as_ref().map_or(0, |j| match j.find(n, rip, mode) {
                     // Where each block is compared, none leads to the next.
                     Some(native) if self.trial.is_none() => native,
-                    _ => j.cold(),
+                    _ => j.cold(segmented),
                 });
                 self.remember_jump(linear, jump, native);
                 return Ok(jump);
@@ -287,7 +288,16 @@ impl Vcpu {
             global &= self.tlb.code_global(index, next);
             self.tlb.note_jump_page(next);
         }
-        self.tlb.fill_jump(self.mode, linear, jump, native, global);
+        self.tlb.note_jump_page(linear);
+        let tag = self.jump_tag(linear);
+        self.tlb.fill_jump(self.mode, tag, jump, native, global);
+    }
+
+    /// What the jump cache knows CS:rIP by, which lies at `linear`: translated code is made for one rIP, which in segmented code its linear address
+    /// does not tell.
+    #[inline(always)]
+    fn jump_tag(&self, linear: u64) -> u64 {
+        linear | (self.state.regs[RIP] & self.segmented) << 32
     }
 
     #[cold]
@@ -457,8 +467,8 @@ impl Vcpu {
             return None;
         }
         let linear = self.fetch_linear().ok()?;
-        let (_, native) = self.tlb.jump(self.mode, linear)?;
-        let cold = self.jit.as_ref()?.cold();
+        let (_, native) = self.tlb.jump(self.mode, self.jump_tag(linear))?;
+        let cold = self.jit.as_ref()?.cold(self.segmented != 0);
         (native != cold).then_some(native)
     }
 
@@ -512,7 +522,7 @@ impl Vcpu {
     fn single_block(&mut self) -> Result<(*const Op, *const Op), Exit> {
         self.check_instruction_breakpoint()?;
         let linear = self.fetch_linear()?;
-        let first = match self.tlb.jump(self.mode, linear) {
+        let first = match self.tlb.jump(self.mode, self.jump_tag(linear)) {
             Some((jump, _)) if self.blocks.block(jump.block).valid => jump.first,
             // The jump cache may still lead to a block that was dropped.
             _ => self.find_block(linear)?.first,

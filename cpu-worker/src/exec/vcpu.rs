@@ -154,6 +154,8 @@ pub struct Vcpu {
     pub trial: Option<Box<Trial>>,
     /// Which of the jump cache's modes is the current one; derived by [`Self::refresh_mode`].
     pub(crate) mode: usize,
+    /// The bits of rIP that the jump cache looks at beside the linear address: none where code is flat.
+    pub(super) segmented: u64,
     /// The modes that the jump cache tells apart now, by number.
     modes: Vec<ModeKey>,
 }
@@ -196,6 +198,7 @@ impl Vcpu {
             profile: ProfileWriter::default(),
             trial: None,
             mode: 0,
+            segmented: 0,
             modes: Vec::with_capacity(MODES),
         };
         cpu.refresh_mode();
@@ -234,6 +237,7 @@ impl Vcpu {
         let key = ModeKey::of(s, self.code_size, self.tlb_index);
         if self.modes.get(self.mode) != Some(&key) {
             self.mode = self.mode_number(key);
+            self.segmented = if key.flat { 0 } else { 0xFFFF_FFFF };
         }
         let s = &self.state;
         let aligned = s.cpl == 3 && s.cr0.contains(Cr0::AM) && s.flags.get(Flag::Ac);

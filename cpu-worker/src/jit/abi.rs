@@ -29,6 +29,8 @@ pub(super) const RCX: Register = Register::RCX;
 pub(super) const ADDR32: Register = Register::R8;
 /// Guest RAX.
 pub(super) const G_RAX: Register = Register::R13;
+/// Guest RCX.
+pub(super) const G_RCX: Register = Register::R14;
 /// Guest RSP.
 pub(super) const G_RSP: Register = Register::R15;
 

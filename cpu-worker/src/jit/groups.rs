@@ -289,7 +289,7 @@ fn access(i: &Instruction, mode: &ModeKey, info: &mut InstructionInfoFactory) ->
     }
     let bytes = i.memory_size().size();
     let write = writes(info.info(i).op_access(operand));
-    let address = Address::of(i, mode.code).ok()?;
+    let address = Address::of(i, mode).ok()?;
     let aligned = plain::must_be_aligned(i, mode);
     matches!(bytes, 1 | 2 | 4 | 8 | 16).then_some((
         address,

@@ -269,7 +269,7 @@ impl Search<'_> {
             return None;
         }
         let write = writes(self.info.info(i).op_access(operand));
-        let mut address = Address::of(i, self.mode.code).ok()?;
+        let mut address = Address::of(i, self.mode).ok()?;
         let mut moving = None;
         let terms = [address.base.map(|r| (r, 1)), address.index];
         let mut tops = [None; 2];

@@ -11,7 +11,7 @@ use iced_x86::{Code, Instruction, MemoryOperand, Register};
 use super::abi::{self, ADDR32, RAX, RCX};
 use super::asm::{at, frame, frame_at};
 use super::translate::{Block, Unsupported};
-use crate::exec::{Frame, TLB_ENTRIES, TlbEntry};
+use crate::exec::{Frame, ModeKey, TLB_ENTRIES, TlbEntry};
 use crate::state::{CodeSize, seg};
 
 /// What an access wants.
@@ -54,19 +54,23 @@ pub(super) struct Address {
     pub index: Option<(usize, u32)>,
     /// Displacement; for RIP-relative and absolute operands the whole address.
     pub disp: i64,
-    /// FS or GS.
+    /// FS or GS; in segmented code, which segment it is.
     pub segment: Option<usize>,
+    /// Offsets have 16 bits.
+    pub short: bool,
 }
 
 impl Address {
     /// The memory operand of `i`, which lies at `rip`.
-    pub fn of(i: &Instruction, code: CodeSize) -> Result<Self, Unsupported> {
+    pub fn of(i: &Instruction, mode: &ModeKey) -> Result<Self, Unsupported> {
         let segment = match i.memory_segment() {
             Register::FS => Some(seg::FS),
             Register::GS => Some(seg::GS),
+            // iced numbers the segment registers as the architecture does.
+            r if !mode.flat => Some(r.number()),
             _ => None,
         };
-        let bytes = if code == CodeSize::Bits64 { 8 } else { 4 };
+        let bytes = if mode.code == CodeSize::Bits64 { 8 } else { 4 };
         let disp = i.memory_displacement64() as i64;
         if i.is_ip_rel_memory_operand() {
             if i.memory_base() != Register::RIP {
@@ -77,23 +81,35 @@ impl Address {
                 index: None,
                 disp,
                 segment,
+                short: false,
             });
         }
         let (base, index) = (i.memory_base(), i.memory_index());
+        let absolute = base == Register::None && index == Register::None;
+        let size = match (base, index) {
+            (Register::None, Register::None) if i.memory_displ_size() != 0 => i.memory_displ_size() as usize,
+            (Register::None, Register::None) => bytes,
+            (Register::None, r) | (r, _) => r.size(),
+        };
+        let short = !mode.flat && size == 2;
         let number = |r: Register| match r {
             Register::None => Ok(None),
-            r if r.is_gpr() && r.size() == bytes => Ok(Some(r.number())),
+            r if r.is_gpr() && (r.size() == bytes || short && r.size() == 2) => Ok(Some(r.number())),
             _ => Err(Unsupported),
         };
         let a = Self {
             base: number(base)?,
             index: number(index)?.map(|n| (n, i.memory_index_scale())),
-            disp: if bytes == 4 { i64::from(disp as i32) } else { disp },
+            disp: match bytes {
+                _ if short => disp & 0xFFFF,
+                4 => i64::from(disp as i32),
+                _ => disp,
+            },
             segment,
+            short,
         };
-        // Absolute 32-bit addresses of 64-bit code, and 16-bit ones of 32-bit code, are for the handler.
-        let absolute = a.base.is_none() && a.index.is_none();
-        if absolute && i.memory_displ_size() != 0 && i.memory_displ_size() as usize != bytes && bytes == 4 {
+        // Absolute 32-bit addresses of 64-bit code, and 16-bit ones of flat 32-bit code, are for the handler.
+        if absolute && bytes == 4 && size != bytes && !short {
             return Err(Unsupported);
         }
         Ok(a)
@@ -106,6 +122,7 @@ impl Address {
             index: None,
             disp,
             segment: None,
+            short: false,
         }
     }
 
@@ -370,7 +387,13 @@ impl Block<'_> {
         want: Want,
         miss: super::asm::Label,
     ) -> Result<MemoryOperand, Unsupported> {
-        self.linear32(address)?;
+        self.offset32(address)?;
+        if let Some(s) = address.segment {
+            if !self.mode.flat {
+                self.within(s, want, miss);
+            }
+            self.add_base(s);
+        }
         self.asm
             .rr(Code::Mov_r32_rm32, Register::ECX, ADDR32.full_register32());
         self.slot();
@@ -386,8 +409,27 @@ impl Block<'_> {
         Ok(MemoryOperand::new(RCX, ADDR32, 1, 0, 0, false, Register::None))
     }
 
-    /// The third scratch register := the address, in 32-bit code.
-    fn linear32(&mut self, address: &Address) -> Result<(), Unsupported> {
+    /// To `miss` unless an access at the offset in the third scratch register lies in segment `s`. What wraps around does not.
+    fn within(&mut self, s: usize, want: Want, miss: super::asm::Label) {
+        let limits = if want.write {
+            offset_of!(Frame, writable)
+        } else {
+            offset_of!(Frame, readable)
+        };
+        self.asm
+            .rm(Code::Lea_r64_m, RAX, at(ADDR32, want.bytes as i64 - 1));
+        self.asm.rm(Code::Cmp_r64_rm64, RAX, frame(limits + s * 8));
+        self.asm.branch(Code::Jg_rel32_64, miss);
+    }
+
+    /// Adds the base of segment `s` to the offset in the third scratch register.
+    fn add_base(&mut self, s: usize) {
+        let base = frame(abi::frame_base(s));
+        self.asm.rm(Code::Add_r32_rm32, ADDR32.full_register32(), base);
+    }
+
+    /// The third scratch register := the offset in its segment, in 16- and 32-bit code.
+    fn offset32(&mut self, address: &Address) -> Result<(), Unsupported> {
         let host = |n: usize| abi::host(n).ok_or(Unsupported);
         let base = address.base.map(host).transpose()?;
         let index = address.index.map(|(n, s)| host(n).map(|r| (r, s))).transpose()?;
@@ -410,9 +452,9 @@ impl Block<'_> {
             );
             self.asm.rm(Code::Lea_r32_m, addr, m);
         }
-        if let Some(s) = address.segment {
-            self.asm
-                .rm(Code::Add_r32_rm32, addr, frame(offset_of!(Frame, bases) + s * 8));
+        if address.short {
+            // Beside the sum of whole registers, that of their lower halves.
+            self.asm.rr(Code::Movzx_r32_rm16, addr, abi::sized(ADDR32, 2));
         }
         Ok(())
     }
@@ -429,7 +471,11 @@ impl Block<'_> {
             self.linear(RCX, address, 0)?;
             Ok(RCX)
         } else {
-            self.linear32(address)?;
+            debug_assert!(self.mode.flat, "segments have limits");
+            self.offset32(address)?;
+            if let Some(s) = address.segment {
+                self.add_base(s);
+            }
             Ok(ADDR32)
         }
     }
@@ -484,6 +530,9 @@ impl Block<'_> {
             _ => Code::Lea_r64_m,
         };
         self.asm.rm(code, sized, m);
+        if address.short && bytes == 4 {
+            self.asm.rr(Code::Movzx_r32_rm16, sized, abi::sized(dst, 2));
+        }
         Ok(())
     }
 }

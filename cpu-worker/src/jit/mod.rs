@@ -9,6 +9,7 @@
 //! - `translate`, `plain`, `special`, `system`, `branch`, `memory`, `flags`, `live`: a block's translation.
 //! - `groups`: accesses that share a look into the TLB.
 //! - `values`, `induction`, `looped`: loops that need no look into the TLB at each access.
+//! - `check`: `--check-jit`. `listing`: translations as text.
 //! - `cache`: executable memory. This module: the book of translations, their links, and the run loop's side.
 //!
 //! The seam for another host architecture is `Jit`: `new`, `find`, `translate`, `run`, `bury` and `reset` know nothing of x86
@@ -24,6 +25,7 @@ mod flags;
 mod groups;
 mod induction;
 mod lines;
+mod listing;
 mod live;
 mod looped;
 mod memory;
@@ -44,6 +46,7 @@ use iced_x86::InstructionInfoFactory;
 pub use cache::{CODE_BYTES, CodeMemory};
 pub use check::Trial;
 use lines::Lines;
+pub use listing::Listing;
 use quintet_protocol::profile::{Activity, ProfileWriter};
 use thunks::Thunks;
 use translate::{Block, Request, Site};
@@ -68,6 +71,9 @@ struct Native {
     /// Its offset in the code memory.
     offset: usize,
     flags_dead: bool,
+    /// Bytes of it, and how many come before the parts that misses and ways out lead to.
+    len: usize,
+    straight: usize,
     /// The next translation of the same block.
     next: Option<u32>,
 }
@@ -117,6 +123,10 @@ pub struct Jit {
     loops: u64,
     /// Accesses of all translations that share the look of another.
     shared: u64,
+    /// Translations of segmented code.
+    segmented: u64,
+    /// How often all was forgotten.
+    resets: u64,
     /// How often the rest of a block was left to handlers, in all and by its number.
     strayed: u64,
     strays: HashMap<u32, u32>,
@@ -157,6 +167,8 @@ impl Jit {
             unloads: 0,
             loops: 0,
             shared: 0,
+            segmented: 0,
+            resets: 0,
             strayed: 0,
             strays: HashMap::new(),
             straying: Vec::new(),
@@ -186,15 +198,30 @@ impl Jit {
         self.loops
     }
 
+    /// How many translations were made of 16-bit and segmented code. A test that means to execute such code sees by this that
+    /// it did.
+    pub fn segmented(&self) -> u64 {
+        self.segmented
+    }
+
+    /// How often all translations were forgotten, because there was no room or too many modes.
+    pub fn resets(&self) -> u64 {
+        self.resets
+    }
+
     /// How many accesses of all translations share the look into the TLB of another, and how often such a look failed. A test that means to
     /// execute such accesses sees by this that it did.
     pub fn shared_looks(&self) -> (u64, u64) {
         (self.shared, self.strayed)
     }
 
-    /// Where the jump cache leads for what has no translation: back to the run loop.
-    pub(crate) fn cold(&self) -> u64 {
-        self.thunks.next
+    /// Where the jump cache leads, in segmented code or not, for what has no translation: back to the run loop.
+    pub(crate) fn cold(&self, segmented: bool) -> u64 {
+        if segmented {
+            self.thunks.next_by_tag
+        } else {
+            self.thunks.next
+        }
     }
 
     /// Counts an execution of block `n` by the interpreter; whether it is to be translated now.
@@ -230,11 +257,11 @@ impl Jit {
         self.used + LARGEST > self.memory.size()
     }
 
-    /// Translates block `n` and gives the address of its code.
+    /// Translates block `n`, which begins at `rip`, `offset` bytes into its page, and gives the address of its code.
     pub(crate) fn translate(
         &mut self,
         n: u32,
-        rip: u64,
+        (rip, offset): (u64, u64),
         mode: (usize, ModeKey, Option<usize>),
         bytes: &[u8],
         ops: &[Op],
@@ -243,6 +270,7 @@ impl Jit {
         let request = Request {
             base: self.memory.address(self.used),
             rip,
+            offset,
             mode: mode.1,
             mode_slot: mode.0,
             other_mode: mode.2,
@@ -262,6 +290,7 @@ impl Jit {
         );
         self.loops += u64::from(t.looped);
         self.shared += t.shared;
+        self.segmented += u64::from(!mode.1.flat);
         assert!(t.code.len() <= LARGEST, "a translation has outgrown its bound");
         self.memory.write(self.used, &t.code);
         let at = self.used;
@@ -280,6 +309,8 @@ impl Jit {
             entry: request.base,
             offset: at,
             flags_dead: t.flags_dead,
+            len: t.code.len(),
+            straight: t.straight,
             next: self.first[n],
         });
         self.first[n] = Some(self.natives.len() as u32 - 1);
@@ -294,12 +325,13 @@ impl Jit {
 
     /// Makes link `number` lead to the translation of block `n` for its target. A block that `crosses` into another page is
     /// led to by the jump cache, which knows when that page is no more.
-    pub(crate) fn link(&mut self, number: u32, n: u32, mode: usize, crosses: bool) {
+    pub(crate) fn link(&mut self, number: u32, n: u32, mode: (usize, ModeKey), crosses: bool) {
         let link = self.links[number as usize];
         if crosses {
             if !self.full() {
                 let at = self.used;
-                let code = branch::by_cache(self.memory.address(at), link.target, mode, self.thunks.next);
+                let base = self.memory.address(at);
+                let code = branch::by_cache(base, link.target, mode.0, mode.1.flat, self.thunks.next);
                 self.memory.write(at, &code);
                 self.used = (at + code.len()).next_multiple_of(16);
                 let from = self.memory.address(link.jump + 4);
@@ -308,7 +340,7 @@ impl Jit {
             }
             return;
         }
-        let Some(number) = self.native(n, link.target, mode) else {
+        let Some(number) = self.native(n, link.target, mode.0) else {
             return;
         };
         let t = self.natives[number as usize];
@@ -354,6 +386,7 @@ impl Jit {
 
     /// Forgets all translations.
     pub(crate) fn reset(&mut self) {
+        self.resets += 1;
         self.used = self.thunks.len;
         self.natives.clear();
         self.sites.clear();
@@ -444,10 +477,18 @@ impl Vcpu {
         self.tlb.forget_jumps();
     }
 
-    /// Puts the bases of the segments where translated code finds them.
+    /// Puts the bases of the segments where translated code finds them, and what they allow where it asks.
     fn publish_bases(&mut self) {
-        for (base, s) in self.tlb.frame.bases.iter_mut().zip(&self.state.segs) {
+        let flat = self.mode_key().flat;
+        let frame = &mut self.tlb.frame;
+        for (base, s) in frame.bases.iter_mut().zip(&self.state.segs) {
             *base = s.base;
+        }
+        if !flat {
+            for (n, s) in self.state.segs.iter().enumerate() {
+                frame.readable[n] = s.read.last();
+                frame.writable[n] = s.write.last();
+            }
         }
     }
 

@@ -362,7 +362,7 @@ impl Block<'_> {
             }
         }
         let address = match memory {
-            Some(_) => Some(Address::of(i, self.mode.code)?),
+            Some(_) => Some(Address::of(i, &self.mode)?),
             None => None,
         };
         if sse {
@@ -503,7 +503,7 @@ impl Block<'_> {
 
     /// LEA: no memory is touched.
     fn lea(&mut self, i: &Instruction) -> Result<(), Unsupported> {
-        let mut address = Address::of(i, self.mode.code)?;
+        let mut address = Address::of(i, &self.mode)?;
         address.segment = None;
         let r = i.op0_register();
         let guest = r.full_register().number();

@@ -6,7 +6,7 @@ use super::abi::{self, G_RAX, G_RSP, RAX, RCX};
 use super::asm::{at, frame};
 use super::memory::{Address, Want, set_operand};
 use super::translate::{Block, Unsupported};
-use crate::state::{CodeSize, gpr};
+use crate::state::{CodeSize, gpr, seg};
 
 /// Whether `i` may be one of these.
 pub(super) fn known(i: &Instruction) -> bool {
@@ -33,6 +33,7 @@ pub(super) fn known(i: &Instruction) -> bool {
             | Idiv
             | Cdq
             | Cqo
+            | Cwd
             | Cdqe
             | Cwde
             | Cbw
@@ -64,7 +65,7 @@ impl Block<'_> {
             Mnemonic::Leave => self.leave(i),
             Mnemonic::Mul => self.multiply(i),
             Mnemonic::Imul if i.op_count() == 1 => self.multiply(i),
-            Mnemonic::Cdq | Mnemonic::Cqo => self.sign(i),
+            Mnemonic::Cwd | Mnemonic::Cdq | Mnemonic::Cqo => self.sign(i),
             Mnemonic::Cdqe | Mnemonic::Cwde | Mnemonic::Cbw => self.extend(i),
             Mnemonic::Cmpxchg => self.cmpxchg(i),
             _ => Err(Unsupported),
@@ -73,7 +74,20 @@ impl Block<'_> {
 
     /// Width of a push in this mode.
     pub(super) fn stack_bytes(&self) -> usize {
-        if self.mode.code == CodeSize::Bits64 { 8 } else { 4 }
+        match self.mode.code {
+            CodeSize::Bits64 => 8,
+            CodeSize::Bits32 => 4,
+            CodeSize::Bits16 => 2,
+        }
+    }
+
+    /// The operand at `disp` from guest register `base` in the stack segment.
+    fn in_stack(&self, base: usize, disp: i64) -> Address {
+        Address {
+            segment: (!self.mode.flat).then_some(seg::SS),
+            short: self.mode.short_stack,
+            ..Address::based(base, disp)
+        }
     }
 
     /// The operand below (or at) the stack pointer, looked up. The flags are spoiled.
@@ -95,18 +109,23 @@ impl Block<'_> {
         } else {
             Want::read(bytes)
         };
-        (Address::based(gpr::RSP, disp), want)
+        (self.in_stack(gpr::RSP, disp), want)
     }
 
     /// Moves the stack pointer without touching flags.
     pub(super) fn move_stack(&mut self, by: i64) {
-        if self.stack_bytes() == 8 {
-            self.asm.rm(Code::Lea_r64_m, G_RSP, at(G_RSP, by));
-        } else {
-            self.asm
-                .rm(Code::Lea_r32_m, G_RSP.full_register32(), at(G_RSP, by));
-        }
+        let (lea, width) = self.stack_lea();
+        self.asm.rm(lea, abi::sized(G_RSP, width), at(G_RSP, by));
         self.flags.register_written(G_RSP);
+    }
+
+    /// LEA of the stack pointer's width, which it does not change the rest of, and that width in bytes.
+    fn stack_lea(&self) -> (Code, usize) {
+        match self.mode.code {
+            CodeSize::Bits64 => (Code::Lea_r64_m, 8),
+            _ if self.mode.short_stack => (Code::Lea_r16_m, 2),
+            _ => (Code::Lea_r32_m, 4),
+        }
     }
 
     /// Whether the flags would be lost with a change of `r`; if so they are put where they are not.
@@ -116,12 +135,35 @@ impl Block<'_> {
         }
     }
 
-    fn mov_code(&self, load: bool) -> Code {
+    /// MOV of a register to or from the stack.
+    pub(super) fn mov_code(&self, load: bool) -> Code {
         match (self.stack_bytes(), load) {
             (8, true) => Code::Mov_r64_rm64,
             (8, false) => Code::Mov_rm64_r64,
-            (_, true) => Code::Mov_r32_rm32,
-            (_, false) => Code::Mov_rm32_r32,
+            (4, true) => Code::Mov_r32_rm32,
+            (4, false) => Code::Mov_rm32_r32,
+            (_, true) => Code::Mov_r16_rm16,
+            (_, false) => Code::Mov_rm16_r16,
+        }
+    }
+
+    /// MOV of a constant to the stack.
+    pub(super) fn mov_constant(&self) -> Code {
+        match self.stack_bytes() {
+            8 => Code::Mov_rm64_imm32,
+            4 => Code::Mov_rm32_imm32,
+            _ => Code::Mov_rm16_imm16,
+        }
+    }
+
+    /// RAX := the word of the stack's width at `place`, zero-extended.
+    pub(super) fn load_word(&mut self, place: MemoryOperand) {
+        match self.stack_bytes() {
+            2 => self.asm.rm(Code::Movzx_r32_rm16, Register::EAX, place),
+            bytes => {
+                let code = self.mov_code(true);
+                self.asm.rm(code, abi::sized(RAX, bytes), place);
+            }
         }
     }
 
@@ -151,11 +193,8 @@ impl Block<'_> {
             self.asm.mr(code, place, abi::sized(src, bytes));
         } else {
             let imm = i.immediate(0) as i64 as i32;
-            let code = if bytes == 8 {
-                Code::Mov_rm64_imm32
-            } else {
-                Code::Mov_rm32_imm32
-            };
+            let imm = if bytes == 2 { i32::from(imm as i16) } else { imm };
+            let code = self.mov_constant();
             self.asm.mi(code, place, imm);
         }
         self.keep_flags(G_RSP);
@@ -196,26 +235,30 @@ impl Block<'_> {
 
     fn leave(&mut self, i: &Instruction) -> Result<(), Unsupported> {
         let bytes = self.stack_bytes();
-        if i.code() != (if bytes == 8 { Code::Leaveq } else { Code::Leaved }) {
+        let own = match bytes {
+            8 => Code::Leaveq,
+            4 => Code::Leaved,
+            _ => Code::Leavew,
+        };
+        if i.code() != own {
             return Err(Unsupported);
         }
         let (miss, back) = (self.asm.label(), self.asm.label());
-        let (address, want) = (Address::based(gpr::RBP, 0), Want::read(bytes));
+        let (address, want) = (self.in_stack(gpr::RBP, 0), Want::read(bytes));
         self.before_access(&address, want);
         let before = self.flags;
         let place = self.probe(&address, want, miss)?;
         self.keep_flags(G_RSP);
         self.keep_flags(Register::RBP);
-        let code = self.mov_code(true);
-        self.asm.rm(code, abi::sized(RAX, bytes), place);
-        let lea = if bytes == 8 {
-            Code::Lea_r64_m
-        } else {
-            Code::Lea_r32_m
-        };
+        self.load_word(place);
+        let (lea, width) = self.stack_lea();
         self.asm
-            .rm(lea, abi::sized(G_RSP, bytes), at(Register::RBP, bytes as i64));
-        self.asm.rr(Code::Mov_r64_rm64, Register::RBP, RAX);
+            .rm(lea, abi::sized(G_RSP, width), at(Register::RBP, bytes as i64));
+        if bytes == 2 {
+            self.asm.rr(Code::Mov_r16_rm16, Register::BP, Register::AX);
+        } else {
+            self.asm.rr(Code::Mov_r64_rm64, Register::RBP, RAX);
+        }
         self.flags.register_written(G_RSP);
         self.flags.register_written(Register::RBP);
         self.asm.bind(back);
@@ -223,13 +266,13 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// MUL and IMUL of the accumulator, 32 and 64 bits wide; RDX is itself.
+    /// MUL and IMUL of the accumulator, from 16 bits on; RDX is itself.
     fn multiply(&mut self, i: &Instruction) -> Result<(), Unsupported> {
         let bytes = match i.op0_kind() {
             OpKind::Register => i.op0_register().size(),
             _ => i.memory_size().size(),
         };
-        if bytes < 4 {
+        if bytes < 2 {
             return Err(Unsupported);
         }
         let mut out = *i;
@@ -246,7 +289,7 @@ impl Block<'_> {
             self.use_flags_of_all(&out);
             return Ok(());
         }
-        let address = Address::of(i, self.mode.code)?;
+        let address = Address::of(i, &self.mode)?;
         let (miss, back) = (self.asm.label(), self.asm.label());
         self.spoil_flags();
         let before = self.flags;
@@ -298,7 +341,7 @@ impl Block<'_> {
         if matches!(r, Register::AH | Register::BH | Register::CH | Register::DH) {
             return Err(Unsupported);
         }
-        let address = Address::of(i, self.mode.code)?;
+        let address = Address::of(i, &self.mode)?;
         let (miss, back) = (self.asm.label(), self.asm.label());
         self.spoil_flags();
         let before = self.flags;

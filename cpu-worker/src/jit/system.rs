@@ -108,7 +108,7 @@ impl Block<'_> {
 
     fn sized_as_stack(&self, i: &Instruction) -> Result<(), Unsupported> {
         let wide = matches!(i.mnemonic(), Mnemonic::Pushfq | Mnemonic::Popfq);
-        if wide == (self.mode.code == CodeSize::Bits64) {
+        if self.mode.flat && wide == (self.mode.code == CodeSize::Bits64) {
             Ok(())
         } else {
             Err(Unsupported)
@@ -145,11 +145,7 @@ impl Block<'_> {
         let place = self.stack(-(bytes as i64), true, miss)?;
         self.asm
             .rm(Code::Mov_r64_rm64, RAX, frame(offset_of!(Frame, scratch)));
-        let code = if bytes == 8 {
-            Code::Mov_rm64_r64
-        } else {
-            Code::Mov_rm32_r32
-        };
+        let code = self.mov_code(false);
         self.asm.mr(code, place, abi::sized(RAX, bytes));
         self.move_stack(-(bytes as i64));
         self.asm.bind(back);
@@ -163,18 +159,13 @@ impl Block<'_> {
         if i.memory_size().size() != bytes {
             return Err(Unsupported);
         }
-        let address = Address::of(i, self.mode.code)?;
+        let address = Address::of(i, &self.mode)?;
         let (miss, back) = (self.asm.label(), self.asm.label());
         self.spoil_flags();
         self.unless_lost_with_stack();
         let before = self.flags;
         let place = self.probe(&address, Want::read(bytes), miss)?;
-        let code = if bytes == 8 {
-            Code::Mov_r64_rm64
-        } else {
-            Code::Mov_r32_rm32
-        };
-        self.asm.rm(code, abi::sized(RAX, bytes), place);
+        self.load_word(place);
         let spill = frame(offset_of!(Frame, scratch));
         self.asm.mr(Code::Mov_rm64_r64, spill, RAX);
         self.push_spilled(miss, back, &before)
@@ -239,7 +230,7 @@ impl Block<'_> {
 
     /// STAC and CLAC: the block goes on in the mode that has the other right to user pages.
     pub(super) fn set_ac(&mut self, on: bool) -> Result<(), Unsupported> {
-        if !self.mode.cpl0 {
+        if !self.mode.cpl0 || !self.mode.flat {
             return Err(Unsupported);
         }
         let (mode, index) = match (self.mode.smap, self.mode.index, on) {
@@ -369,7 +360,7 @@ impl Block<'_> {
                 None => self.asm.rm(mov, divisor, frame(abi::home(n))),
             }
         } else {
-            let address = Address::of(i, self.mode.code)?;
+            let address = Address::of(i, &self.mode)?;
             let place = self.probe(&address, Want::read(bytes), miss)?;
             self.asm.rm(mov, divisor, place);
         }

@@ -32,6 +32,8 @@ pub(super) struct Thunks {
     pub unit: u64,
     /// Jumped to with the address of the next instruction in RAX and the flags in the frame.
     pub next: u64,
+    /// The same with the tag that the jump cache knows that instruction by in segmented code.
+    pub next_by_tag: u64,
     /// Jumped to with a link's number in EAX and the flags in the frame.
     pub link: u64,
     /// Bytes that all of them take.
@@ -135,6 +137,10 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
     a.constant(RAX, leave::NEXT);
     a.branch(Code::Jmp_rel32_64, done);
 
+    let next_by_tag = base + a.len() as u64;
+    a.ri(Code::Shr_rm64_imm8, RAX, 32);
+    a.branch_to(Code::Jmp_rel32_64, next);
+
     let link = base + a.len() as u64;
     a.r(Code::Push_r64, RAX);
     store_guest(&mut a);
@@ -182,6 +188,7 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
         slow: slow_entry,
         xmm,
         next,
+        next_by_tag,
         link,
         len: a.len(),
     };

@@ -111,8 +111,9 @@ pub(super) struct Block<'a> {
     first_link: usize,
     pub exits: Vec<Exit>,
     cold: Vec<Cold>,
-    /// RIP of the block's first instruction.
+    /// RIP of the block's first instruction, and its offset in its page.
     pub start: u64,
+    pub offset: u64,
     /// The op in hand, and RIP behind it.
     pub op: *const Op,
     code: Code,
@@ -154,6 +155,8 @@ fn is_straight(code: &[Instruction]) -> bool {
 /// A finished translation.
 pub(super) struct Translation {
     pub code: Vec<u8>,
+    /// How much of it lies before what misses and ways out lead to.
+    pub straight: usize,
     pub exits: Vec<Exit>,
     /// Whether it may be entered with the flags neither in the frame nor anywhere.
     pub flags_dead: bool,
@@ -167,8 +170,9 @@ pub(super) struct Translation {
 pub(super) struct Request<'a> {
     /// Address it will run at.
     pub base: u64,
-    /// RIP of its first instruction.
+    /// RIP of its first instruction, and its offset in its page.
     pub rip: u64,
+    pub offset: u64,
     pub mode: ModeKey,
     pub mode_slot: usize,
     /// Number of the mode with EFLAGS.AC the other way, if it matters and has one.
@@ -209,6 +213,7 @@ impl<'a> Block<'a> {
             exits: Vec::new(),
             cold: Vec::new(),
             start: request.rip,
+            offset: request.offset,
             op: core::ptr::null(),
             code: Code::INVALID,
             next: request.rip,
@@ -244,7 +249,7 @@ impl<'a> Block<'a> {
             block.looped = Some((plan, top));
             looped = true;
         }
-        if request.groups && is_straight(&code) {
+        if request.groups && request.mode.flat && is_straight(&code) {
             block.groups = Groups::of(&code, request.ops, &request.mode, block.info);
         }
         for (n, (i, op)) in code.iter().zip(request.ops).enumerate() {
@@ -265,8 +270,10 @@ impl<'a> Block<'a> {
             let next = block.next;
             block.go_to(next);
         }
+        let straight = block.asm.len();
         block.finish_cold();
         Translation {
+            straight,
             exits: block.exits,
             flags_dead: !block.entry_flags_used,
             looped,

@@ -148,7 +148,7 @@ fn moves(m: Mnemonic) -> bool {
 
 /// Whether `i` may be one for [`Block::x87`].
 pub(super) fn known(i: &Instruction, mode: &ModeKey) -> bool {
-    mode.x87 && (controls(i.mnemonic()) || computes(i.mnemonic()))
+    mode.flat && mode.x87 && (controls(i.mnemonic()) || computes(i.mnemonic()))
 }
 
 impl Block<'_> {
@@ -192,7 +192,7 @@ impl Block<'_> {
     /// `i` has an operand in memory.
     fn unit_memory(&mut self, i: &Instruction) -> Result<(), Unsupported> {
         use Mnemonic::*;
-        let address = Address::of(i, self.mode.code)?;
+        let address = Address::of(i, &self.mode)?;
         let bytes = i.memory_size().size();
         let want = if matches!(i.mnemonic(), Fst | Fstp | Fist | Fistp | Fisttp | Fnstcw | Fnstsw) {
             Want::write(bytes)

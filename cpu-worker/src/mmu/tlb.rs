@@ -242,26 +242,26 @@ impl Tlb {
         e.tag == linear & !0xFFF && e.global
     }
 
-    /// Where the jump cache leads from `linear` in `mode`.
+    /// Where the jump cache leads from `tag` in `mode`.
     #[inline(always)]
-    pub(crate) fn jump(&self, mode: usize, linear: u64) -> Option<(&Jump, u64)> {
-        let slot = self.jump_at(mode, linear)?;
+    pub(crate) fn jump(&self, mode: usize, tag: u64) -> Option<(&Jump, u64)> {
+        let slot = self.jump_at(mode, tag)?;
         Some((&self.jumps[mode][slot].0, self.frame.targets[mode][slot].native))
     }
 
-    /// The slot in which the jump cache has `linear` in `mode`.
+    /// The slot in which the jump cache has `tag` in `mode`.
     #[inline(always)]
-    fn jump_at(&self, mode: usize, linear: u64) -> Option<usize> {
-        let slot = Frame::jump_slot(linear);
+    fn jump_at(&self, mode: usize, tag: u64) -> Option<usize> {
+        let slot = Frame::jump_slot(tag);
         let targets = &self.frame.targets[mode];
-        [slot, slot ^ 1].into_iter().find(|&s| targets[s].tag == linear)
+        [slot, slot ^ 1].into_iter().find(|&s| targets[s].tag == tag)
     }
 
-    /// Remembers where `linear` leads in `mode`; `global` when its page survives a change of CR3.
-    pub(crate) fn fill_jump(&mut self, mode: usize, linear: u64, jump: Jump, native: u64, global: bool) {
-        let slot = self.jump_at(mode, linear).unwrap_or_else(|| {
+    /// Remembers where `tag`, which [`Self::note_jump_page`] is told of, leads in `mode`; `global` when its page survives a change of CR3.
+    pub(crate) fn fill_jump(&mut self, mode: usize, tag: u64, jump: Jump, native: u64, global: bool) {
+        let slot = self.jump_at(mode, tag).unwrap_or_else(|| {
             // The newest is the first that is looked at; what was there before it gets the other slot.
-            let first = Frame::jump_slot(linear);
+            let first = Frame::jump_slot(tag);
             let before = self.frame.targets[mode][first];
             if before.tag != NO_TAG {
                 let known = self.jumps[mode][first];
@@ -269,10 +269,8 @@ impl Tlb {
             }
             first
         });
-        self.put_jump(mode, slot, Target { tag: linear, native }, (jump, global));
-        let long = self.filled.iter().any(|list| list.jumps.len() > LIST);
-        self.note_jump_page(linear);
-        if long {
+        self.put_jump(mode, slot, Target { tag, native }, (jump, global));
+        if self.filled.iter().any(|list| list.jumps.len() > LIST) {
             self.forget_jumps();
         }
     }
@@ -291,9 +289,9 @@ impl Tlb {
         self.jump_pages[word] |= bit;
     }
 
-    /// Drops what the jump cache knows of `linear` in `mode`.
-    pub(crate) fn forget_jump(&mut self, mode: usize, linear: u64) {
-        if let Some(slot) = self.jump_at(mode, linear) {
+    /// Drops what the jump cache knows of `tag` in `mode`.
+    pub(crate) fn forget_jump(&mut self, mode: usize, tag: u64) {
+        if let Some(slot) = self.jump_at(mode, tag) {
             self.frame.targets[mode][slot].tag = NO_TAG;
         }
     }

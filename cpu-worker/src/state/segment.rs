@@ -98,6 +98,11 @@ pub struct SegmentBounds {
 impl SegmentBounds {
     const NOTHING: Self = Self { low: 1, high: 0 };
 
+    /// The last offset, if all from 0 on lie inside; else -1.
+    pub fn last(self) -> i64 {
+        if self.low == 0 { i64::from(self.high) } else { -1 }
+    }
+
     /// Whether `size` bytes at `offset` lie inside.
     #[inline(always)]
     pub fn contain(self, offset: u64, size: u64) -> bool {

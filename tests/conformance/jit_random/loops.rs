@@ -17,6 +17,8 @@ pub const PAGES: u64 = 16;
 const BEHIND: u64 = 0x0070_0000;
 /// Page tables.
 const TABLES: u64 = 0x0020_0000;
+/// Those of the last level.
+const LAST_LEVEL: u64 = TABLES + 0x4000;
 const CODE: u64 = crate::CODE & !0xFFF;
 
 fn put(cpu: &Vcpu, at: u64, bytes: &[u8]) {
@@ -33,12 +35,13 @@ fn map(cpu: &mut Vcpu, size: CodeSize, seed: u64) {
     }
     let bytes = if size == CodeSize::Bits64 { 8 } else { 4 };
     let per_table = 4096 / bytes;
-    let table = TABLES + 0x4000;
+    let table = LAST_LEVEL;
     for page in 0..(8u64 << 20 >> 12) {
         let mut entry = page << 12 | 0x67;
         let n = page.wrapping_sub(AREA >> 12);
         if n < PAGES {
-            entry = (BEHIND + (order[n as usize] << 12)) | 0x67;
+            // Accessed and dirty are to be set by whoever comes first.
+            entry = (BEHIND + (order[n as usize] << 12)) | 7 | rng.below(4) << 5;
             match rng.below(24) {
                 0 => entry &= !1,
                 1 => entry &= !2,
@@ -439,9 +442,16 @@ pub fn assemble(list: &[Instruction], top: usize, wide: bool) -> Vec<u8> {
     }
 }
 
+/// The area's pages, and behind them the last level's entries for them, of 8 bytes or of 4.
 fn area(cpu: &Vcpu) -> Vec<u8> {
     let mut v = vec![0; (PAGES << 12) as usize];
     cpu.mem.ram().read(GuestPhys(BEHIND), &mut v).expect("in RAM");
+    for bytes in [8, 4] {
+        let mut entries = vec![0; (PAGES * bytes) as usize];
+        let at = LAST_LEVEL + (AREA >> 12) * bytes;
+        cpu.mem.ram().read(GuestPhys(at), &mut entries).expect("in RAM");
+        v.extend(entries);
+    }
     v
 }
 

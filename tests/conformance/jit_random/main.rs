@@ -5,6 +5,7 @@
 mod frames;
 mod integer;
 mod loops;
+mod segments;
 mod x87;
 
 use iced_x86::{Decoder, DecoderOptions, Formatter as _, Instruction, IntelFormatter};
@@ -83,8 +84,8 @@ fn show(size: CodeSize, code: &[u8]) -> String {
     text
 }
 
-/// What differs between two vCPUs after the same program.
-fn difference(a: &Vcpu, b: &Vcpu) -> Option<String> {
+/// What differs between the registers of two vCPUs after the same program.
+fn registers(a: &Vcpu, b: &Vcpu) -> Option<String> {
     for n in 0..=RIP {
         if a.state.regs[n] != b.state.regs[n] {
             let (x, y) = (a.state.regs[n], b.state.regs[n]);
@@ -109,6 +110,14 @@ fn difference(a: &Vcpu, b: &Vcpu) -> Option<String> {
     }
     if a.state.mxcsr != b.state.mxcsr || a.state.cr2 != b.state.cr2 || a.state.activity != b.state.activity {
         return Some("MXCSR, CR2 or activity".to_owned());
+    }
+    None
+}
+
+/// What differs between two vCPUs after the same program.
+fn difference(a: &Vcpu, b: &Vcpu) -> Option<String> {
+    if let Some(what) = registers(a, b) {
+        return Some(what);
     }
     let read = |c: &Vcpu| {
         let mut v = vec![0; DATA_LEN];
