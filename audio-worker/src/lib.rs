@@ -4,6 +4,7 @@
 //! go. The host's own sound device comes later; until then `--audio auto` means the null sink.
 
 pub mod player;
+pub mod resample;
 pub mod run;
 pub mod sink;
 

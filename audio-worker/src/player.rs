@@ -3,7 +3,7 @@
 //! How many frames are due is computed from the stream's start each time, never summed up from periods, so there is no
 //! drift, however late or early the wake-ups are. While VM time stands still, nothing is due.
 
-use quintet_protocol::audio::{Format, PlaybackConsumer};
+use quintet_protocol::audio::{Format, PREFILL, PlaybackConsumer};
 use quintet_protocol::shm::{View, ViewMut};
 use quintet_protocol::time::VmTime;
 
@@ -169,7 +169,14 @@ impl Player {
                 } else {
                     self.sink.start(format);
                 }
-                self.stream = Some((format, Pacer::new(format.rate, now)));
+                let lead = self.sink.lead(format);
+                if self.ring.is_inherited() {
+                    // What came in while nobody took anything would leave no room for a late consumer.
+                    self.ring.skip_to_level(lead.max(PREFILL));
+                }
+                let lack = lead.saturating_sub(self.ring.level());
+                let wait = VmTime::from_ticks(lack.into(), format.rate.into());
+                self.stream = Some((format, Pacer::new(format.rate, now + wait.0)));
             }
         }
         self.stream

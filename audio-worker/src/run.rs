@@ -51,7 +51,7 @@ fn open(config: &AudioConfig, context: WorkerContext) -> Result<Box<dyn Sink>, W
                 .into_iter()
                 .next()
                 .ok_or_else(|| WorkerError::Config("The WAV sink was given no file".into()))?;
-            let sink = WavSink::new(File::from(fd)).map_err(|error| {
+            let sink = WavSink::new(File::from(fd), config.rate).map_err(|error| {
                 WorkerError::Config(quintet_protocol::handshake::worker::with_sources(&error))
             })?;
             Ok(Box::new(sink))

@@ -183,7 +183,7 @@ fn samples_in(fd: &OwnedFd) -> (hound::WavSpec, Vec<i16>) {
 #[test]
 fn a_wav_file_holds_what_was_played_as_16_bit_stereo() {
     let (fd, file) = scratch_file();
-    let mut sink = WavSink::new(file).expect("a sink");
+    let mut sink = WavSink::new(file, 22_050).expect("a sink");
     sink.start(Format::new(22_050, 1));
     sink.play(&[0.0, 0.5, 1.0, -1.0, 7.0], 5);
     sink.stop();
@@ -202,7 +202,7 @@ fn a_wav_file_holds_what_was_played_as_16_bit_stereo() {
 #[test]
 fn a_successor_appends_to_the_wav_file() {
     let (fd, file) = scratch_file();
-    let mut first = WavSink::new(file).expect("a sink");
+    let mut first = WavSink::new(file, 48_000).expect("a sink");
     first.start(Format::new(48_000, 2));
     first.play(&[0.25, -0.25], 1);
     first.stop();
@@ -210,7 +210,7 @@ fn a_successor_appends_to_the_wav_file() {
     first.play(&[1.0; 4], 2);
     std::mem::forget(first);
     let copy = std::fs::File::from(fd.try_clone().expect("a copy"));
-    let mut second = WavSink::new(copy).expect("takes over");
+    let mut second = WavSink::new(copy, 8000).expect("takes over");
     second.start(Format::new(48_000, 2));
     second.play(&[0.5, -0.5], 1);
     drop(second);
@@ -222,5 +222,78 @@ fn a_file_with_something_else_in_it_is_refused() {
     use std::io::Write as _;
     let (_, mut file) = scratch_file();
     file.write_all(b"not a sound").expect("writes");
-    assert!(WavSink::new(file).is_err());
+    assert!(WavSink::new(file, 48_000).is_err());
+}
+
+#[test]
+fn streams_of_other_rates_are_brought_to_that_of_the_wav_file() {
+    let (fd, file) = scratch_file();
+    let mut sink = WavSink::new(file, 48_000).expect("a sink");
+    for (rate, value) in [(44_100, 0.25), (48_000, 0.5), (8000, 0.125)] {
+        sink.start(Format::new(rate, 2));
+        sink.play(&vec![value; rate as usize * 2], rate as usize);
+        sink.stop();
+    }
+    drop(sink);
+    let (spec, samples) = samples_in(&fd);
+    assert_eq!((spec.sample_rate, samples.len()), (48_000, 3 * 96_000));
+    for (at, level) in [(0.5, 8192), (1.5, 16_384), (2.5, 4096)] {
+        let sample = i32::from(samples[(at * 96_000.0) as usize]);
+        assert!((sample - level).abs() <= 1, "{at}: {sample}");
+    }
+}
+
+/// A sink that waits for 1000 frames.
+#[derive(Debug)]
+struct Patient(HashSink);
+
+impl Sink for Patient {
+    fn start(&mut self, format: Format) {
+        self.0.start(format);
+    }
+    fn lead(&self, _format: Format) -> u32 {
+        1000
+    }
+    fn play(&mut self, samples: &[f32], real: usize) {
+        self.0.play(samples, real);
+    }
+    fn stop(&mut self) {}
+}
+
+#[test]
+fn a_sink_that_can_wait_begins_when_the_ring_holds_its_lead() {
+    let sink = HashSink::default();
+    let (mut producer, mut player) = stream(48_000, 1, Patient(sink.clone()));
+    producer.push(&[0.5; 400]);
+    producer.set_running(true);
+    let step = player.step(VmTime(0));
+    let first = VmTime::from_ticks(600 + PERIOD as u64, 48_000);
+    assert_eq!((step.played, step.missing, step.next), (0, 0, Some(first)));
+    producer.push(&[0.5; 600]);
+    assert_eq!(player.step(first - 1).played, 0);
+    assert_eq!(player.step(first).played, PERIOD as u64);
+}
+
+#[test]
+fn a_successor_leaves_out_what_has_piled_up() {
+    let (ours, theirs) = (part(RING_BYTES), part(HEAD_BYTES));
+    let mut producer: Producer =
+        PlaybackProducer::attach(ours.clone(), theirs.view().clone(), Format::new(48_000, 1));
+    producer.push(&[0.5; 3000]);
+    producer.set_running(true);
+    let player = |theirs: &ViewMut| {
+        let ring = PlaybackConsumer::attach(theirs.clone(), ours.view().clone(), 48_000);
+        Player::new(ring, Box::new(Patient(HashSink::default())))
+    };
+    // The first keeps what the producer put in before it was there.
+    let mut first = player(&theirs);
+    first.step(VmTime(0));
+    assert_eq!(first.level(), 3000);
+    drop(first);
+    let mut second = player(&theirs);
+    let step = second.step(VmTime(SECOND));
+    assert_eq!(second.level(), 1000);
+    assert_eq!(step.missing, 0);
+    producer.push(&[0.5; 8192]);
+    assert_eq!(producer.overruns(), 1000);
 }

@@ -250,7 +250,7 @@ pub struct RunArgs {
     /// Debug console, PORT:stdio or PORT:file:FILE.
     #[arg(long)]
     pub debugcon: Vec<String>,
-    /// Extra device, pc-testdev, or one to be different: vga,romfile=FILE.
+    /// Extra device, AC97 or pc-testdev, or one to be different: vga,romfile=FILE.
     #[arg(long)]
     pub device: Vec<String>,
     /// End after this long, with status 124.

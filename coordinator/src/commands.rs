@@ -124,6 +124,7 @@ fn show_config(args: &RunArgs) -> Result<u8, UsageError> {
     println!("audio = {:?}", c.audio);
     println!("exit-port = {:?}", c.io.exit_port);
     println!("pc-testdev = {}", c.io.testdev);
+    println!("AC97 = {}", c.io.ac97);
     println!("no-reboot = {}", c.io.no_reboot);
     println!("time-limit = {:?}", c.time_limit);
     println!("sandbox = {}", c.sandbox);

@@ -150,7 +150,11 @@ impl MachineConfig {
         if debugcon.len() > MAX_DEBUGCON {
             return refuse(format!("At most {MAX_DEBUGCON} --debugcon are possible"));
         }
-        let Devices { testdev, vga_rom } = Devices::parse(&args.device)?;
+        let Devices {
+            testdev,
+            ac97,
+            vga_rom,
+        } = Devices::parse(&args.device)?;
         // Something from which the processor starts.
         let has_firmware = args.firmware.is_some() || !args.pflash.is_empty();
         let kernel = match args.kernel.as_slice() {
@@ -208,6 +212,7 @@ impl MachineConfig {
                     })
                     .collect(),
                 testdev,
+                ac97,
                 disks,
                 boot,
                 module: wasm.as_ref().map(|wasm| ModuleConfig {

@@ -17,5 +17,6 @@ pub mod pci;
 pub mod rom;
 pub mod run;
 pub mod serial;
+pub mod sound;
 pub mod storage;
 pub mod testdev;

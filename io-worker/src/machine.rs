@@ -27,6 +27,8 @@ use crate::pci::{
 };
 use crate::rom::Roms;
 use crate::serial::{Uart, UartConfig};
+use crate::sound::Playback;
+use crate::sound::ac97::{AC97_SLOT, Ac97, ac97_function};
 use crate::storage::floppy::{self, Diskette, Floppy};
 use crate::storage::ide::{self, DriveConfig, PiixIde};
 use crate::storage::pflash::Pflash;
@@ -54,6 +56,8 @@ pub struct MachineConfig {
     pub debugcon: Vec<(u16, StreamOut)>,
     /// Whether `pc-testdev` is there.
     pub testdev: bool,
+    /// Whether there is an AC'97 sound card.
+    pub ac97: bool,
     /// Size of the linear frame buffer in bytes: a power of two, at least 1 MiB.
     pub vram: u32,
     /// Streams of COM1 and COM2.
@@ -134,6 +138,7 @@ pub struct Machine {
     dma: Dma,
     isa_dma: IsaDma,
     disks: Disks,
+    playback: Playback,
 }
 
 impl std::fmt::Debug for Machine {
@@ -172,6 +177,7 @@ impl Machine {
             dma: Dma::new(ram),
             isa_dma: IsaDma::default(),
             disks: config.disks,
+            playback: Playback::default(),
         };
         this.dma.set_roms(config.roms);
         for (i, (out, input)) in config.com.into_iter().enumerate() {
@@ -195,6 +201,11 @@ impl Machine {
         this.attach(floppy, &floppy::PORTS)?;
         for (chip, start) in config.flash {
             this.attach(chip, &[start])?;
+        }
+        if config.ac97 {
+            this.pci.add(AC97_SLOT, ac97_function(this.devices.len() as u16));
+            let card = Ac97::new(&mut this.irq);
+            this.attach(card, &[])?;
         }
         if config.testdev {
             let testdev = PcTestdev::new(&mut this.irq);
@@ -269,6 +280,11 @@ impl Machine {
     /// Disk images.
     pub fn disks(&mut self) -> &mut Disks {
         &mut self.disks
+    }
+
+    /// What is to be heard.
+    pub fn playback(&mut self) -> &mut Playback {
+        &mut self.playback
     }
 
     /// Takes up what the PCI registers say now. Returns whether anything had changed.
@@ -411,6 +427,7 @@ impl Machine {
             may_master: !device.is_some_and(|n| self.idle_masters.contains(&(n as u16))),
             disks: &mut self.disks,
             isa_dma: &mut self.isa_dma,
+            playback: &mut self.playback,
             requests: &mut self.requests,
         };
         match part {

@@ -112,10 +112,21 @@ pub struct StatusReport {
     pub resets: u32,
     /// Its workers.
     pub workers: Vec<WorkerReport>,
+    /// What is lost of its sound.
+    pub sound: SoundReport,
     /// Whether the workers are threads of the coordinator.
     pub single_process: bool,
     /// The newest error, if there was one.
     pub error: Option<MachineError>,
+}
+
+/// Frames that were not heard as they were played; both wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoundReport {
+    /// Missing when they were due, and replaced by silence: io-worker was late, or dead.
+    pub missing: u32,
+    /// Dropped because the ring was full: audio-worker was late, or dead.
+    pub dropped: u32,
 }
 
 /// What kind of error it is (S3.105).

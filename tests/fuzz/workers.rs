@@ -82,6 +82,7 @@ impl Machine {
                     stream: 2,
                 }],
                 testdev: true,
+                ac97: true,
                 disks: Vec::new(),
                 boot: Vec::new(),
                 module: None,

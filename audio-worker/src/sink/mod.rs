@@ -15,6 +15,12 @@ pub trait Sink: Send + core::fmt::Debug {
     /// A stream of this format begins, or the format changes.
     fn start(&mut self, format: Format);
 
+    /// Frames that are to be in the ring before the sink begins: what it can wait for, so that a late producer or consumer makes no
+    /// gap.
+    fn lead(&self, _format: Format) -> u32 {
+        0
+    }
+
     /// Plays interleaved samples of the format told last. The first `real` frames came from the ring; silence stands for
     /// the others.
     fn play(&mut self, samples: &[f32], real: usize);

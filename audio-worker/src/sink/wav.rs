@@ -1,4 +1,4 @@
-//! A WAV file: 16 bits, stereo, at the rate of the first stream.
+//! A WAV file: 16 bits, stereo, at one rate, whatever the streams have.
 //!
 //! The coordinator opened it; a successor of a killed audio-worker finds the file with what was written up to the
 //! last header, and appends. So the header is brought up to date every second.
@@ -10,6 +10,7 @@ use hound::{SampleFormat, WavSpec, WavWriter};
 use quintet_protocol::audio::Format;
 
 use super::Sink;
+use crate::resample::Resampler;
 
 /// Why a WAV file could not be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -25,64 +26,94 @@ pub enum WavError {
 /// Records streams one after another into one file.
 #[derive(Debug)]
 pub struct WavSink {
-    state: State,
+    file: Recording,
+    rate: u32,
     channels: usize,
+    /// For streams of another rate.
+    resampler: Option<(u32, Resampler)>,
+}
+
+/// What is written, and how much of it the header does not know of.
+struct Recording {
+    /// `None` when the disk is full, or worse.
+    writer: Option<WavWriter<Buffered>>,
     unsaved: u32,
-    /// A stream that cannot be recorded has been told.
-    told: bool,
 }
 
-enum State {
-    /// No stream yet: the rate is not known.
-    Empty(File),
-    Writing(WavWriter<Buffered>),
-    /// The disk is full, or worse.
-    Broken,
-}
-
-impl core::fmt::Debug for State {
+impl core::fmt::Debug for Recording {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Empty(_) => "Empty",
-            Self::Writing(_) => "Writing",
-            Self::Broken => "Broken",
-        })
+        f.debug_struct("Recording")
+            .field("goes_on", &self.writer.is_some())
+            .finish_non_exhaustive()
     }
 }
 
-impl WavSink {
-    /// Records into `file`, which must be open for reading and writing. What a predecessor recorded stays.
-    ///
-    /// # Errors
-    /// [`WavError`] when the file holds something else, or cannot be read.
-    pub fn new(mut file: File) -> Result<Self, WavError> {
-        let empty = file.seek(SeekFrom::End(0))? == 0;
-        file.seek(SeekFrom::Start(0))?;
-        let state = if empty {
-            State::Empty(file)
-        } else {
-            State::Writing(WavWriter::new_append(Buffered::new(file))?)
-        };
-        Ok(Self {
-            state,
-            channels: 2,
-            unsaved: 0,
-            told: false,
-        })
+impl Recording {
+    fn write(&mut self, [left, right]: [f32; 2]) {
+        let Some(writer) = &mut self.writer else { return };
+        let result = writer
+            .write_sample(to_pcm(left))
+            .and_then(|()| writer.write_sample(to_pcm(right)));
+        self.unsaved += 1;
+        if let Err(error) = result {
+            self.fail(&error);
+        }
     }
 
     fn fail(&mut self, error: &hound::Error) {
         tracing::error!("The WAV file ends here: {error}");
         // Dropping the writer would try to write once more.
-        core::mem::forget(core::mem::replace(&mut self.state, State::Broken));
+        core::mem::forget(self.writer.take());
     }
 
     fn update_header(&mut self) {
         self.unsaved = 0;
-        if let State::Writing(writer) = &mut self.state
+        if let Some(writer) = &mut self.writer
             && let Err(error) = writer.flush()
         {
             self.fail(&error);
+        }
+    }
+}
+
+impl WavSink {
+    /// Records into `file`, which must be open for reading and writing, at `rate` frames per second. What a predecessor
+    /// recorded stays, and so does its rate.
+    ///
+    /// # Errors
+    /// [`WavError`] when the file holds something else, or cannot be read or written.
+    pub fn new(mut file: File, rate: u32) -> Result<Self, WavError> {
+        let empty = file.seek(SeekFrom::End(0))? == 0;
+        file.seek(SeekFrom::Start(0))?;
+        let writer = if empty {
+            let spec = WavSpec {
+                channels: 2,
+                sample_rate: rate,
+                bits_per_sample: 16,
+                sample_format: SampleFormat::Int,
+            };
+            WavWriter::new(Buffered::new(file), spec)?
+        } else {
+            WavWriter::new_append(Buffered::new(file))?
+        };
+        let rate = writer.spec().sample_rate;
+        let mut file = Recording {
+            writer: Some(writer),
+            unsaved: 0,
+        };
+        // A successor finds a file of ours, even if this process never plays.
+        file.update_header();
+        Ok(Self {
+            file,
+            rate,
+            channels: 2,
+            resampler: None,
+        })
+    }
+
+    fn finish_stream(&mut self) {
+        if let Some((_, resampler)) = &mut self.resampler {
+            resampler.finish(|frame| self.file.write(frame));
         }
     }
 }
@@ -93,68 +124,42 @@ fn to_pcm(sample: f32) -> i16 {
 
 impl Sink for WavSink {
     fn start(&mut self, format: Format) {
+        self.finish_stream();
         self.channels = format.channels as usize;
-        self.told = false;
-        if let State::Empty(_) = self.state
-            && let State::Empty(file) = core::mem::replace(&mut self.state, State::Broken)
-        {
-            let spec = WavSpec {
-                channels: 2,
-                sample_rate: format.rate,
-                bits_per_sample: 16,
-                sample_format: SampleFormat::Int,
-            };
-            match WavWriter::new(Buffered::new(file), spec) {
-                Ok(writer) => self.state = State::Writing(writer),
-                Err(error) => tracing::error!("Cannot begin the WAV file: {error}"),
-            }
-        }
-        if let State::Writing(writer) = &self.state
-            && writer.spec().sample_rate != format.rate
-        {
-            tracing::warn!(
-                "A stream of {} Hz is left out of the WAV file of {} Hz",
-                format.rate,
-                writer.spec().sample_rate
-            );
-            self.told = true;
+        if self.resampler.as_ref().map_or(self.rate, |(rate, _)| *rate) != format.rate {
+            self.resampler =
+                (format.rate != self.rate).then(|| (format.rate, Resampler::new(format.rate, self.rate)));
         }
     }
 
+    /// Half of the ring: either side may be late by that much without a gap, and nobody listens.
+    fn lead(&self, format: Format) -> u32 {
+        format.capacity / 2
+    }
+
     fn play(&mut self, samples: &[f32], _real: usize) {
-        let State::Writing(writer) = &mut self.state else {
-            return;
-        };
-        if self.told {
-            return;
+        let channels = self.channels;
+        let frames = samples
+            .chunks_exact(channels)
+            .map(|frame| [frame[0], frame[channels - 1]]);
+        match &mut self.resampler {
+            Some((_, resampler)) => resampler.push(frames, |frame| self.file.write(frame)),
+            None => frames.for_each(|frame| self.file.write(frame)),
         }
-        let mut result = Ok(());
-        for frame in samples.chunks_exact(self.channels) {
-            let (left, right) = (frame[0], frame[self.channels - 1]);
-            result = writer
-                .write_sample(to_pcm(left))
-                .and_then(|()| writer.write_sample(to_pcm(right)));
-            if result.is_err() {
-                break;
-            }
-        }
-        self.unsaved += (samples.len() / self.channels) as u32;
-        let second = self.unsaved >= writer.spec().sample_rate;
-        if let Err(error) = result {
-            self.fail(&error);
-        } else if second {
-            self.update_header();
+        if self.file.unsaved >= self.rate {
+            self.file.update_header();
         }
     }
 
     fn stop(&mut self) {
-        self.update_header();
+        self.finish_stream();
+        self.file.update_header();
     }
 }
 
 impl Drop for WavSink {
     fn drop(&mut self) {
-        self.update_header();
+        self.file.update_header();
     }
 }
 

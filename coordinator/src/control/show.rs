@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use quintet_protocol::control::{MachineError, StatusReport};
+use quintet_protocol::control::{MachineError, SoundReport, StatusReport};
 
 use crate::units::show_size;
 
@@ -41,6 +41,13 @@ pub fn status(r: &StatusReport) -> String {
         for missing in &w.unconfined {
             let _ = writeln!(s, "    not confined: {missing}");
         }
+    }
+    if r.sound != SoundReport::default() {
+        let SoundReport { missing, dropped } = r.sound;
+        let _ = writeln!(
+            s,
+            "  sound: {missing} frames were missing, {dropped} found no room"
+        );
     }
     if let Some(e) = &r.error {
         s.push_str(&error(e));

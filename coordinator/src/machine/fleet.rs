@@ -386,7 +386,13 @@ fn plans(config: &MachineConfig) -> Result<[Plan; 4], UsageError> {
     let plan = |role: Role| -> Result<Plan, UsageError> {
         let mut host_fds = Vec::new();
         if let (Role::Audio, Audio::Wav(path)) = (role, &config.audio) {
-            let file = std::fs::File::create(path)
+            // A successor reads what its predecessor wrote before it appends.
+            let file = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(path)
                 .map_err(|e| UsageError(format!("Cannot write \"{}\": {}", path.display(), reason(&e))))?;
             host_fds.push(file.into());
         }

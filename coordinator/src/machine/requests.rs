@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use quintet_protocol::control::{
-    Answer, ErrorCode, MachineError, Request, StatusReport, WorkerReport, encode_answer,
+    Answer, ErrorCode, MachineError, Request, SoundReport, StatusReport, WorkerReport, encode_answer,
 };
 use quintet_protocol::handshake::{FileId, Role};
 use quintet_protocol::input::{InputEvent, KeyStroke, parse_chord, parse_pointer, strokes_of};
@@ -218,6 +218,7 @@ impl Machine {
                 }
             })
             .collect();
+        let said = |role: Role, word| self.seen[role.index() - 1].status.load(word);
         StatusReport {
             name: self.config.name.clone(),
             pid: std::process::id() as i32,
@@ -227,6 +228,10 @@ impl Machine {
             ram: self.config.ram.total(),
             resets: self.life.reset_generation(),
             workers,
+            sound: SoundReport {
+                missing: said(Role::Audio, StatusWord::AudioUnderrun),
+                dropped: said(Role::Io, StatusWord::AudioOverrun),
+            },
             single_process: self.config.single_process,
             error: self.error.clone(),
         }

@@ -7,6 +7,7 @@ use super::Interrupts;
 use crate::block::Disks;
 use crate::dma::Dma;
 use crate::isa_dma::IsaDma;
+use crate::sound::Playback;
 
 /// An outgoing byte stream, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +95,8 @@ pub struct Backplane<'a> {
     pub disks: &'a mut Disks,
     /// The ISA bus's DMA controllers.
     pub isa_dma: &'a mut IsaDma,
+    /// What is to be heard.
+    pub playback: &'a mut Playback,
     /// Requests to the machine.
     pub requests: &'a mut Requests,
 }

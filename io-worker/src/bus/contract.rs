@@ -14,6 +14,7 @@ use super::{
 use crate::block::Disks;
 use crate::dma::Dma;
 use crate::isa_dma::IsaDma;
+use crate::sound::Playback;
 
 /// Byte streams in memory. Eight each way; outgoing ones take `room` bytes.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ pub(crate) struct Bench {
     pub(crate) may_master: bool,
     pub(crate) disks: Disks,
     pub(crate) isa_dma: IsaDma,
+    pub(crate) playback: Playback,
     pub(crate) requests: Requests,
 }
 
@@ -75,6 +77,7 @@ impl Bench {
             may_master: true,
             disks: Disks::default(),
             isa_dma: IsaDma::default(),
+            playback: Playback::default(),
             requests: Requests::default(),
         }
     }
@@ -88,6 +91,7 @@ impl Bench {
             may_master: self.may_master,
             disks: &mut self.disks,
             isa_dma: &mut self.isa_dma,
+            playback: &mut self.playback,
             requests: &mut self.requests,
         }
     }

@@ -63,6 +63,7 @@ pub(super) fn build(
         exit_port: config.exit_port,
         debugcon,
         testdev: config.testdev,
+        ac97: config.ac97,
         vram: VRAM_BYTES,
         com: [(StreamOut(0), StreamIn(0)), (StreamOut(1), StreamIn(1))],
         fw_cfg: fw_cfg(config, context, file).map_err(|e| refuse(&e))?,

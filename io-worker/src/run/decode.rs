@@ -260,6 +260,7 @@ mod tests {
             exit_port: Some(0xF4),
             debugcon: vec![(0xE9, StreamOut(2))],
             testdev: true,
+            ac97: true,
             vram: 16 << 20,
             com: [(StreamOut(0), StreamIn(0)), (StreamOut(1), StreamIn(1))],
             fw_cfg: FwCfg::new(),

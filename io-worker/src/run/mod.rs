@@ -6,6 +6,7 @@ mod commands;
 pub mod decode;
 mod disks;
 mod outside;
+mod playback;
 mod worker;
 
 pub use worker::{Turn, Worker};

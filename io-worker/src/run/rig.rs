@@ -97,6 +97,7 @@ impl Rig {
                     stream: 2,
                 }],
                 testdev: true,
+                ac97: true,
                 disks: Vec::new(),
                 boot: Vec::new(),
                 module: None,

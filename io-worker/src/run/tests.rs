@@ -134,6 +134,35 @@ fn a_wire_that_an_access_moves_is_published_before_its_reply() {
 }
 
 #[test]
+fn registers_show_what_an_interrupt_is_for_before_its_line_rises() {
+    let mut r = Rig::new().booted();
+    // COM1: interrupts for received data reach the line.
+    r.outb(0x3F9, 1);
+    r.outb(0x3FC, 8);
+    r.settle();
+    let map = r.cpu.decode_map_reader().read().expect("map").1;
+    let claim = *map.port(0x3FD).expect("claimed");
+    let offset = usize::from(claim.mirror_offset) + (0x3FD - claim.start as usize);
+    let mirror = r.cpu.mirror_reader(usize::from(claim.mirror));
+    let (posted, wires) = (r.ring.number(), r.cpu.view(Region::wires()));
+    r.worker = None;
+    let seen = Rc::new(Cell::new(0));
+    let count = Rc::clone(&seen);
+    r.look = Some(Rc::new(move || {
+        let mut reader = WireReader::new(wires.clone());
+        reader.changes(|_| {});
+        if reader.level(4) {
+            let line_status = mirror.read(0, posted, offset, 1);
+            assert_eq!(line_status.map(|v| v & 1), Some(1), "the line rose first");
+            count.set(count.get() + 1);
+        }
+    }));
+    r.typed(b"x");
+    r.settle();
+    assert!(seen.get() > 0);
+}
+
+#[test]
 fn nothing_goes_out_before_the_commit_that_contains_it() {
     let mut r = Rig::new().booted();
     r.settle();

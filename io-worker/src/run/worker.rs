@@ -6,7 +6,7 @@
 //! 2. changed parts and the global record are committed: one word makes all of it count;
 //! 3. pages of code that were written are announced, then completions are written into guest memory and
 //!    committed as done;
-//! 4. wires, mirrors, decode map and streams are published, then the reply and the head of the ring.
+//! 4. mirrors, wires, decode map and streams are published, then the reply and the head of the ring.
 //!
 //! A successor loads the commit and does 3 and 4 again, which shows nobody anything new; commands behind the
 //! committed position are still in the ring and are applied as if for the first time.
@@ -32,6 +32,7 @@ use super::boot::boot;
 use super::build::build;
 use super::decode::{Mirrored, decode_map, mirrored};
 use super::outside::{InputCounts, Outside, Positions};
+use super::playback::PlaybackOut;
 use crate::bus::{MachineRequest, PointerKind};
 use crate::machine::{Env, Machine};
 use crate::module::Services;
@@ -90,6 +91,7 @@ pub struct Worker<S = NoSteps> {
     pub(super) machine: Machine,
     pub(super) outside: Outside,
     services: Option<Services>,
+    playback: PlaybackOut,
     vcpus: Vec<Vcpu>,
     wires: WireWriter,
     mirrors: Vec<(Mirrored, MirrorWriter)>,
@@ -200,6 +202,7 @@ impl<S: Steps> Worker<S> {
         let mut this = Self {
             outside,
             services,
+            playback: PlaybackOut::new(ends.clone()),
             vcpus: vcpus?,
             wires: ends.wire_writer(),
             mirrors: mirrors
@@ -490,17 +493,6 @@ impl<S: Steps> Worker<S> {
     }
 
     fn publish(&mut self, touched: Parts) {
-        let mut look = false;
-        for (line, wire) in self.machine.wires().iter().enumerate() {
-            look |= self.wires.publish(
-                line,
-                Wire {
-                    high: wire.high,
-                    edges: wire.edges,
-                },
-            );
-        }
-        self.steps.step();
         let mut applied = [0; MAX_VCPUS];
         for (to, path) in applied.iter_mut().zip(&self.global.paths) {
             *to = path.at.number;
@@ -514,6 +506,19 @@ impl<S: Steps> Worker<S> {
             }
         }
         self.steps.step();
+        // An interrupt handler must find in the registers what it was called for.
+        let mut look = false;
+        for (line, wire) in self.machine.wires().iter().enumerate() {
+            look |= self.wires.publish(
+                line,
+                Wire {
+                    high: wire.high,
+                    edges: wire.edges,
+                },
+            );
+        }
+        self.steps.step();
+        self.playback.publish(self.machine.playback());
         self.outside.publish();
         let decode = (self.machine.decode_version(), self.machine.a20());
         if self.decode_seen != Some(decode) {
@@ -543,6 +548,9 @@ impl<S: Steps> Worker<S> {
             }
             vcpu.exit.nudge();
         }
+        self.status
+            .own()
+            .store(StatusWord::AudioOverrun, self.playback.overruns());
         let counts = self.outside.counts();
         if counts != self.counts {
             self.counts = counts;

@@ -281,6 +281,8 @@ pub struct PlaybackConsumer<W, R> {
     epoch: u32,
     read: u32,
     underruns: u32,
+    /// The stream is a predecessor's.
+    inherited: bool,
 }
 
 impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
@@ -297,6 +299,7 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
             epoch: 0,
             read,
             underruns,
+            inherited: false,
         }
     }
 
@@ -320,7 +323,8 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
     fn take_over(&mut self, header: Header) {
         self.format = Some(header.format);
         self.epoch = header.epoch;
-        if self.mine.load_u32(consumer_word::EPOCH, Ordering::Relaxed) != header.epoch {
+        self.inherited = self.mine.load_u32(consumer_word::EPOCH, Ordering::Relaxed) == header.epoch;
+        if !self.inherited {
             self.read = header.start;
             self.mine
                 .store_u32(consumer_word::READ, self.read, Ordering::Relaxed);
@@ -382,6 +386,19 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
                 .store_u32(consumer_word::UNDERRUN, self.underruns, Ordering::Relaxed);
         }
         Fill { frames, missing }
+    }
+
+    /// Whether a predecessor took frames of this stream, so that some may have piled up since. Answered once for each stream.
+    pub fn is_inherited(&mut self) -> bool {
+        core::mem::take(&mut self.inherited)
+    }
+
+    /// Passes over the oldest frames, so that at most `level` are left.
+    pub fn skip_to_level(&mut self, level: u32) {
+        let past = self.level().saturating_sub(level);
+        self.read = self.read.wrapping_add(past);
+        self.mine
+            .store_u32(consumer_word::READ, self.read, Ordering::Release);
     }
 
     /// Passes over everything in the ring: no stale sound after a pause or a device change.

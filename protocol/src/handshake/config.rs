@@ -125,6 +125,8 @@ pub struct IoConfig {
     pub debugcon: Vec<DebugconConfig>,
     /// Whether QEMU's `pc-testdev` is present.
     pub testdev: bool,
+    /// Whether there is an AC'97 sound card.
+    pub ac97: bool,
     /// Disks, in the order of the host descriptors.
     pub disks: Vec<DiskConfig>,
     /// What firmware is to boot from, the first first.

@@ -9,9 +9,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::bundles::{self, Bundle, SOUND, STRESS};
 use crate::cpio::Cpio;
 use crate::sh::{self, Failure};
-use crate::stress;
 
 /// One kind of guest.
 struct Guest {
@@ -25,6 +25,7 @@ struct Guest {
     initrd_variable: &'static str,
     stress_variable: &'static str,
     disk_initrd_variable: &'static str,
+    sound_initrd_variable: &'static str,
 }
 
 const GUESTS: [Guest; 2] = [
@@ -36,6 +37,7 @@ const GUESTS: [Guest; 2] = [
         initrd_variable: "QUINTET_INITRD_AMD64",
         stress_variable: "QUINTET_STRESS_AMD64",
         disk_initrd_variable: "QUINTET_INITRD_DISK_AMD64",
+        sound_initrd_variable: "QUINTET_INITRD_SOUND_AMD64",
     },
     Guest {
         arch: "i386",
@@ -45,13 +47,14 @@ const GUESTS: [Guest; 2] = [
         initrd_variable: "QUINTET_INITRD_I686",
         stress_variable: "QUINTET_STRESS_I686",
         disk_initrd_variable: "QUINTET_INITRD_DISK_I686",
+        sound_initrd_variable: "QUINTET_INITRD_SOUND_I686",
     },
 ];
 
 const INIT: &str = include_str!("init.sh");
 
 /// Modules of the kernel's package that disks, CD-ROMs and their file systems need, in the order of loading.
-const MODULES: [&str; 18] = [
+const DISK_MODULES: [&str; 18] = [
     "crct10dif_common",
     "crc-t10dif",
     "crc64",
@@ -71,6 +74,22 @@ const MODULES: [&str; 18] = [
     "crc32c_generic",
     "ext4",
 ];
+
+/// The same for AC'97 sound cards.
+const SOUND_MODULES: [&str; 7] = [
+    "soundcore",
+    "snd",
+    "snd-timer",
+    "snd-pcm",
+    "ac97_bus",
+    "snd-ac97-codec",
+    "snd-intel8x0",
+];
+
+/// All that tests load.
+fn modules() -> impl Iterator<Item = &'static str> {
+    DISK_MODULES.into_iter().chain(SOUND_MODULES)
+}
 
 /// `$QUINTET_CACHE`, else a directory of ours where caches go.
 fn cache() -> Result<PathBuf, Failure> {
@@ -98,35 +117,48 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
             modules,
         } = fetched(guest, &cache, &mut apt)?;
         // The archive is cheap and follows our own sources, so that it is made every time.
-        let initrd = cache.join(format!("initrd-{}.cpio", guest.name));
         let program =
             std::fs::read(&busybox).map_err(|e| Failure::new(format!("{}: {e}", busybox.display())))?;
-        let disk_initrd = cache.join(format!("initrd-disk-{}.cpio", guest.name));
-        let named = MODULES.iter().enumerate().map(|(n, module)| {
-            let path = modules.join(format!("{module}.ko"));
-            let bytes = std::fs::read(&path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
-            Ok((format!("lib/modules/{n:02}-{module}.ko"), bytes))
-        });
-        let named = named.collect::<Result<Vec<_>, Failure>>()?;
-        let fresh = initramfs(&program, &[]);
-        for (path, bytes) in [(&initrd, &fresh), (&disk_initrd, &initramfs(&program, &named))] {
-            if std::fs::read(path).ok().as_ref() != Some(bytes) {
-                sh::write(path, bytes)?;
+        let with = |names: &[&str]| {
+            let read = |(n, name): (usize, &&str)| {
+                let path = modules.join(format!("{name}.ko"));
+                let bytes =
+                    std::fs::read(&path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+                Ok((format!("lib/modules/{n:02}-{name}.ko"), bytes))
+            };
+            let named = names.iter().enumerate().map(read);
+            Ok(initramfs(&program, &named.collect::<Result<Vec<_>, Failure>>()?))
+        };
+        let mut programs = |bundle: &Bundle| {
+            let path = cache.join(format!("{}-{}.cpio", bundle.name, guest.name));
+            if !path.is_file() {
+                bundles::archive(Apt::once(&mut apt, &cache)?, bundle, guest.arch, &path)?;
             }
+            std::fs::read(&path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+        };
+        let archives = [
+            (guest.initrd_variable, "initrd", with(&[])?),
+            (guest.disk_initrd_variable, "initrd-disk", with(&DISK_MODULES)?),
+            (
+                guest.stress_variable,
+                "initrd-stress",
+                [with(&[])?, programs(&STRESS)?].concat(),
+            ),
+            (
+                guest.sound_initrd_variable,
+                "initrd-sound",
+                [with(&SOUND_MODULES)?, programs(&SOUND)?].concat(),
+            ),
+        ];
+        let mut found = vec![(guest.kernel_variable, kernel)];
+        for (variable, name, bytes) in archives {
+            let path = cache.join(format!("{name}-{}.cpio", guest.name));
+            if std::fs::read(&path).ok().as_ref() != Some(&bytes) {
+                sh::write(&path, &bytes)?;
+            }
+            found.push((variable, path));
         }
-        let more = cache.join(format!("stress-{}.cpio", guest.name));
-        if !more.is_file() {
-            stress::archive(Apt::once(&mut apt, &cache)?, guest.arch, &more)?;
-        }
-        let stress = cache.join(format!("initrd-stress-{}.cpio", guest.name));
-        let more = std::fs::read(&more).map_err(|e| Failure::new(format!("{}: {e}", more.display())))?;
-        sh::write(&stress, &[fresh, more].concat())?;
-        for (variable, path) in [
-            (guest.kernel_variable, kernel),
-            (guest.initrd_variable, initrd),
-            (guest.stress_variable, stress),
-            (guest.disk_initrd_variable, disk_initrd),
-        ] {
+        for (variable, path) in found {
             let value = std::env::var_os(variable).unwrap_or_else(|| path.into());
             variables.push((variable, value));
         }
@@ -172,9 +204,7 @@ fn fetched(guest: &Guest, cache: &Path, slot: &mut Option<Apt>) -> Result<Softwa
     // Kernel and modules are of one package; a kernel of the user's own choice is named in the environment.
     let kernel = cache.join(format!("vmlinuz-{}", guest.name));
     let modules = cache.join(format!("modules-{}", guest.name));
-    let complete = MODULES
-        .iter()
-        .all(|module| modules.join(format!("{module}.ko")).is_file());
+    let complete = self::modules().all(|module| modules.join(format!("{module}.ko")).is_file());
     if !kernel.is_file() || !complete {
         let apt = Apt::once(slot, cache)?;
         let package = apt.newest(guest)?;
@@ -204,7 +234,7 @@ fn fetched(guest: &Guest, cache: &Path, slot: &mut Option<Apt>) -> Result<Softwa
     })
 }
 
-/// Copies [`MODULES`], wherever they lie below `from`, into the folder `to`.
+/// Copies [`modules`], wherever they lie below `from`, into the folder `to`.
 fn choose_modules(from: &Path, to: &Path) -> Result<(), Failure> {
     fn walk(dir: &Path, to: &Path, found: &mut usize) -> std::io::Result<()> {
         for entry in std::fs::read_dir(dir)? {
@@ -212,7 +242,7 @@ fn choose_modules(from: &Path, to: &Path) -> Result<(), Failure> {
             if path.is_dir() && !path.is_symlink() {
                 walk(&path, to, found)?;
             } else if let Some(name) = path.file_name().and_then(|n| n.to_str()?.strip_suffix(".ko"))
-                && MODULES.contains(&name)
+                && modules().any(|module| module == name)
             {
                 std::fs::copy(&path, to.join(format!("{name}.ko")))?;
                 *found += 1;
@@ -224,8 +254,10 @@ fn choose_modules(from: &Path, to: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(to).map_err(fail)?;
     let mut found = 0;
     walk(from, to, &mut found).map_err(fail)?;
-    if found < MODULES.len() {
-        return Err(Failure::new("the kernel's package lacks modules for disks"));
+    if found < modules().count() {
+        return Err(Failure::new(
+            "the kernel's package lacks modules for disks or sound",
+        ));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! before anything that could be missing is known to be there.
 
 mod bench;
+mod bundles;
 mod check;
 mod cpio;
 mod guest;
@@ -11,7 +12,6 @@ mod kernels;
 mod packages;
 mod run;
 mod sh;
-mod stress;
 mod test;
 
 use std::process::ExitCode;

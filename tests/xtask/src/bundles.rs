@@ -1,6 +1,6 @@
-//! stress-ng for the guests that `tests/machine/stress.rs` boots: an archive that goes behind the tests' initramfs.
+//! Programs of Debian's for the guests that tests boot: archives that go behind the tests' initramfs.
 //!
-//! Debian's package is linked dynamically, so its libraries come along. They are taken by package and by the form of their
+//! They are linked dynamically, so their libraries come along. Those are taken by package and by the form of their
 //! names; looking for what each file asks for would need a reader of ELF files for a list that changes with a
 //! release of Debian.
 
@@ -10,50 +10,80 @@ use crate::cpio::Cpio;
 use crate::kernels::{Apt, remove};
 use crate::sh::{self, Failure};
 
-/// Packages with libraries that stress-ng of Debian 12 needs, directly or not.
-const LIBRARIES: [&str; 23] = [
-    "libapparmor1",
-    "libbsd0",
-    "libc6",
-    "libcrypt1",
-    "libdrm2",
-    "libegl1",
-    "libexpat1",
-    "libffi8",
-    "libgbm1",
-    "libgcc-s1",
-    "libgles2",
-    "libglvnd0",
-    "libjpeg62-turbo",
-    "libjudydebian1",
-    "libkmod2",
-    "liblzma5",
-    "libmd0",
-    "libsctp1",
-    "libssl3",
-    "libwayland-server0",
-    "libxxhash0",
-    "libzstd1",
-    "zlib1g",
-];
-/// The same for 64 bits alone.
-const LIBRARIES_64: [&str; 1] = ["libipsec-mb1"];
+/// Programs with what they need.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Of the archive.
+    pub name: &'static str,
+    /// Package of the programs, and their names in its `usr/bin`.
+    package: &'static str,
+    programs: &'static [&'static str],
+    /// Packages with libraries that they need in Debian 12, directly or not.
+    libraries: &'static [&'static str],
+    /// The same for 64 bits alone.
+    libraries_64: &'static [&'static str],
+}
 
-/// The archive for Debian's architecture `arch`, made at `path` unless it is there.
+/// stress-ng, for `tests/machine/stress.rs`.
+pub const STRESS: Bundle = Bundle {
+    name: "stress",
+    package: "stress-ng",
+    programs: &["stress-ng"],
+    libraries: &[
+        "libapparmor1",
+        "libbsd0",
+        "libc6",
+        "libcrypt1",
+        "libdrm2",
+        "libegl1",
+        "libexpat1",
+        "libffi8",
+        "libgbm1",
+        "libgcc-s1",
+        "libgles2",
+        "libglvnd0",
+        "libjpeg62-turbo",
+        "libjudydebian1",
+        "libkmod2",
+        "liblzma5",
+        "libmd0",
+        "libsctp1",
+        "libssl3",
+        "libwayland-server0",
+        "libxxhash0",
+        "libzstd1",
+        "zlib1g",
+    ],
+    libraries_64: &["libipsec-mb1"],
+};
+
+/// A player and a mixer, for `tests/machine/sound.rs`.
+pub const SOUND: Bundle = Bundle {
+    name: "sound",
+    package: "alsa-utils",
+    programs: &["aplay", "amixer"],
+    libraries: &["libasound2", "libc6"],
+    libraries_64: &[],
+};
+
+/// The archive of a bundle for Debian's architecture `arch`, made at `path` unless it is there.
 ///
 /// # Errors
 /// A [`Failure`] when a package cannot be had, or is not what it was.
-pub fn archive(apt: &Apt, arch: &str, path: &Path) -> Result<(), Failure> {
+pub fn archive(apt: &Apt, bundle: &Bundle, arch: &str, path: &Path) -> Result<(), Failure> {
     let mut c = Cpio::default();
     for dir in ["lib", "lib64", "usr", "usr/lib", "usr/bin"] {
         c.dir(dir);
     }
-    let more = if arch == "amd64" { &LIBRARIES_64[..] } else { &[] };
-    let packages = [&["stress-ng"], &LIBRARIES[..], more].concat();
-    let root = apt.unpacked_together("stress", &packages, arch)?;
-    c.program("usr/bin/stress-ng", &bytes(&root.join("usr/bin/stress-ng"))?);
+    let more = if arch == "amd64" { bundle.libraries_64 } else { &[] };
+    let packages = [&[bundle.package], bundle.libraries, more].concat();
+    let root = apt.unpacked_together(bundle.name, &packages, arch)?;
+    for program in bundle.programs {
+        let path = format!("usr/bin/{program}");
+        c.program(&path, &bytes(&root.join(&path))?);
+    }
     let found = libraries(&root)?;
-    if found.len() < LIBRARIES.len() {
+    if found.len() < bundle.libraries.len() {
         return Err(Failure::new(format!(
             "{} libraries in {} packages",
             found.len(),
