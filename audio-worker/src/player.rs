@@ -1,19 +1,24 @@
-//! Frames out of the ring, at the pace of VM time.
+//! Frames out of the ring, at the pace of VM time or as they come.
 //!
 //! How many frames are due is computed from the stream's start each time, never summed up from periods, so there is no
 //! drift, however late or early the wake-ups are. While VM time stands still, nothing is due.
+//!
+//! A producer that was late makes good for it by a burst, which would delay all that follows. So what is never needed
+//! for a second is passed over ([`Excess`]).
 
-use quintet_protocol::audio::{Format, PREFILL, PlaybackConsumer};
+use quintet_protocol::audio::{Fill, Format, PREFILL, PlaybackConsumer};
 use quintet_protocol::shm::{View, ViewMut};
 use quintet_protocol::time::VmTime;
 
-use crate::sink::Sink;
+use crate::sink::{Pace, Sink};
 
 /// Frames that are taken at a time: a power of two, some 10 ms at usual rates.
 pub const PERIOD: usize = 512;
 /// Longest gap that is made up for, in seconds. After a longer one (a debugger held the process) the stream starts
 /// anew.
 const GAP: u64 = 2;
+/// Frames between two looks at a ring that is emptied as it fills, some 40 ms at usual rates.
+const LOOK: u64 = 4 * PERIOD as u64;
 
 /// Frames due since a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,54 @@ impl Pacer {
     }
 }
 
+/// Frames that lay in the ring all the time: latency and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Excess {
+    least: u32,
+    /// Frames taken at the end of the span that is looked at.
+    until: u64,
+}
+
+impl Excess {
+    fn new(format: Format) -> Self {
+        Self {
+            least: u32::MAX,
+            until: format.rate.into(),
+        }
+    }
+
+    /// Looks at the level behind what has been taken. Each second it says how many frames are to be passed over, so that
+    /// [`PREFILL`] remain at the least.
+    fn look(&mut self, level: u32, pacer: &Pacer) -> u32 {
+        self.least = self.least.min(level);
+        if pacer.taken() < self.until {
+            return 0;
+        }
+        let least = core::mem::replace(&mut self.least, u32::MAX);
+        self.until = pacer.taken() + u64::from(pacer.rate);
+        // Less than as much again is the difference between two wake-ups.
+        if least > 2 * PREFILL { least - PREFILL } else { 0 }
+    }
+}
+
+/// A stream under way.
+#[derive(Debug, Clone, Copy)]
+struct Stream {
+    format: Format,
+    pacer: Pacer,
+    excess: Excess,
+}
+
+impl Stream {
+    fn new(format: Format, now: VmTime) -> Self {
+        Self {
+            format,
+            pacer: Pacer::new(format.rate, now),
+            excess: Excess::new(format),
+        }
+    }
+}
+
 /// What a [`Player::step`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Step {
@@ -67,12 +120,19 @@ pub struct Step {
     pub next: Option<VmTime>,
 }
 
+impl Step {
+    fn add(&mut self, filled: Fill) {
+        self.played += u64::from(filled.frames);
+        self.missing += u64::from(filled.missing);
+    }
+}
+
 /// The consumer of the playback ring with a sink behind it.
 #[derive(Debug)]
 pub struct Player {
     ring: PlaybackConsumer<ViewMut, View>,
     sink: Box<dyn Sink>,
-    stream: Option<(Format, Pacer)>,
+    stream: Option<Stream>,
     period: [f32; PERIOD * 2],
     /// An error of the ring that has been told.
     told: bool,
@@ -108,9 +168,23 @@ impl Player {
     /// Takes what is due. A stream that the producer has stopped is played to its end, and then forgotten.
     pub fn step(&mut self, now: VmTime) -> Step {
         let running = self.ring.is_running();
-        let Some((format, mut pacer)) = self.stream_at(now, running) else {
+        let Some(mut stream) = self.stream_at(now, running) else {
             return Step::default();
         };
+        let step = match self.sink.pace() {
+            Pace::Clock => self.take_due(&mut stream, now, running),
+            Pace::Ring => self.take_all(&stream, now),
+        };
+        if !running && self.ring.level() == 0 {
+            self.stream = None;
+            self.sink.stop();
+            return Step { next: None, ..step };
+        }
+        self.stream = Some(stream);
+        step
+    }
+
+    fn take_due(&mut self, Stream { format, pacer, excess }: &mut Stream, now: VmTime, running: bool) -> Step {
         let mut step = Step::default();
         loop {
             let due = usize::try_from(pacer.due(now)).unwrap_or(usize::MAX).min(PERIOD);
@@ -123,25 +197,39 @@ impl Player {
             if frames == 0 || running && due < PERIOD {
                 break;
             }
-            let samples = &mut self.period[..frames * format.channels as usize];
-            let filled = self.ring.fill(samples);
-            self.sink.play(samples, filled.frames as usize);
+            step.add(self.take(frames, *format));
             pacer.take(frames as u64);
-            step.played += u64::from(filled.frames);
-            step.missing += u64::from(filled.missing);
         }
-        if !running && self.ring.level() == 0 {
-            self.stream = None;
-            self.sink.stop();
-        } else {
-            step.next = Some(pacer.due_at(PERIOD as u64));
-            self.stream = Some((format, pacer));
+        let past = excess.look(self.ring.level(), pacer);
+        if past > 0 {
+            self.ring.skip_to_level(self.ring.level().saturating_sub(past));
         }
+        step.next = Some(pacer.due_at(PERIOD as u64));
         step
     }
 
+    /// Once what is in the ring now: a producer that lies might fill it for ever.
+    fn take_all(&mut self, stream: &Stream, now: VmTime) -> Step {
+        let mut step = Step::default();
+        let mut left = self.ring.level() as usize;
+        while left > 0 {
+            let frames = left.min(PERIOD);
+            step.add(self.take(frames, stream.format));
+            left -= frames;
+        }
+        step.next = Some(now + VmTime::from_ticks(LOOK, stream.format.rate.into()).0);
+        step
+    }
+
+    fn take(&mut self, frames: usize, format: Format) -> Fill {
+        let samples = &mut self.period[..frames * format.channels as usize];
+        let filled = self.ring.fill(samples);
+        self.sink.play(samples, filled.frames as usize);
+        filled
+    }
+
     /// The stream that is to be played, started if need be.
-    fn stream_at(&mut self, now: VmTime, running: bool) -> Option<(Format, Pacer)> {
+    fn stream_at(&mut self, now: VmTime, running: bool) -> Option<Stream> {
         let format = match self.ring.refresh() {
             Ok(format) => {
                 self.told = false;
@@ -160,23 +248,19 @@ impl Player {
             }
             return None;
         };
+        let held_up = |stream: &Stream| {
+            self.sink.pace() == Pace::Clock && stream.pacer.due(now) > GAP * u64::from(format.rate)
+        };
         match self.stream {
-            Some((old, pacer)) if old == format && pacer.due(now) <= GAP * u64::from(format.rate) => {}
+            Some(stream) if stream.format == format && !held_up(&stream) => {}
             old => {
-                if old.is_some_and(|(old, _)| old == format) {
+                if old.is_some_and(|old| old.format == format) {
                     tracing::warn!("Held up for more than {GAP} s: the sound goes on from now");
                     self.ring.skip_to_write();
                 } else {
                     self.sink.start(format);
                 }
-                let lead = self.sink.lead(format);
-                if self.ring.is_inherited() {
-                    // What came in while nobody took anything would leave no room for a late consumer.
-                    self.ring.skip_to_level(lead.max(PREFILL));
-                }
-                let lack = lead.saturating_sub(self.ring.level());
-                let wait = VmTime::from_ticks(lack.into(), format.rate.into());
-                self.stream = Some((format, Pacer::new(format.rate, now + wait.0)));
+                self.stream = Some(Stream::new(format, now));
             }
         }
         self.stream

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use quintet_audio_worker::player::{PERIOD, Pacer, Player, Step};
-use quintet_audio_worker::sink::{HashSink, NullSink, Sink, WavSink};
-use quintet_protocol::audio::{Format, HEAD_BYTES, PlaybackConsumer, PlaybackProducer, RING_BYTES};
+use quintet_audio_worker::sink::{HashSink, NullSink, Pace, Sink, WavSink};
+use quintet_protocol::audio::{Format, HEAD_BYTES, PREFILL, PlaybackConsumer, PlaybackProducer, RING_BYTES};
 use quintet_protocol::shm::{Map, View, ViewMut};
 use quintet_protocol::time::VmTime;
 
@@ -243,7 +243,7 @@ fn streams_of_other_rates_are_brought_to_that_of_the_wav_file() {
     }
 }
 
-/// A sink that waits for 1000 frames.
+/// A sink that takes frames as they come.
 #[derive(Debug)]
 struct Patient(HashSink);
 
@@ -251,49 +251,69 @@ impl Sink for Patient {
     fn start(&mut self, format: Format) {
         self.0.start(format);
     }
-    fn lead(&self, _format: Format) -> u32 {
-        1000
+    fn pace(&self) -> Pace {
+        Pace::Ring
     }
     fn play(&mut self, samples: &[f32], real: usize) {
+        assert_eq!(samples.len(), real, "silence that nobody asked for");
         self.0.play(samples, real);
     }
-    fn stop(&mut self) {}
+    fn stop(&mut self) {
+        self.0.stop();
+    }
 }
 
 #[test]
-fn a_sink_that_can_wait_begins_when_the_ring_holds_its_lead() {
+fn a_sink_that_takes_frames_as_they_come_misses_none_whoever_is_late() {
     let sink = HashSink::default();
     let (mut producer, mut player) = stream(48_000, 1, Patient(sink.clone()));
-    producer.push(&[0.5; 400]);
+    let (mut now, mut sent) = (VmTime(3), 0);
     producer.set_running(true);
-    let step = player.step(VmTime(0));
-    let first = VmTime::from_ticks(600 + PERIOD as u64, 48_000);
-    assert_eq!((step.played, step.missing, step.next), (0, 0, Some(first)));
-    producer.push(&[0.5; 600]);
-    assert_eq!(player.step(first - 1).played, 0);
-    assert_eq!(player.step(first).played, PERIOD as u64);
+    for late in [0, 100, 8192, 0, 7, 5000] {
+        assert_eq!(producer.push(&vec![0.5; late]), late as u32);
+        sent += late as u64;
+        let step = player.step(now);
+        assert_eq!((step.played, step.missing, player.level()), (late as u64, 0, 0));
+        let next = step.next.expect("the stream runs");
+        assert!(next > now, "a busy loop");
+        now = next + 3 * SECOND;
+    }
+    producer.push(&[0.5; 100]);
+    producer.set_running(false);
+    assert_eq!(player.step(now).next, None);
+    assert_eq!((sink.digest().frames, producer.overruns()), (sent + 100, 0));
 }
 
 #[test]
-fn a_successor_leaves_out_what_has_piled_up() {
+fn a_successor_records_what_has_piled_up() {
     let (ours, theirs) = (part(RING_BYTES), part(HEAD_BYTES));
     let mut producer: Producer =
         PlaybackProducer::attach(ours.clone(), theirs.view().clone(), Format::new(48_000, 1));
-    producer.push(&[0.5; 3000]);
     producer.set_running(true);
-    let player = |theirs: &ViewMut| {
+    let sink = HashSink::default();
+    for frames in [3000, 4000] {
         let ring = PlaybackConsumer::attach(theirs.clone(), ours.view().clone(), 48_000);
-        Player::new(ring, Box::new(Patient(HashSink::default())))
-    };
-    // The first keeps what the producer put in before it was there.
-    let mut first = player(&theirs);
-    first.step(VmTime(0));
-    assert_eq!(first.level(), 3000);
-    drop(first);
-    let mut second = player(&theirs);
-    let step = second.step(VmTime(SECOND));
-    assert_eq!(second.level(), 1000);
-    assert_eq!(step.missing, 0);
-    producer.push(&[0.5; 8192]);
-    assert_eq!(producer.overruns(), 1000);
+        producer.push(&vec![0.5; frames]);
+        Player::new(ring, Box::new(Patient(sink.clone()))).step(VmTime(SECOND));
+    }
+    assert_eq!(sink.digest().frames, 7000);
+}
+
+#[test]
+fn what_a_late_producer_sends_at_once_does_not_delay_the_sound_for_ever() {
+    let (mut producer, mut player) = stream(48_000, 1, NullSink);
+    producer.push(&[0.5; 2 * PERIOD + 6000]);
+    producer.set_running(true);
+    let (mut now, mut levels) = (VmTime(0), Vec::new());
+    for _ in 0..48_000 * 3 / PERIOD {
+        let step = player.step(now);
+        assert_eq!(step.missing, 0);
+        levels.push(player.level());
+        now = step.next.expect("the stream runs");
+        producer.push(&[0.5; PERIOD]);
+    }
+    // For a second it may be needed.
+    assert!(levels[48_000 / PERIOD / 2] > 6000, "{levels:?}");
+    let end = *levels.last().expect("levels");
+    assert!((PREFILL..=3 * PREFILL).contains(&end), "{levels:?}");
 }

@@ -10,15 +10,23 @@ pub use wav::{WavError, WavSink};
 
 use quintet_protocol::audio::Format;
 
+/// What decides when a sink takes frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// VM time: somebody listens, and hears silence where a frame is missing when it is due.
+    Clock,
+    /// The producer: frames are taken as they come, so that neither process can be late. The producer counts them by VM time.
+    Ring,
+}
+
 /// A destination of frames. It keeps up by itself: whatever goes wrong is its own to tell, once, and to live with.
 pub trait Sink: Send + core::fmt::Debug {
     /// A stream of this format begins, or the format changes.
     fn start(&mut self, format: Format);
 
-    /// Frames that are to be in the ring before the sink begins: what it can wait for, so that a late producer or consumer makes no
-    /// gap.
-    fn lead(&self, _format: Format) -> u32 {
-        0
+    /// What decides when frames are taken.
+    fn pace(&self) -> Pace {
+        Pace::Clock
     }
 
     /// Plays interleaved samples of the format told last. The first `real` frames came from the ring; silence stands for

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use quintet_protocol::audio::Format;
 
-use super::Sink;
+use super::{Pace, Sink};
 use crate::resample::Resampler;
 
 /// Why a WAV file could not be taken over.
@@ -132,9 +132,9 @@ impl Sink for WavSink {
         }
     }
 
-    /// Half of the ring: either side may be late by that much without a gap, and nobody listens.
-    fn lead(&self, format: Format) -> u32 {
-        format.capacity / 2
+    /// Nobody listens: a busy host is no reason for a gap.
+    fn pace(&self) -> Pace {
+        Pace::Ring
     }
 
     fn play(&mut self, samples: &[f32], _real: usize) {

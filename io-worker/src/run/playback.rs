@@ -1,6 +1,6 @@
 //! The producer's end of the playback ring, for sound devices.
 
-use quintet_protocol::audio::{Format, PREFILL, PlaybackProducer, RATE_DEFAULT};
+use quintet_protocol::audio::{Format, PREFILL, PlaybackProducer, RATE_DEFAULT, RING_FRAMES_MAX};
 use quintet_protocol::layout::{Ends, SleeperId};
 use quintet_protocol::shm::{View, ViewMut};
 
@@ -8,6 +8,15 @@ use crate::sound::Playback;
 
 /// Channels that devices play.
 const STEREO: u32 = 2;
+
+/// A card's stream: a second or more fits, so that workers on a busy host may be late without losing a frame. The latency is
+/// not the ring's to bound: consumers pass over what they never need.
+fn format(rate: u32) -> Format {
+    Format {
+        capacity: RING_FRAMES_MAX,
+        ..Format::new(rate, STEREO)
+    }
+}
 
 /// Puts what has been committed into the ring.
 #[derive(Debug)]
@@ -41,10 +50,10 @@ impl PlaybackOut {
         let staged = playback.take();
         if !std::mem::replace(&mut self.settled, true) && staged.rate.is_none() {
             // A stream that a predecessor left running has ended with it.
-            let left = self.ends.playback_producer(Format::new(RATE_DEFAULT, STEREO));
+            let left = self.ends.playback_producer(format(RATE_DEFAULT));
             self.overruns = left.overruns();
         }
-        let wanted = staged.rate.map(|rate| Format::new(rate, STEREO));
+        let wanted = staged.rate.map(format);
         if let Some(format) = wanted
             && self.ring.as_ref().is_none_or(|ring| ring.format() != format)
         {

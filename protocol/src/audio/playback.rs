@@ -281,8 +281,6 @@ pub struct PlaybackConsumer<W, R> {
     epoch: u32,
     read: u32,
     underruns: u32,
-    /// The stream is a predecessor's.
-    inherited: bool,
 }
 
 impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
@@ -299,7 +297,6 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
             epoch: 0,
             read,
             underruns,
-            inherited: false,
         }
     }
 
@@ -323,8 +320,7 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
     fn take_over(&mut self, header: Header) {
         self.format = Some(header.format);
         self.epoch = header.epoch;
-        self.inherited = self.mine.load_u32(consumer_word::EPOCH, Ordering::Relaxed) == header.epoch;
-        if !self.inherited {
+        if self.mine.load_u32(consumer_word::EPOCH, Ordering::Relaxed) != header.epoch {
             self.read = header.start;
             self.mine
                 .store_u32(consumer_word::READ, self.read, Ordering::Relaxed);
@@ -386,11 +382,6 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
                 .store_u32(consumer_word::UNDERRUN, self.underruns, Ordering::Relaxed);
         }
         Fill { frames, missing }
-    }
-
-    /// Whether a predecessor took frames of this stream, so that some may have piled up since. Answered once for each stream.
-    pub fn is_inherited(&mut self) -> bool {
-        core::mem::take(&mut self.inherited)
     }
 
     /// Passes over the oldest frames, so that at most `level` are left.
