@@ -1,7 +1,8 @@
-//! A guest that writes new code for ever: the translator's memory stays within its bound, and what executes is what was written last.
+//! Guests with more code than the translator has room for, and one that writes new code for ever: its memory stays within its bound, and
+//! what executes is what was written last.
 
-use quintet_cpu_worker::exec::RunExit;
-use quintet_cpu_worker::jit::{CODE_BYTES, CodeMemory, Jit};
+use quintet_cpu_worker::exec::{RunExit, Vcpu};
+use quintet_cpu_worker::jit::{CODE_BYTES, CODE_BYTES_LEAST, CodeMemory, Jit};
 use quintet_cpu_worker::state::{Activity, CodeSize, RIP, gpr};
 use quintet_protocol::addr::GuestPhys;
 use quintet_tests::snippet;
@@ -25,12 +26,30 @@ fn resident() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-#[test]
-fn code_written_for_ever_stays_within_the_bound() {
+/// A vCPU in flat 32-bit code at [`CODE`] that translates each block at its first execution, into `bytes` of memory.
+fn translating(bytes: usize) -> Box<Vcpu> {
     let mut cpu = snippet::vcpu(8 << 20);
-    let memory = CodeMemory::new(CODE_BYTES).expect("memory for code");
+    let memory = CodeMemory::new(bytes).expect("memory for code");
     cpu.jit = Some(Jit::new(memory, 1).expect("a host that can execute translated code"));
     snippet::flat(&mut cpu, CodeSize::Bits32, CODE);
+    cpu.state.regs[gpr::RSP] = 0x17_0000;
+    cpu
+}
+
+fn run(cpu: &mut Vcpu) {
+    cpu.state.regs[RIP] = CODE;
+    cpu.state.activity = Activity::Active;
+    assert_eq!(cpu.run(u64::MAX), RunExit::Idle);
+}
+
+/// How often blocks and translations were given up.
+fn evictions(cpu: &Vcpu) -> (u64, u64) {
+    (cpu.blocks.evictions(), cpu.jit.as_ref().map_or(0, |jit| jit.evictions()))
+}
+
+#[test]
+fn code_written_for_ever_stays_within_the_bound() {
+    let mut cpu = translating(CODE_BYTES);
     let ram = cpu.mem.ram().clone();
     // MOV EAX, what is written each time; ADD to sixteen words; RET.
     let mut function = vec![0xB8, 0, 0, 0, 0];
@@ -50,7 +69,6 @@ fn code_written_for_ever_stays_within_the_bound() {
         0x49, 0x75, 0xEF, 0xF4,
     ];
     ram.write(GuestPhys(CODE), &program).expect("in RAM");
-    cpu.state.regs[gpr::RSP] = 0x17_0000;
     cpu.state.regs[gpr::RBX] = FUNCTIONS;
     cpu.state.regs[gpr::RDX] = FUNCTIONS;
     cpu.state.regs[gpr::RDI] = FUNCTIONS + COUNT * 64;
@@ -60,9 +78,7 @@ fn code_written_for_ever_stays_within_the_bound() {
     for _ in 0..4 {
         let calls: u32 = 25_000;
         cpu.state.regs[gpr::RCX] = u64::from(calls);
-        cpu.state.regs[RIP] = CODE;
-        cpu.state.activity = Activity::Active;
-        assert_eq!(cpu.run(u64::MAX), RunExit::Idle);
+        run(&mut cpu);
         expected = (1..=calls).fold(expected, u32::wrapping_add);
         let mut sums = [0; 64];
         ram.read(GuestPhys(SUMS), &mut sums).expect("in RAM");
@@ -71,11 +87,71 @@ fn code_written_for_ever_stays_within_the_bound() {
         }
         most = most.max(resident().saturating_sub(before));
     }
-    let resets = cpu.jit.map_or(0, |jit| jit.resets());
-    println!(
-        "{} MiB at most, the code cache was emptied {resets} times",
-        most >> 20
-    );
-    assert!(resets > 0, "the code cache never ran full");
+    let evictions = evictions(&cpu);
+    println!("{} MiB at most, evictions: {evictions:?}", most >> 20);
+    assert!(evictions.0 > 8, "the blocks never ran out");
     assert!(most < BOUND, "{} MiB", most >> 20);
+}
+
+/// Links of the chain, of 16 bytes each, and how many lie in a page.
+const LINKS: u64 = 72_000;
+const IN_PAGE: u64 = 4096 / 16;
+
+/// Where link `n` of the chain is: pages by turns from the front and from the back.
+fn link_at(n: u64) -> u64 {
+    let (page, pages) = (n / IN_PAGE, LINKS.div_ceil(IN_PAGE));
+    let page = if page.is_multiple_of(2) { page / 2 } else { pages - 1 - page / 2 };
+    FUNCTIONS + page * 4096 + n % IN_PAGE * 16
+}
+
+#[test]
+fn more_code_than_there_is_room_for_does_what_it_says() {
+    let mut cpu = translating(CODE_BYTES_LEAST);
+    let ram = cpu.mem.ram().clone();
+    let mut values: Vec<u32> = (0..LINKS as u32).map(|n| n.wrapping_mul(0x9E37_79B1)).collect();
+    for (n, value) in (0..).zip(&values) {
+        // ADD EAX, value, or ADC, which looks at what the link before has left; JMP to the next, or RET.
+        let mut link = vec![if n % 3 == 0 { 0x05 } else { 0x15 }];
+        link.extend(value.to_le_bytes());
+        if n + 1 == LINKS {
+            link.push(0xC3);
+        } else {
+            link.push(0xE9);
+            let next = link_at(n + 1).wrapping_sub(link_at(n) + 10) as u32;
+            link.extend(next.to_le_bytes());
+        }
+        ram.write(GuestPhys(link_at(n)), &link).expect("in RAM");
+    }
+    // top: MOV [address], ECX for a few links; CALL the first; DEC ECX; JNE top; HLT
+    let changed: Vec<u64> = (5..LINKS).step_by(9973).collect();
+    let mut program = Vec::new();
+    for &n in &changed {
+        program.extend([0x89, 0x0D]);
+        program.extend((link_at(n) as u32 + 1).to_le_bytes());
+    }
+    program.push(0xE8);
+    let to = link_at(0).wrapping_sub(CODE + program.len() as u64 + 4) as u32;
+    program.extend(to.to_le_bytes());
+    program.extend([0x49, 0x75, (-(program.len() as i32) - 3) as u8, 0xF4]);
+    ram.write(GuestPhys(CODE), &program).expect("in RAM");
+    let laps = 5;
+    cpu.state.regs[gpr::RCX] = laps;
+    cpu.state.regs[gpr::RAX] = 0;
+    run(&mut cpu);
+    let mut expected = 0u32;
+    for lap in (1..=laps as u32).rev() {
+        for &n in &changed {
+            values[n as usize] = lap;
+        }
+        let mut carry = false;
+        for (n, &value) in values.iter().enumerate() {
+            let (sum, a) = expected.overflowing_add(value);
+            let (sum, b) = sum.overflowing_add(u32::from(carry && n % 3 != 0));
+            (expected, carry) = (sum, a || b);
+        }
+    }
+    assert_eq!(cpu.state.regs[gpr::RAX], u64::from(expected));
+    let (blocks, natives) = evictions(&cpu);
+    println!("{blocks} regions of blocks and {natives} of code were given up");
+    assert!(blocks > 32 && natives > 32, "{blocks} and {natives}");
 }

@@ -9,8 +9,10 @@
 //! to such a page take the slow path, look at the mask, and drop the blocks they touch. Write-protecting
 //! host pages instead was measured at 4.6 µs a page and more for each fault.
 //!
-//! Ops live in an arena that is only reset between blocks, so that a block whose own code is being
-//! overwritten can finish the instruction it is in.
+//! Ops live in an arena in which room is only made between blocks, so that a block whose own code is being
+//! overwritten can finish the instruction it is in. It is filled region by region; when the last is full, the oldest is
+//! given up. Emptying all of it at once was simpler, and every 64 000 blocks the guest stood still until what it needs
+//! was decoded and translated again.
 #![allow(
     unsafe_code,
     reason = "ops are read by raw pointer while the vCPU they belong to is borrowed"
@@ -25,6 +27,12 @@ use crate::state::CodeSize;
 pub const MAX_OPS: usize = 64;
 /// Ops the arena holds.
 const ARENA_OPS: usize = 256 << 10;
+/// Blocks there are numbers for.
+const BLOCKS: usize = ARENA_OPS / 4;
+/// Parts that are given up one at a time.
+const REGIONS: usize = 8;
+const REGION_OPS: usize = ARENA_OPS / REGIONS;
+const REGION_BLOCKS: usize = BLOCKS / REGIONS;
 /// Buckets of the hash table, a power of two.
 const BUCKETS: usize = 64 << 10;
 const NONE: u32 = u32::MAX;
@@ -50,6 +58,30 @@ pub struct Block {
     next: u32,
 }
 
+/// Takes a number that is not in use.
+const NO_BLOCK: Block = Block {
+    start: 0,
+    second_page: None,
+    len: 0,
+    first: 0,
+    count: 0,
+    code: CodeSize::Bits16,
+    valid: false,
+    next: NONE,
+};
+
+impl Block {
+    /// RAM addresses of the bytes that lie in `page`, one of its pages: first and one past the last.
+    fn part_in(&self, page: u64) -> (u64, u64) {
+        let in_first = u64::from(self.len).min(4096 - self.start % 4096);
+        if self.start / 4096 == page {
+            (self.start, self.start + in_first)
+        } else {
+            (page * 4096, page * 4096 + u64::from(self.len) - in_first)
+        }
+    }
+}
+
 /// What is known of one RAM page with code.
 #[derive(Debug, Default)]
 struct CodePage {
@@ -61,8 +93,15 @@ struct CodePage {
 /// All blocks of a vCPU.
 #[derive(Debug)]
 pub struct BlockCache {
+    /// Ops of the regions, one after the other, as far as they have been in use.
     arena: Vec<Op>,
     blocks: Vec<Block>,
+    /// The region that is being filled, and where its next op and block go.
+    region: usize,
+    next_op: usize,
+    next_block: usize,
+    /// How many regions were given up.
+    evictions: u64,
     buckets: Box<[u32]>,
     pages: HashMap<u64, CodePage>,
     /// Bit per RAM page: in `pages`.
@@ -76,7 +115,11 @@ impl BlockCache {
     pub fn new(ram_pages: u64) -> Self {
         Self {
             arena: Vec::with_capacity(ARENA_OPS),
-            blocks: Vec::with_capacity(ARENA_OPS / 4),
+            blocks: Vec::with_capacity(BLOCKS),
+            region: 0,
+            next_op: 0,
+            next_block: 0,
+            evictions: 0,
             buckets: vec![NONE; BUCKETS].into_boxed_slice(),
             pages: HashMap::new(),
             bitmap: vec![0; ram_pages.div_ceil(64) as usize],
@@ -117,7 +160,12 @@ impl BlockCache {
         &self.blocks[n as usize]
     }
 
-    /// The ops of block `n`: first and one past the last. Valid until [`Self::reset`].
+    /// How many regions were given up to make room.
+    pub fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    /// The ops of block `n`: first and one past the last. Valid until [`Self::evict`] and [`Self::reset`].
     #[inline(always)]
     pub fn ops(&self, n: u32) -> (*const Op, *const Op) {
         let b = &self.blocks[n as usize];
@@ -129,9 +177,53 @@ impl BlockCache {
         }
     }
 
-    /// Whether there is no room for another block, so that [`Self::reset`] is due.
+    /// Whether there is no room for another block, so that [`Self::evict`] is due.
     pub fn full(&self) -> bool {
-        self.arena.len() + MAX_OPS > ARENA_OPS || self.blocks.len() == self.blocks.capacity()
+        self.next_op + MAX_OPS > (self.region + 1) * REGION_OPS
+            || self.next_block == (self.region + 1) * REGION_BLOCKS
+    }
+
+    /// Gives up the oldest blocks and their ops. Tells which blocks are no more, with those that were dropped since the last
+    /// [`Self::bury`], and which pages have no code any more. Nothing may lead to these blocks afterwards.
+    pub fn evict(&mut self) -> (Vec<u32>, Vec<u64>) {
+        let mut gone = self.bury();
+        self.region = (self.region + 1) % REGIONS;
+        self.next_op = self.region * REGION_OPS;
+        self.next_block = self.region * REGION_BLOCKS;
+        if self.blocks.len() < self.next_block {
+            self.blocks.resize(self.next_block, NO_BLOCK);
+        }
+        let end = (self.next_block + REGION_BLOCKS).min(self.blocks.len());
+        self.evictions += u64::from(self.next_block < end);
+        let mut touched = Vec::new();
+        for n in self.next_block..end {
+            let block = &mut self.blocks[n];
+            if core::mem::take(&mut block.valid) {
+                touched.push(block.start / 4096);
+                touched.extend(block.second_page);
+                self.unlink(n as u32);
+                gone.push(n as u32);
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        touched.retain(|&page| {
+            let Some(p) = self.pages.get_mut(&page) else {
+                return false;
+            };
+            let blocks = &self.blocks;
+            p.lines = 0;
+            p.blocks.retain(|&n| {
+                let block = &blocks[n as usize];
+                if block.valid {
+                    let (start, end) = block.part_in(page);
+                    p.lines |= lines(start % 4096, end - start);
+                }
+                block.valid
+            });
+            page < (self.bitmap.len() * 64) as u64 && self.forget_empty(page)
+        });
+        (gone, touched)
     }
 
     /// Adds a block and tells which pages had no code before, for the caller to announce. The caller has
@@ -145,20 +237,22 @@ impl BlockCache {
         ops: &[Op],
     ) -> u32 {
         assert!(!self.full() && !ops.is_empty() && ops.len() <= MAX_OPS);
-        let n = self.blocks.len() as u32;
         let bucket = Self::bucket(start, code);
-        let first = self.arena.len() as u32;
-        self.arena.extend_from_slice(ops);
-        self.blocks.push(Block {
+        let n = self.next_block as u32;
+        let block = Block {
             start,
             second_page,
             len,
-            first,
+            first: self.next_op as u32,
             count: ops.len() as u32,
             code,
             valid: true,
             next: self.buckets[bucket],
-        });
+        };
+        put(&mut self.arena, self.next_op, ops);
+        put(&mut self.blocks, self.next_block, &[block]);
+        self.next_op += ops.len();
+        self.next_block += 1;
         self.buckets[bucket] = n;
         let offset = start % 4096;
         let in_first = u64::from(len).min(4096 - offset);
@@ -211,12 +305,7 @@ impl BlockCache {
             if !b.valid {
                 return false;
             }
-            let in_first = u64::from(b.len).min(4096 - b.start % 4096);
-            let (start, end) = if b.start / 4096 == page {
-                (b.start, b.start + in_first)
-            } else {
-                (page * 4096, page * 4096 + u64::from(b.len) - in_first)
-            };
+            let (start, end) = b.part_in(page);
             if start < to && from < end {
                 b.valid = false;
                 self.dropped.push(n);
@@ -273,6 +362,7 @@ impl BlockCache {
     pub fn reset(&mut self) -> Vec<u64> {
         self.arena.clear();
         self.blocks.clear();
+        (self.region, self.next_op, self.next_block) = (0, 0, 0);
         self.dropped.clear();
         self.buckets.fill(NONE);
         self.bitmap.fill(0);
@@ -283,6 +373,16 @@ impl BlockCache {
             .filter(|&page| page < pages)
             .collect()
     }
+}
+
+/// Writes `items` at `at` and behind, where `all` may end or have ended before: nothing refers to what lies between.
+fn put<T: Copy>(all: &mut Vec<T>, at: usize, items: &[T]) {
+    if all.len() < at {
+        all.resize(at, items[0]);
+    }
+    let (inside, beyond) = items.split_at(items.len().min(all.len() - at));
+    all[at..at + inside.len()].copy_from_slice(inside);
+    all.extend_from_slice(beyond);
 }
 
 /// Stands at the start of a block that is no more.

@@ -119,7 +119,7 @@ impl Vcpu {
                 Left::Exit(exit, len) => return self.leave(exit, len),
                 Left::Link(number) => {
                     let Some(jit) = &self.jit else { return };
-                    let target = jit.link_target(number);
+                    let (target, age) = (jit.link_target(number), jit.evictions());
                     self.set_rip(target);
                     if self.exit_word.is_set() || !self.reasons.is_empty() {
                         return;
@@ -129,7 +129,8 @@ impl Vcpu {
                     };
                     let mode = (self.mode, self.mode_key());
                     let crosses = self.blocks.block(n).second_page.is_some();
-                    if let Some(jit) = &mut self.jit {
+                    // What was left may be no more.
+                    if let Some(jit) = self.jit.as_mut().filter(|jit| jit.evictions() == age) {
                         jit.link(number, n, mode, crosses);
                     }
                     native = to;
@@ -185,7 +186,7 @@ impl Vcpu {
         let other = key.other_ac().and_then(|k| self.mode_number_if_free(k));
         let mut jit = self.jit.take()?;
         if jit.full() {
-            jit.reset();
+            jit.evict();
             self.tlb.forget_jumps();
         }
         let native = match jit.find(n, rip, mode) {
@@ -310,7 +311,7 @@ impl Vcpu {
 
     fn decode_at(&mut self, linear: u64) -> Result<Jump, Exit> {
         if self.blocks.full() {
-            self.discard_code();
+            self.make_room();
         }
         let mut ops = Vec::with_capacity(super::block::MAX_OPS);
         let limit = self.single_limit(linear);
@@ -537,6 +538,19 @@ impl Vcpu {
             self.bury();
             self.bus.code_page(page, false);
         }
+    }
+
+    /// Gives up the oldest blocks with their translations.
+    #[cold]
+    fn make_room(&mut self) {
+        let (blocks, pages) = self.blocks.evict();
+        if let Some(jit) = &mut self.jit {
+            blocks.into_iter().for_each(|n| jit.bury(n));
+        }
+        for page in pages {
+            self.bus.code_page(page, false);
+        }
+        self.tlb.forget_jumps();
     }
 
     /// Leads all that leads to dropped blocks back to this loop.

@@ -115,6 +115,8 @@ impl Vcpu {
             Left::Next => (None, None),
         };
         while matches!(second.0, Some((Exit::EndBlock, _))) {
+            // Set by the interruption, and cleared by the instruction that it is for.
+            self.clear_resume();
             second = self.by_interpreter(self.rest(&before, ops));
         }
         if let Left::Link(n) = left {

@@ -125,9 +125,9 @@ impl SymbolResolver for Names {
 }
 
 impl Jit {
-    /// The first translation as text, if there is one: that of a test's only block.
-    pub fn first(&self) -> Option<Listing> {
-        let native = *self.natives.first()?;
+    /// The oldest translation as text, if there is one: that of a test's only block.
+    pub fn oldest(&self) -> Option<Listing> {
+        let native = *self.book.oldest()?;
         let bytes: Vec<u8> = (native.offset..native.offset + native.len)
             .map(|at| self.memory.read::<1>(at)[0])
             .collect();

@@ -10,14 +10,15 @@
 //! - `groups`: accesses that share a look into the TLB.
 //! - `values`, `induction`, `looped`: loops that need no look into the TLB at each access.
 //! - `check`: `--check-jit`. `listing`: translations as text.
-//! - `cache`: executable memory. This module: the book of translations, their links, and the run loop's side.
+//! - `cache`: executable memory. `book`: where translations lie and what leads to them. This module: the run loop's side.
 //!
-//! The seam for another host architecture is `Jit`: `new`, `find`, `translate`, `run`, `bury` and `reset` know nothing of x86
+//! The seam for another host architecture is `Jit`: `new`, `find`, `translate`, `run`, `bury`, `evict` and `reset` know nothing of x86
 //! but by the modules above.
 #![allow(unsafe_code, reason = "machine code is called, and calls back")]
 
 mod abi;
 mod asm;
+mod book;
 mod branch;
 mod cache;
 mod check;
@@ -45,6 +46,7 @@ use iced_x86::InstructionInfoFactory;
 
 pub use cache::{CODE_BYTES, CodeMemory};
 pub use check::Trial;
+use book::{Book, Led, Link, Native};
 use lines::Lines;
 pub use listing::Listing;
 use quintet_protocol::profile::{Activity, ProfileWriter};
@@ -60,33 +62,8 @@ pub const HOT: u32 = 24;
 const STRAYS: u32 = 64;
 /// Room a translation may need at most, in bytes.
 const LARGEST: usize = 64 << 10;
-
-/// A translation of one block for one address and mode.
-#[derive(Clone, Copy, Debug)]
-struct Native {
-    rip: u64,
-    mode: usize,
-    /// Where it executes.
-    entry: u64,
-    /// Its offset in the code memory.
-    offset: usize,
-    flags_dead: bool,
-    /// Bytes of it, and how many come before the parts that misses and ways out lead to.
-    len: usize,
-    straight: usize,
-    /// The next translation of the same block.
-    next: Option<u32>,
-}
-
-/// A direct jump out of a translation.
-#[derive(Clone, Copy, Debug)]
-struct Link {
-    /// Offset in the code memory of the jump's displacement.
-    jump: usize,
-    /// Offset of the code that saves the flags for it.
-    save: usize,
-    target: u64,
-}
+/// Least memory for a translator, in bytes.
+pub const CODE_BYTES_LEAST: usize = 2 * LARGEST * book::REGIONS;
 
 /// What came of a run of translated code.
 #[derive(Clone, Copy, Debug)]
@@ -103,18 +80,12 @@ pub(crate) enum Left {
 #[allow(missing_debug_implementations, reason = "a book of machine code")]
 pub struct Jit {
     memory: CodeMemory,
-    used: usize,
     thunks: Thunks,
     info: InstructionInfoFactory,
-    natives: Vec<Native>,
-    sites: Vec<Site>,
+    book: Book,
     lines: Lines,
-    links: Vec<Link>,
-    /// By number of the block: its executions, then its first translation.
+    /// By number of the block: its executions.
     heat: Vec<u32>,
-    first: Vec<Option<u32>>,
-    /// Jumps that were laid over the saving of flags, by the translation they lead to: where, and what was there.
-    short: HashMap<u32, Vec<(usize, [u8; 5])>>,
     hot: u32,
     left: Option<(Exit, u8)>,
     /// How often the guest's x87 unit was taken out of the host's.
@@ -125,8 +96,6 @@ pub struct Jit {
     shared: u64,
     /// Translations of segmented code.
     segmented: u64,
-    /// How often all was forgotten.
-    resets: u64,
     /// How often the rest of a block was left to handlers, in all and by its number.
     strayed: u64,
     strays: HashMap<u32, u32>,
@@ -140,7 +109,10 @@ impl Jit {
     ///
     /// Answers `None` on a host that cannot execute its code: one without the instructions that let a program set its
     /// GS base, or without SSE4.2, POPCNT, AES, PCLMULQDQ and XSAVE.
-    pub fn new(memory: CodeMemory, hot: u32) -> Option<Box<Self>> {
+    ///
+    /// # Panics
+    /// When `memory` has less than [`CODE_BYTES_LEAST`].
+    pub fn new(mut memory: CodeMemory, hot: u32) -> Option<Box<Self>> {
         let gs = rustix::param::linux_hwcap().1 & 2 != 0;
         let able = is_x86_feature_detected!("sse4.2")
             && is_x86_feature_detected!("popcnt")
@@ -150,35 +122,27 @@ impl Jit {
         if !gs || !able {
             return None;
         }
-        let mut jit = Box::new(Self {
+        assert!(memory.size() >= CODE_BYTES_LEAST, "too little memory for code");
+        let (thunks, code) = thunks::make(memory.address(0), slow);
+        memory.write(0, &code);
+        Some(Box::new(Self {
+            book: Book::new(memory.size(), code.len()),
             memory,
-            used: 0,
-            thunks: Thunks::default(),
+            thunks,
             info: InstructionInfoFactory::new(),
-            natives: Vec::new(),
-            sites: Vec::new(),
             lines: Lines::default(),
-            links: Vec::new(),
             heat: Vec::new(),
-            first: Vec::new(),
-            short: HashMap::new(),
             hot,
             left: None,
             unloads: 0,
             loops: 0,
             shared: 0,
             segmented: 0,
-            resets: 0,
             strayed: 0,
             strays: HashMap::new(),
             straying: Vec::new(),
             ungrouped: HashSet::new(),
-        });
-        let (thunks, code) = thunks::make(jit.memory.address(0), slow);
-        jit.memory.write(0, &code);
-        jit.thunks = thunks;
-        jit.used = code.len();
-        Some(jit)
+        }))
     }
 
     /// Names what translated code hands to handlers in the profile that `writer` writes.
@@ -204,9 +168,9 @@ impl Jit {
         self.segmented
     }
 
-    /// How often all translations were forgotten, because there was no room or too many modes.
-    pub fn resets(&self) -> u64 {
-        self.resets
+    /// How often the oldest part of the code memory was emptied to make room.
+    pub fn evictions(&self) -> u64 {
+        self.book.evictions
     }
 
     /// How many accesses of all translations share the look into the TLB of another, and how often such a look failed. A test that means to
@@ -236,25 +200,22 @@ impl Jit {
 
     /// The translation of block `n` for `rip` and `mode`.
     pub(crate) fn find(&self, n: u32, rip: u64, mode: usize) -> Option<u64> {
-        let t = self.native(n, rip, mode)?;
-        Some(self.natives[t as usize].entry)
+        let t = self.book.find(n, rip, mode)?;
+        Some(self.book.native(t).entry)
     }
 
-    fn native(&self, n: u32, rip: u64, mode: usize) -> Option<u32> {
-        let mut at = *self.first.get(n as usize)?;
-        while let Some(number) = at {
-            let t = &self.natives[number as usize];
-            if t.rip == rip && t.mode == mode {
-                return Some(number);
-            }
-            at = t.next;
-        }
-        None
-    }
-
-    /// Whether the code memory is full, so that [`Self::reset`] is due.
+    /// Whether there is no room for another translation, so that [`Self::evict`] is due.
     pub(crate) fn full(&self) -> bool {
-        self.used + LARGEST > self.memory.size()
+        self.book.full(LARGEST)
+    }
+
+    /// Gives up the oldest translations. The jump cache must be emptied; not while their code executes.
+    pub(crate) fn evict(&mut self) {
+        self.book.evict(&mut self.memory);
+    }
+
+    fn site(&self, number: u32) -> &Site {
+        self.book.site(number)
     }
 
     /// Translates block `n`, which begins at `rip`, `offset` bytes into its page, and gives the address of its code.
@@ -267,8 +228,10 @@ impl Jit {
         ops: &[Op],
         loops: bool,
     ) -> u64 {
+        let at = self.book.used();
+        let region = self.book.region();
         let request = Request {
-            base: self.memory.address(self.used),
+            base: self.memory.address(at),
             rip,
             offset,
             mode: mode.1,
@@ -276,7 +239,7 @@ impl Jit {
             other_mode: mode.2,
             bytes,
             ops,
-            first_link: self.links.len(),
+            first_link: region.links.next(),
             loops,
             number: n,
             groups: !self.ungrouped.contains(&n),
@@ -285,25 +248,21 @@ impl Jit {
             &request,
             &self.thunks,
             &mut self.info,
-            &mut self.sites,
+            &mut region.sites,
             &mut self.lines,
         );
         self.loops += u64::from(t.looped);
         self.shared += t.shared;
         self.segmented += u64::from(!mode.1.flat);
         assert!(t.code.len() <= LARGEST, "a translation has outgrown its bound");
-        self.memory.write(self.used, &t.code);
-        let at = self.used;
-        self.links.extend(t.exits.iter().map(|e| Link {
-            jump: at + e.jump,
-            save: at + e.save,
-            target: e.target,
-        }));
-        let n = n as usize;
-        if n >= self.first.len() {
-            self.first.resize(n + 1, None);
+        self.memory.write(at, &t.code);
+        for e in &t.exits {
+            let idle = self.memory.read(at + e.jump);
+            let link = Link::new(at + e.jump, idle, at + e.save, e.target);
+            region.links.push(link);
         }
-        self.natives.push(Native {
+        self.book.add(Native {
+            block: n,
             rip,
             mode: mode.0,
             entry: request.base,
@@ -311,89 +270,64 @@ impl Jit {
             flags_dead: t.flags_dead,
             len: t.code.len(),
             straight: t.straight,
-            next: self.first[n],
+            next: None,
         });
-        self.first[n] = Some(self.natives.len() as u32 - 1);
-        self.used = (at + t.code.len()).next_multiple_of(16);
+        self.book.take(t.code.len());
         request.base
     }
 
     /// Where link `number` goes.
     pub(crate) fn link_target(&self, number: u32) -> u64 {
-        self.links[number as usize].target
+        self.book.link(number).target
     }
 
     /// Makes link `number` lead to the translation of block `n` for its target. A block that `crosses` into another page is
     /// led to by the jump cache, which knows when that page is no more.
     pub(crate) fn link(&mut self, number: u32, n: u32, mode: (usize, ModeKey), crosses: bool) {
-        let link = self.links[number as usize];
-        if crosses {
-            if !self.full() {
-                let at = self.used;
-                let base = self.memory.address(at);
-                let code = branch::by_cache(base, link.target, mode.0, mode.1.flat, self.thunks.next);
-                self.memory.write(at, &code);
-                self.used = (at + code.len()).next_multiple_of(16);
-                let from = self.memory.address(link.jump + 4);
-                let to = displacement(from, self.memory.address(at));
-                self.memory.write(link.jump, &to);
+        let link = *self.book.link(number);
+        let (led, entry) = if crosses {
+            if self.full() {
+                return;
             }
-            return;
-        }
-        let Some(number) = self.native(n, link.target, mode.0) else {
-            return;
-        };
-        let t = self.natives[number as usize];
-        if t.flags_dead && link.save + 4 < link.jump {
-            // The flags need not even be saved: a jump takes the place of that code.
-            let from = self.memory.address(link.save + 5);
-            let mut code = [0xE9, 0, 0, 0, 0];
-            code[1..].copy_from_slice(&displacement(from, t.entry));
-            let old = self.memory.read(link.save);
-            self.short.entry(number).or_default().push((link.save, old));
-            self.memory.write(link.save, &code);
+            let at = self.book.used();
+            let base = self.memory.address(at);
+            let code = branch::by_cache(base, link.target, mode.0, mode.1.flat, self.thunks.next);
+            self.memory.write(at, &code);
+            self.book.take(code.len());
+            (Led::Stub, base)
         } else {
-            let from = self.memory.address(link.jump + 4);
-            self.memory.write(link.jump, &displacement(from, t.entry));
-        }
+            let Some(to) = self.book.find(n, link.target, mode.0) else {
+                return;
+            };
+            let t = self.book.native(to);
+            // The flags need not even be saved where nothing looks at them: a jump takes the place of that code.
+            let short = t.flags_dead && link.save + 4 < link.jump;
+            (if short { Led::Short(to) } else { Led::To(to) }, t.entry)
+        };
+        self.book.lead(number, &mut self.memory, led, entry);
     }
 
     /// Leads all that leads to block `n` back to the run loop. Not while its code executes.
     pub(crate) fn bury(&mut self, n: u32) {
         self.strays.remove(&n);
         self.ungrouped.remove(&n);
-        let Some(first) = self.first.get_mut(n as usize) else {
-            return;
-        };
-        let mut at = first.take();
         if let Some(heat) = self.heat.get_mut(n as usize) {
             *heat = 0;
         }
-        while let Some(number) = at {
-            let t = self.natives[number as usize];
-            // What comes in its place may look at flags that this translation did not.
-            for (at, old) in self.short.remove(&number).unwrap_or_default() {
-                self.memory.write(at, &old);
-            }
+        for number in self.book.bury(n, &mut self.memory) {
+            let t = self.book.native(number);
             let mut a = asm::Asm::new(t.entry);
             a.constant(abi::RAX, t.rip);
             a.branch_to(iced_x86::Code::Jmp_rel32_64, self.thunks.next);
             let code = a.finish();
             self.memory.write(t.offset, &code);
-            at = t.next;
         }
     }
 
     /// Forgets all translations.
     pub(crate) fn reset(&mut self) {
-        self.resets += 1;
-        self.used = self.thunks.len;
-        self.natives.clear();
-        self.sites.clear();
-        self.links.clear();
+        self.book.clear();
         self.heat.clear();
-        self.first.clear();
-        self.short.clear();
         self.strays.clear();
         self.straying.clear();
         self.ungrouped.clear();
@@ -413,10 +347,6 @@ impl Jit {
 /// Whether translated code hands `op` to its handler whatever its operands are: string instructions, ports, system instructions.
 fn hands_over(op: &Op) -> bool {
     op.has(flag::SERIAL)
-}
-
-fn displacement(from: u64, to: u64) -> [u8; 4] {
-    (to.wrapping_sub(from) as i32).to_le_bytes()
 }
 
 impl Vcpu {
@@ -495,7 +425,7 @@ impl Vcpu {
     /// Executes the ops of a site by their handlers, for translated code.
     fn native_ops(&mut self, site: u32) -> u64 {
         let jit = self.jit.as_ref().expect("translated code is executing");
-        let site = jit.sites[site as usize];
+        let site = *jit.site(site);
         if let (Some(n), Some(jit)) = (site.rest_of, &mut self.jit) {
             jit.stray(n);
         }

@@ -36,8 +36,6 @@ pub(super) struct Thunks {
     pub next_by_tag: u64,
     /// Jumped to with a link's number in EAX and the flags in the frame.
     pub link: u64,
-    /// Bytes that all of them take.
-    pub len: usize,
 }
 
 const SAVED: [Register; 6] = [
@@ -190,7 +188,6 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
         next,
         next_by_tag,
         link,
-        len: a.len(),
     };
     (thunks, a.finish())
 }

@@ -11,6 +11,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactor
 
 use super::abi::RAX;
 use super::asm::{Asm, Label, frame};
+use super::book::{REGIONS, Shelf};
 use super::flags::{self, Flags, Recipe};
 use super::groups::{Groups, Regroup, Stretch};
 use super::induction::{self, Plan};
@@ -105,10 +106,10 @@ pub(super) struct Block<'a> {
     pub other_mode: Option<usize>,
     thunks: &'a Thunks,
     info: &'a mut InstructionInfoFactory,
-    sites: &'a mut Vec<Site>,
+    sites: &'a mut Shelf<Site>,
     lines: &'a mut Lines,
     /// Number of the first link of this translation.
-    first_link: usize,
+    first_link: u32,
     pub exits: Vec<Exit>,
     cold: Vec<Cold>,
     /// RIP of the block's first instruction, and its offset in its page.
@@ -181,7 +182,8 @@ pub(super) struct Request<'a> {
     pub bytes: &'a [u8],
     /// The ops they were decoded to.
     pub ops: &'a [Op],
-    pub first_link: usize,
+    /// Number of the first link; the others' are [`REGIONS`] apart.
+    pub first_link: u32,
     /// Loops may go round inside the translation.
     pub loops: bool,
     /// Number of the block.
@@ -196,7 +198,7 @@ impl<'a> Block<'a> {
         request: &Request<'_>,
         thunks: &'a Thunks,
         info: &'a mut InstructionInfoFactory,
-        sites: &'a mut Vec<Site>,
+        sites: &'a mut Shelf<Site>,
         lines: &'a mut Lines,
     ) -> Translation {
         let mut block = Block {
@@ -340,8 +342,7 @@ impl<'a> Block<'a> {
 
     /// Adds a site and gives its number.
     pub fn push_site(&mut self, site: Site) -> u32 {
-        self.sites.push(site);
-        self.sites.len() as u32 - 1
+        self.sites.push(site)
     }
 
     /// Has the op in hand executed by its handler, together with others that follow it.
@@ -374,8 +375,8 @@ impl<'a> Block<'a> {
         };
         self.use_flags();
         self.flags.save(&mut self.asm);
-        self.sites.push(site);
-        self.asm.constant(RAX, self.sites.len() as u64 - 1);
+        let site = self.sites.push(site);
+        self.asm.constant(RAX, site.into());
         self.asm.branch_to(Code::Call_rel32_64, self.thunks.slow);
         self.flags = Flags::SAVED;
         self.xmm = false;
@@ -592,9 +593,9 @@ impl<'a> Block<'a> {
             }
             Cold::Link { from, exit } => {
                 self.asm.bind(from);
-                let number = self.first_link + exit;
+                let number = self.first_link + (exit * REGIONS) as u32;
                 self.asm.put(
-                    &Instruction::with2(Code::Mov_r32_imm32, Register::EAX, number as u32)
+                    &Instruction::with2(Code::Mov_r32_imm32, Register::EAX, number)
                         .expect("encodable"),
                 );
                 self.asm.branch_to(Code::Jmp_rel32_64, self.thunks.link);

@@ -166,7 +166,7 @@ impl Vcpu {
         let offset = noted.data;
         let jit = self.jit.as_ref().expect("translated code has noted them");
         let unit = &mut self.state.fpu;
-        let site = jit.sites[site as usize - 1];
+        let site = *jit.site(site - 1);
         // SAFETY: the op lies in the arena of the block cache, which is only reset between runs of translated code.
         let op = unsafe { &*site.op };
         unit.opcode = op.extra;
@@ -174,7 +174,7 @@ impl Vcpu {
         unit.instruction_selector = self.state.segs[seg::CS].selector;
         if data_site != 0 {
             // SAFETY: as above.
-            let op = unsafe { &*jit.sites[data_site as usize - 1].op };
+            let op = unsafe { &*jit.site(data_site - 1).op };
             debug_assert!(op.has(flag::MEM), "it has an operand in memory");
             unit.data_pointer = offset;
             unit.data_selector = self.state.segs[op.seg as usize].selector;

@@ -96,7 +96,7 @@ fn translate(block: &Block) -> Listing {
     // The block's translation alone: what follows it is translated when it is reached.
     let _ = cpu.run(1);
     let jit = cpu.jit.as_ref().expect("it has one");
-    let listing = jit.first().expect("the block was executed");
+    let listing = jit.oldest().expect("the block was executed");
     assert_eq!(listing.rip, ip);
     listing
 }
