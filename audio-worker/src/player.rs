@@ -184,7 +184,16 @@ impl Player {
         step
     }
 
-    fn take_due(&mut self, Stream { format, pacer, excess }: &mut Stream, now: VmTime, running: bool) -> Step {
+    fn take_due(
+        &mut self,
+        Stream {
+            format,
+            pacer,
+            excess,
+        }: &mut Stream,
+        now: VmTime,
+        running: bool,
+    ) -> Step {
         let mut step = Step::default();
         loop {
             let due = usize::try_from(pacer.due(now)).unwrap_or(usize::MAX).min(PERIOD);

@@ -44,7 +44,10 @@ fn run(cpu: &mut Vcpu) {
 
 /// How often blocks and translations were given up.
 fn evictions(cpu: &Vcpu) -> (u64, u64) {
-    (cpu.blocks.evictions(), cpu.jit.as_ref().map_or(0, |jit| jit.evictions()))
+    (
+        cpu.blocks.evictions(),
+        cpu.jit.as_ref().map_or(0, |jit| jit.evictions()),
+    )
 }
 
 #[test]
@@ -100,7 +103,11 @@ const IN_PAGE: u64 = 4096 / 16;
 /// Where link `n` of the chain is: pages by turns from the front and from the back.
 fn link_at(n: u64) -> u64 {
     let (page, pages) = (n / IN_PAGE, LINKS.div_ceil(IN_PAGE));
-    let page = if page.is_multiple_of(2) { page / 2 } else { pages - 1 - page / 2 };
+    let page = if page.is_multiple_of(2) {
+        page / 2
+    } else {
+        pages - 1 - page / 2
+    };
     FUNCTIONS + page * 4096 + n % IN_PAGE * 16
 }
 

@@ -44,9 +44,9 @@ use std::collections::{HashMap, HashSet};
 
 use iced_x86::InstructionInfoFactory;
 
+use book::{Book, Led, Link, Native};
 pub use cache::{CODE_BYTES, CodeMemory};
 pub use check::Trial;
-use book::{Book, Led, Link, Native};
 use lines::Lines;
 pub use listing::Listing;
 use quintet_protocol::profile::{Activity, ProfileWriter};

@@ -594,10 +594,8 @@ impl<'a> Block<'a> {
             Cold::Link { from, exit } => {
                 self.asm.bind(from);
                 let number = self.first_link + (exit * REGIONS) as u32;
-                self.asm.put(
-                    &Instruction::with2(Code::Mov_r32_imm32, Register::EAX, number)
-                        .expect("encodable"),
-                );
+                self.asm
+                    .put(&Instruction::with2(Code::Mov_r32_imm32, Register::EAX, number).expect("encodable"));
                 self.asm.branch_to(Code::Jmp_rel32_64, self.thunks.link);
             }
         }

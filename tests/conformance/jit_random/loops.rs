@@ -467,8 +467,8 @@ pub fn agree(size: CodeSize, program: crate::Generator) -> Box<Jit> {
     for case in seed..seed + cases {
         let mut rng = Rng(case.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let code = program(&mut rng, size == CodeSize::Bits64);
+        prepare([&mut interpreted, &mut translated], size, &code, case);
         for cpu in [&mut interpreted, &mut translated] {
-            prepare(cpu, size, &code, case);
             put(cpu, CODE, &code);
             cpu.state.regs[RIP] = CODE;
             map(cpu, size, case);

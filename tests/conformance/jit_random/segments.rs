@@ -262,7 +262,7 @@ fn prepare(cpu: &mut Vcpu, kind: Kind, code: &[u8], seed: u64, run: u64) -> u64 
         ram.write(GuestPhys(CODE & !0xFFF), &[0xF4; 0x3000])
             .expect("in RAM");
         ram.write(GuestPhys(CODE), code).expect("in RAM");
-        let data: Vec<u8> = (0..0x4000).map(|_| rng.next() as u8).collect();
+        let data: Vec<u8> = (0..0x800).flat_map(|_| rng.next().to_le_bytes()).collect();
         ram.write(GuestPhys(AREA), &data).expect("in RAM");
     }
     if matches!(kind, Kind::Real | Kind::V86) {
