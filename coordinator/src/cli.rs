@@ -241,7 +241,7 @@ pub struct RunArgs {
     /// Sound: auto, null or wav:FILE.
     #[arg(long, default_value = "auto")]
     pub audio: String,
-    /// End when the guest resets itself.
+    /// End when the guest resets itself, or would be reset because cpu-worker died.
     #[arg(long)]
     pub no_reboot: bool,
     /// Port of isa-debug-exit: a write of v ends the machine with status (v << 1) | 1.
@@ -283,7 +283,7 @@ pub struct RunArgs {
     /// Write to FILE, when the machine ends, where the vCPU's time went: translated code, TLB misses, exits by cause, waiting.
     #[arg(long)]
     pub profile: Option<PathBuf>,
-    /// Compare the JIT with the interpreter.
+    /// Compare the JIT with the interpreter, block by block, and end at the first difference.
     #[arg(long)]
     pub check_jit: bool,
     /// Workers as threads of one process, for debugging; unconfined.

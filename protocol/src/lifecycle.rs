@@ -38,6 +38,8 @@ pub struct Policy {
     pub stop: Duration,
     /// Whether a guest's reset ends the machine (`--no-reboot`).
     pub no_reboot: bool,
+    /// The machine ends with its cpu-worker: a reset of the guest is not wanted, or what the worker dies of is what is looked for.
+    pub ends_with_cpu: bool,
     /// Whether the machine is of no use without its window.
     pub needs_gpu: bool,
 }
@@ -53,6 +55,7 @@ impl Default for Policy {
             ack: Duration::from_secs(10),
             stop: Duration::from_secs(2),
             no_reboot: false,
+            ends_with_cpu: false,
             needs_gpu: false,
         }
     }
@@ -402,7 +405,8 @@ impl Lifecycle {
         };
         w.last_death = reason.clone();
         w.deaths = if stable { 1 } else { w.deaths + 1 };
-        if w.deaths >= policy.deaths {
+        let last = role == Role::Cpu && policy.ends_with_cpu;
+        if w.deaths >= policy.deaths || last {
             w.state = PeerState::Failed;
             if essential(role) || (role == Role::Gpu && policy.needs_gpu) {
                 self.end(now, Outcome::WorkerFailed { role, reason });

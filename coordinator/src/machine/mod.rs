@@ -205,6 +205,7 @@ pub fn run_with(
     let policy = Policy {
         stable: config.stable_after,
         no_reboot: config.io.no_reboot,
+        ends_with_cpu: config.io.no_reboot || config.cpu.check_jit,
         needs_gpu: !config.gpu.headless,
         ..Policy::default()
     };

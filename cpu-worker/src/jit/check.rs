@@ -126,7 +126,8 @@ impl Vcpu {
         let mut report = differences(&expected, &self.state, 0);
         if !report.is_empty() {
             // What is undefined takes longer to find out than the block to execute.
-            let undefined = self.undefined(&before, ops);
+            let fault = first.1.map(|_| expected.regs[RIP]);
+            let undefined = self.undefined(&before, ops, fault);
             report = differences(&expected, &self.state, undefined);
         }
         if first != second {
@@ -183,12 +184,16 @@ impl Vcpu {
         (None, None)
     }
 
-    /// The flags that are undefined after the block, where silicon and interpreter may differ. (AF after logical instructions is
-    /// clear in both.)
-    fn undefined(&mut self, before: &CpuState, ops: &[Op]) -> u64 {
+    /// The flags that are undefined after the block, where silicon and interpreter may differ; `fault` is rIP behind an
+    /// instruction that faulted and so changed none. (AF after logical instructions is clear in both.)
+    fn undefined(&mut self, before: &CpuState, ops: &[Op], fault: Option<u64>) -> u64 {
         let bytes = self.bytes(before, ops);
         let mut undefined = 0;
-        for i in &mut Decoder::new(self.code_size.bits(), &bytes, DecoderOptions::NONE) {
+        let (bits, rip) = (self.code_size.bits(), before.regs[RIP]);
+        for i in &mut Decoder::with_ip(bits, &bytes, rip, DecoderOptions::NONE) {
+            if fault == Some(i.next_ip()) {
+                break;
+            }
             let i = super::plain::as_executed(&i);
             let logic = matches!(
                 i.mnemonic(),

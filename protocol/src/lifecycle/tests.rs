@@ -231,6 +231,18 @@ fn with_no_reboot_a_reset_ends_the_machine_with_status_3() {
 }
 
 #[test]
+fn where_the_machine_ends_with_its_cpu_worker_the_first_death_is_the_last() {
+    let mut sim = Sim::running(Policy {
+        ends_with_cpu: true,
+        ..Policy::default()
+    });
+    sim.died(Role::Io);
+    assert_eq!(sim.life.outcome(), None);
+    sim.died(Role::Cpu);
+    assert_eq!(sim.life.outcome().map(Outcome::exit_status), Some(2));
+}
+
+#[test]
 fn a_reset_that_is_not_carried_out_in_ten_seconds_kills_who_owes_it() {
     let mut sim = Sim::running(Policy::default());
     sim.input(Input::Reset);
