@@ -316,7 +316,7 @@ fn kill_at_moments(moments: u64) {
                (func (export \"main\") (result i32) (local $n i32)
                  (loop (local.set $n (i32.add (local.get $n) (i32.const 1)))
                        (i32.store (i32.and (local.get $n) (i32.const 0xFFFC)) (local.get $n))
-                       (br_if 0 (i32.lt_u (local.get $n) (i32.const 20000000))))
+                       (br_if 0 (i32.lt_u (local.get $n) (i32.const 60000000))))
                  (i32.const 42)))"
         ));
         let worker = machine.pid(Role::Cpu);
@@ -348,7 +348,12 @@ fn kill_at_moments(moments: u64) {
             }
             _ => panic!("{n}: {report:?}"),
         }
-        assert_eq!(next.run(&machine).return_code, Some(42), "after {n}");
+        let mut after = next.run(&machine);
+        // A kill that comes with the answer, or behind it, is the next job's.
+        if n % 2 == 0 && report.status == JobStatus::Executed && after.status == JobStatus::WorkerDied {
+            after = next.run(&machine);
+        }
+        assert_eq!(after.return_code, Some(42), "after {n}: {after:?}");
     }
     println!(
         "{moments} kills: {} jobs lost their worker, {} their compiler",

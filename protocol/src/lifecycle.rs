@@ -398,6 +398,8 @@ impl Lifecycle {
         let reason = match death {
             Death::Stopped => "it ended without being asked to".to_owned(),
             Death::Crashed(reason) => reason,
+            // What worked for a predecessor may work again: a display, a file.
+            Death::Config(text) if w.generation > 1 => text,
             Death::Config(text) => {
                 w.state = PeerState::Failed;
                 return self.end(now, Outcome::Config(text));

@@ -38,6 +38,8 @@ impl Xvfb {
                 "-screen",
                 "0",
                 "1600x1200x24",
+                // Without its last client it would begin anew, and refuse who comes meanwhile.
+                "-noreset",
                 "-nolisten",
                 "tcp",
             ])

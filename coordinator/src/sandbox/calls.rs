@@ -36,6 +36,7 @@ pub fn call_number(name: &str) -> Option<Option<i64>> {
         "rseq" => libc::SYS_rseq,
         "sched_yield" => libc::SYS_sched_yield,
         "sched_getaffinity" => libc::SYS_sched_getaffinity,
+        "sched_setaffinity" => libc::SYS_sched_setaffinity,
         "prctl" => libc::SYS_prctl,
         "gettid" => libc::SYS_gettid,
         "getpid" => libc::SYS_getpid,

@@ -231,14 +231,24 @@ fn with_no_reboot_a_reset_ends_the_machine_with_status_3() {
 }
 
 #[test]
+fn what_a_successor_cannot_open_is_tried_again() {
+    let mut sim = Sim::running(Policy::default());
+    sim.kill(Role::Gpu);
+    sim.pass(1.0);
+    sim.input(Input::Died(Role::Gpu, 2, Death::Config("no display".into())));
+    assert_eq!(sim.life.outcome(), None);
+    assert_eq!(sim.life.peer(Role::Gpu), PeerState::Restarting);
+}
+
+#[test]
 fn where_the_machine_ends_with_its_cpu_worker_the_first_death_is_the_last() {
     let mut sim = Sim::running(Policy {
         ends_with_cpu: true,
         ..Policy::default()
     });
-    sim.died(Role::Io);
+    sim.kill(Role::Io);
     assert_eq!(sim.life.outcome(), None);
-    sim.died(Role::Cpu);
+    sim.kill(Role::Cpu);
     assert_eq!(sim.life.outcome().map(Outcome::exit_status), Some(2));
 }
 

@@ -43,9 +43,11 @@ fn image(machine: &mut Machine, random: &mut Random) {
     machine.memory[AT..AT + 416].copy_from_slice(&other.fx[..416]);
 }
 
-/// Forgets the pointers, the opcode, and what the processor leaves or need not write in an FXSAVE image.
+/// Forgets the pointers, the opcode, what only some hosts have, and what the processor leaves or need not write in an FXSAVE image.
 fn forget_pointers(machine: &mut Machine) {
     machine.memory[AT + 5..AT + 24].fill(0);
+    // MXCSR_MASK: AMD's processors have a bit 17, for misaligned operands.
+    machine.memory[AT + 30] &= !2;
     machine.memory[AT + 416..AT + 512].fill(0);
 }
 
