@@ -4,7 +4,7 @@
 //! drift, however late or early the wake-ups are. While VM time stands still, nothing is due.
 //!
 //! A producer that was late makes good for it by a burst, which would delay all that follows. So what is never needed
-//! for a second is passed over ([`Excess`]).
+//! for a second is passed over (`Excess`).
 
 use quintet_protocol::audio::{Fill, Format, PREFILL, PlaybackConsumer};
 use quintet_protocol::shm::{View, ViewMut};

@@ -145,7 +145,7 @@ pub(super) struct Book {
 impl Book {
     /// A book for `len` bytes of memory, the first `taken` of which are not for translations.
     pub fn new(len: usize, taken: usize) -> Self {
-        let size = len / REGIONS & !15;
+        let size = (len / REGIONS) & !15;
         Self {
             regions: core::array::from_fn(|n| {
                 let start = (n * size).max(taken.next_multiple_of(16));
