@@ -1,24 +1,22 @@
-//! Frames out of the ring, at the pace of VM time or as they come.
+//! Frames out of the ring, at the pace of VM time.
 //!
 //! How many frames are due is computed from the stream's start each time, never summed up from periods, so there is no
 //! drift, however late or early the wake-ups are. While VM time stands still, nothing is due.
 //!
-//! A producer that was late makes good for it by a burst, which would delay all that follows. So what is never needed
+//! Where nobody listens, frames that are due and not there are waited for: the sink says how long. A producer that was late makes good for it by a burst, which would delay all that follows. So what is never needed
 //! for a second is passed over (`Excess`).
 
 use quintet_protocol::audio::{Fill, Format, PREFILL, PlaybackConsumer};
 use quintet_protocol::shm::{View, ViewMut};
 use quintet_protocol::time::VmTime;
 
-use crate::sink::{Pace, Sink};
+use crate::sink::Sink;
 
 /// Frames that are taken at a time: a power of two, some 10 ms at usual rates.
 pub const PERIOD: usize = 512;
 /// Longest gap that is made up for, in seconds. After a longer one (a debugger held the process) the stream starts
 /// anew.
 const GAP: u64 = 2;
-/// Frames between two looks at a ring that is emptied as it fills, some 40 ms at usual rates.
-const LOOK: u64 = 4 * PERIOD as u64;
 
 /// Frames due since a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,10 +169,7 @@ impl Player {
         let Some(mut stream) = self.stream_at(now, running) else {
             return Step::default();
         };
-        let step = match self.sink.pace() {
-            Pace::Clock => self.take_due(&mut stream, now, running),
-            Pace::Ring => self.take_all(&stream, now),
-        };
+        let step = self.take_due(&mut stream, now, running);
         if !running && self.ring.level() == 0 {
             self.stream = None;
             self.sink.stop();
@@ -195,38 +190,30 @@ impl Player {
         running: bool,
     ) -> Step {
         let mut step = Step::default();
+        let patience = self.sink.patience(*format);
         loop {
-            let due = usize::try_from(pacer.due(now)).unwrap_or(usize::MAX).min(PERIOD);
-            // The rest of a stopped stream: what is not there is not missing.
+            let (due, level) = (pacer.due(now), u64::from(self.ring.level()));
             let frames = if running {
-                due
+                due.min(level.max(due.saturating_sub(patience)))
             } else {
-                due.min(self.ring.level() as usize)
+                // The rest of a stopped stream: what is not there is not missing.
+                due.min(level)
             };
-            if frames == 0 || running && due < PERIOD {
+            let frames = frames.min(PERIOD as u64);
+            if frames == 0 || running && frames < PERIOD as u64 {
                 break;
             }
-            step.add(self.take(frames, *format));
-            pacer.take(frames as u64);
+            step.add(self.take(frames as usize, *format));
+            pacer.take(frames);
         }
         let past = excess.look(self.ring.level(), pacer);
         if past > 0 {
             self.ring.skip_to_level(self.ring.level().saturating_sub(past));
         }
-        step.next = Some(pacer.due_at(PERIOD as u64));
-        step
-    }
-
-    /// Once what is in the ring now: a producer that lies might fill it for ever.
-    fn take_all(&mut self, stream: &Stream, now: VmTime) -> Step {
-        let mut step = Step::default();
-        let mut left = self.ring.level() as usize;
-        while left > 0 {
-            let frames = left.min(PERIOD);
-            step.add(self.take(frames, stream.format));
-            left -= frames;
-        }
-        step.next = Some(now + VmTime::from_ticks(LOOK, stream.format.rate.into()).0);
+        let period = VmTime::from_ticks(PERIOD as u64, format.rate.into());
+        let due_at = pacer.due_at(PERIOD as u64);
+        // What is waited for is looked for once a period.
+        step.next = Some(if due_at > now { due_at } else { now + period.0 });
         step
     }
 
@@ -257,9 +244,7 @@ impl Player {
             }
             return None;
         };
-        let held_up = |stream: &Stream| {
-            self.sink.pace() == Pace::Clock && stream.pacer.due(now) > GAP * u64::from(format.rate)
-        };
+        let held_up = |stream: &Stream| stream.pacer.due(now) > GAP * u64::from(format.rate);
         match self.stream {
             Some(stream) if stream.format == format && !held_up(&stream) => {}
             old => {

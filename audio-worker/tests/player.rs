@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use quintet_audio_worker::player::{PERIOD, Pacer, Player, Step};
-use quintet_audio_worker::sink::{HashSink, NullSink, Pace, Sink, WavSink};
+use quintet_audio_worker::sink::{HashSink, NullSink, Sink, WavSink};
 use quintet_protocol::audio::{Format, HEAD_BYTES, PREFILL, PlaybackConsumer, PlaybackProducer, RING_BYTES};
 use quintet_protocol::shm::{Map, View, ViewMut};
 use quintet_protocol::time::VmTime;
@@ -243,7 +243,7 @@ fn streams_of_other_rates_are_brought_to_that_of_the_wav_file() {
     }
 }
 
-/// A sink that takes frames as they come.
+/// A sink that waits for frames for a tenth of a second.
 #[derive(Debug)]
 struct Patient(HashSink);
 
@@ -251,11 +251,10 @@ impl Sink for Patient {
     fn start(&mut self, format: Format) {
         self.0.start(format);
     }
-    fn pace(&self) -> Pace {
-        Pace::Ring
+    fn patience(&self, format: Format) -> u64 {
+        u64::from(format.rate / 10)
     }
     fn play(&mut self, samples: &[f32], real: usize) {
-        assert_eq!(samples.len(), real, "silence that nobody asked for");
         self.0.play(samples, real);
     }
     fn stop(&mut self) {
@@ -264,39 +263,49 @@ impl Sink for Patient {
 }
 
 #[test]
-fn a_sink_that_takes_frames_as_they_come_misses_none_whoever_is_late() {
+fn a_sink_that_can_wait_has_silence_only_for_what_is_too_late() {
     let sink = HashSink::default();
     let (mut producer, mut player) = stream(48_000, 1, Patient(sink.clone()));
-    let (mut now, mut sent) = (VmTime(3), 0);
     producer.set_running(true);
-    for late in [0, 100, 8192, 0, 7, 5000] {
-        assert_eq!(producer.push(&vec![0.5; late]), late as u32);
-        sent += late as u64;
-        let step = player.step(now);
-        assert_eq!((step.played, step.missing, player.level()), (late as u64, 0, 0));
-        let next = step.next.expect("the stream runs");
-        assert!(next > now, "a busy loop");
-        now = next + 3 * SECOND;
-    }
-    producer.push(&[0.5; 100]);
-    producer.set_running(false);
-    assert_eq!(player.step(now).next, None);
-    assert_eq!((sink.digest().frames, producer.overruns()), (sent + 100, 0));
+    let start = VmTime(3);
+    assert_eq!(player.step(start).missing, 0);
+    let at = |milliseconds: u64| start + milliseconds * 1_000_000;
+    // 90 ms late: waited for, a look each period.
+    let step = player.step(at(90));
+    assert_eq!((step.played, step.missing), (0, 0));
+    let next = step.next.expect("the stream runs");
+    assert!(next > at(90) && next <= at(90) + VmTime::from_ticks(PERIOD as u64, 48_000).0);
+    // There at last, and none ahead of its time: 4320 frames are due, in whole periods.
+    assert_eq!(producer.push(&[0.5; 6000]), 6000);
+    let step = player.step(at(90));
+    assert_eq!((step.played, step.missing), (8 * PERIOD as u64, 0));
+    let step = player.step(at(125));
+    assert_eq!((step.played, step.missing), (3 * PERIOD as u64, 0));
+    // 9600 frames are due, 6000 came, and those before the last tenth of a second are missing.
+    let step = player.step(at(300));
+    let (played, missing) = (step.played, step.missing);
+    assert_eq!(
+        (played + 11 * PERIOD as u64, played + missing),
+        (6000, 7 * PERIOD as u64)
+    );
+    assert_eq!(u64::from(player.underruns()), missing);
 }
 
 #[test]
-fn a_successor_records_what_has_piled_up() {
+fn a_successor_goes_on_with_what_has_piled_up() {
     let (ours, theirs) = (part(RING_BYTES), part(HEAD_BYTES));
     let mut producer: Producer =
         PlaybackProducer::attach(ours.clone(), theirs.view().clone(), Format::new(48_000, 1));
     producer.set_running(true);
     let sink = HashSink::default();
-    for frames in [3000, 4000] {
+    for (frames, at) in [(3000, 0), (4000, SECOND)] {
         let ring = PlaybackConsumer::attach(theirs.clone(), ours.view().clone(), 48_000);
         producer.push(&vec![0.5; frames]);
-        Player::new(ring, Box::new(Patient(sink.clone()))).step(VmTime(SECOND));
+        let mut player = Player::new(ring, Box::new(Patient(sink.clone())));
+        player.step(VmTime(at));
+        player.step(VmTime(at + SECOND / 4));
     }
-    assert_eq!(sink.digest().frames, 7000);
+    assert_eq!((sink.digest().frames, producer.overruns()), (7000, 0));
 }
 
 #[test]

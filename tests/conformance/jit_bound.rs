@@ -111,16 +111,14 @@ fn link_at(n: u64) -> u64 {
     FUNCTIONS + page * 4096 + n % IN_PAGE * 16
 }
 
-#[test]
-fn more_code_than_there_is_room_for_does_what_it_says() {
-    let mut cpu = translating(CODE_BYTES_LEAST);
-    let ram = cpu.mem.ram().clone();
-    let mut values: Vec<u32> = (0..LINKS as u32).map(|n| n.wrapping_mul(0x9E37_79B1)).collect();
-    for (n, value) in (0..).zip(&values) {
+/// Writes the chain that adds `values`, with a return at the end of every `part` links.
+fn chain(cpu: &Vcpu, values: &[u32], part: u64) {
+    let ram = cpu.mem.ram();
+    for (n, value) in (0..).zip(values) {
         // ADD EAX, value, or ADC, which looks at what the link before has left; JMP to the next, or RET.
         let mut link = vec![if n % 3 == 0 { 0x05 } else { 0x15 }];
         link.extend(value.to_le_bytes());
-        if n + 1 == LINKS {
+        if (n + 1) % part == 0 {
             link.push(0xC3);
         } else {
             link.push(0xE9);
@@ -129,6 +127,14 @@ fn more_code_than_there_is_room_for_does_what_it_says() {
         }
         ram.write(GuestPhys(link_at(n)), &link).expect("in RAM");
     }
+}
+
+#[test]
+fn more_code_than_there_is_room_for_does_what_it_says() {
+    let mut cpu = translating(CODE_BYTES_LEAST);
+    let ram = cpu.mem.ram().clone();
+    let mut values: Vec<u32> = (0..LINKS as u32).map(|n| n.wrapping_mul(0x9E37_79B1)).collect();
+    chain(&cpu, &values, LINKS);
     // top: MOV [address], ECX for a few links; CALL the first; DEC ECX; JNE top; HLT
     let changed: Vec<u64> = (5..LINKS).step_by(9973).collect();
     let mut program = Vec::new();
@@ -161,4 +167,50 @@ fn more_code_than_there_is_room_for_does_what_it_says() {
     let (blocks, natives) = evictions(&cpu);
     println!("{blocks} regions of blocks and {natives} of code were given up");
     assert!(blocks > 32 && natives > 32, "{blocks} and {natives}");
+}
+
+/// Three blocks of 16 bytes that lead from one to the next: two jumps, and what counts.
+const STEPS: u64 = 0x14_0000;
+/// Links of the chain that are walked at once.
+const PART: u64 = 500;
+
+#[test]
+fn jumps_that_are_rewritten_lead_on_while_what_they_led_to_is_given_up() {
+    let mut cpu = translating(CODE_BYTES_LEAST);
+    let ram = cpu.mem.ram().clone();
+    chain(&cpu, &vec![1; LINKS as usize], PART);
+    let put = |at: u64, code: &[u8]| ram.write(GuestPhys(at), code).expect("in RAM");
+    let jump = [0xE9, 11, 0, 0, 0];
+    put(STEPS, &jump);
+    put(STEPS + 16, &jump);
+    // INC EBX; RET
+    put(STEPS + 32, &[0x43, 0xC3]);
+    // CALL EDX; HLT
+    put(CODE, &[0xFF, 0xD2, 0xF4]);
+    // MOV dword [EDX+1], 11; RET: the same again, but the block is dropped.
+    let rewrite = CODE + 0x1000;
+    put(rewrite, &[0xC7, 0x42, 0x01, 11, 0, 0, 0, 0xC3]);
+    // CALL ESI; HLT
+    let second = CODE + 0x2000;
+    put(second, &[0xFF, 0xD6, 0xF4]);
+    cpu.state.regs[gpr::RBX] = 0;
+    let (mut random, mut counted) = (1u64, 0);
+    for _ in 0..6000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let choice = random >> 40;
+        let (at, edx) = match choice % 4 {
+            0 | 1 => (CODE, STEPS),
+            2 => (second, STEPS + (choice >> 2) % 2 * 16),
+            _ => (CODE, link_at((choice >> 2) % (LINKS / PART) * PART)),
+        };
+        counted += u64::from(edx == STEPS && at == CODE);
+        cpu.state.regs[gpr::RDX] = edx;
+        cpu.state.regs[gpr::RSI] = rewrite;
+        cpu.state.regs[RIP] = at;
+        cpu.state.activity = Activity::Active;
+        assert_eq!(cpu.run(u64::MAX), RunExit::Idle);
+        assert_eq!(cpu.state.regs[gpr::RBX], counted);
+    }
+    let (_, natives) = evictions(&cpu);
+    assert!(natives > 32, "{natives}");
 }

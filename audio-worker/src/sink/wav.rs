@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use quintet_protocol::audio::Format;
 
-use super::{Pace, Sink};
+use super::Sink;
 use crate::resample::Resampler;
 
 /// Why a WAV file could not be taken over.
@@ -132,9 +132,9 @@ impl Sink for WavSink {
         }
     }
 
-    /// Nobody listens: a busy host is no reason for a gap.
-    fn pace(&self) -> Pace {
-        Pace::Ring
+    /// A second: nobody listens, and a busy host is no reason for a gap.
+    fn patience(&self, format: Format) -> u64 {
+        format.rate.into()
     }
 
     fn play(&mut self, samples: &[f32], _real: usize) {

@@ -59,6 +59,8 @@ pub(super) struct Native {
     /// Bytes of it, and how many come before the parts that misses and ways out lead to.
     pub len: usize,
     pub straight: usize,
+    /// Number of its first link, and how many it has.
+    pub links: (u32, usize),
     /// The next translation of the same block.
     pub next: Option<u32>,
 }
@@ -74,6 +76,8 @@ pub(super) enum Led {
     Short(u32),
     /// To a look into the jump cache, made for this link.
     Stub,
+    /// It belongs to a buried translation: other code may be in its place.
+    Dead,
 }
 
 /// A direct jump out of a translation.
@@ -108,11 +112,12 @@ impl Link {
 
     /// Makes it lead nowhere.
     fn release(&mut self, memory: &mut CodeMemory) {
-        match core::mem::replace(&mut self.led, Led::Nowhere) {
-            Led::Nowhere => {}
+        match self.led {
+            Led::Nowhere | Led::Dead => return,
             Led::To(_) | Led::Stub => memory.write(self.jump, &self.idle),
             Led::Short(_) => memory.write(self.save, &self.under),
         }
+        self.led = Led::Nowhere;
     }
 }
 
@@ -234,6 +239,9 @@ impl Book {
     pub fn lead(&mut self, number: u32, memory: &mut CodeMemory, led: Led, entry: u64) {
         let (region, at) = place(number);
         let link = &mut self.regions[region].links.items[at];
+        if matches!(link.led, Led::Dead) {
+            return;
+        }
         link.release(memory);
         link.led = led;
         let behind = if matches!(led, Led::Short(_)) {
@@ -243,7 +251,7 @@ impl Book {
         };
         let displacement = (entry.wrapping_sub(memory.address(behind)) as i32).to_le_bytes();
         link.region = match led {
-            Led::Nowhere => return,
+            Led::Nowhere | Led::Dead => return,
             Led::To(to) => place(to).0,
             Led::Short(to) => {
                 self.short.entry(to).or_default().push(number);
@@ -256,7 +264,7 @@ impl Book {
         memory.write(behind - 4, &displacement);
     }
 
-    /// Takes the translations off block `n`, and answers which they were.
+    /// Takes the translations off block `n`, and answers which they were: where they begin there may be other code from now on.
     pub fn bury(&mut self, n: u32, memory: &mut CodeMemory) -> Vec<u32> {
         let mut buried = Vec::new();
         let mut at = self.first.get_mut(n as usize).and_then(Option::take);
@@ -271,7 +279,12 @@ impl Book {
                 }
             }
             buried.push(number);
-            at = self.native(number).next;
+            let Native { next, links, .. } = *self.native(number);
+            let (region, first) = place(links.0);
+            for link in &mut self.regions[region].links.items[first..first + links.1] {
+                link.led = Led::Dead;
+            }
+            at = next;
         }
         buried
     }

@@ -270,6 +270,7 @@ impl Jit {
             flags_dead: t.flags_dead,
             len: t.code.len(),
             straight: t.straight,
+            links: (request.first_link, t.exits.len()),
             next: None,
         });
         self.book.take(t.code.len());

@@ -86,6 +86,12 @@ const SOUND_MODULES: [&str; 7] = [
     "snd-intel8x0",
 ];
 
+/// Programs of Debian's memtest86+, which boot as kernels do.
+const MEMORY_TESTS: [(&str, &str); 2] = [
+    ("QUINTET_MEMTEST_AMD64", "memtest86+x64.bin"),
+    ("QUINTET_MEMTEST_I686", "memtest86+ia32.bin"),
+];
+
 /// All that tests load.
 fn modules() -> impl Iterator<Item = &'static str> {
     DISK_MODULES.into_iter().chain(SOUND_MODULES)
@@ -162,6 +168,15 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
             let value = std::env::var_os(variable).unwrap_or_else(|| path.into());
             variables.push((variable, value));
         }
+    }
+    for (variable, name) in MEMORY_TESTS {
+        let path = cache.join(name);
+        if !path.is_file() {
+            let root = Apt::once(&mut apt, &cache)?.unpacked("memtest86+", "amd64")?;
+            rename(&root.join("boot").join(name), &path)?;
+            remove(&root);
+        }
+        variables.push((variable, std::env::var_os(variable).unwrap_or_else(|| path.into())));
     }
     Ok(variables)
 }
