@@ -259,8 +259,8 @@ pub struct RunArgs {
     /// File with the machine's configuration.
     #[arg(long)]
     pub machine: Option<PathBuf>,
-    /// Serve gdb at HOST:PORT.
-    #[arg(long)]
+    /// Let gdb debug the guest: `target remote HOST:PORT`; with wait=on, nothing is executed before gdb says so.
+    #[arg(long, value_name = "HOST:PORT[,wait=on]")]
     pub gdb: Option<String>,
     /// Let a worker wait for a debugger before it starts.
     #[arg(long, value_name = "ROLE")]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use quintet_cpu_worker::cpuid::{Feature, Model};
 use quintet_protocol::control::check_name;
 use quintet_protocol::handshake::config::{
-    Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, DiskKind, GpuConfig, IoConfig, ModuleConfig,
+    Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, DebuggerConfig, DiskKind, GpuConfig, IoConfig, ModuleConfig,
 };
 use quintet_protocol::payload::{MAX_PAYLOAD, Outgoing, PayloadKind, TransportChoice};
 use quintet_protocol::ram::RamLayout;
@@ -20,6 +20,7 @@ use quintet_protocol::wasm::WasmConfig;
 use crate::cli::{AccelArg, RunArgs};
 use crate::devices::Devices;
 use crate::firmware::{self, Firmware};
+use crate::gdb::GdbArg;
 use crate::images::{self, ImageArg};
 use crate::limits;
 use crate::supervise::start::random_u64;
@@ -98,6 +99,8 @@ pub struct MachineConfig {
     pub serial: StreamTarget,
     /// Debug consoles.
     pub debugcon: Vec<Debugcon>,
+    /// The guest's debugger.
+    pub gdb: Option<GdbArg>,
     /// Disk images, in the order of the io-worker's disks.
     pub images: Vec<ImageArg>,
     /// Sound.
@@ -181,6 +184,10 @@ impl MachineConfig {
         let disks = images::place(&images)?;
         let boot = firmware::boot_order(args.boot)?;
         let wasm = wasm(args)?;
+        let gdb = args.gdb.as_deref().map(GdbArg::parse).transpose()?;
+        if gdb.is_some() && wasm.is_some() {
+            return refuse("--gdb debugs a PC, not WebAssembly modules");
+        }
         Ok(Self {
             ram,
             cpu: CpuConfig {
@@ -197,6 +204,7 @@ impl MachineConfig {
                 spin_nanos,
                 cmos: firmware::cmos(&disks, &boot),
                 wasm: args.wasm.is_some() || args.jobs,
+                debugger: gdb.as_ref().map(|gdb| DebuggerConfig { wait: gdb.wait }),
             },
             io: IoConfig {
                 vcpus: args.cpus,
@@ -256,6 +264,7 @@ impl MachineConfig {
                 .as_deref()
                 .map_or(Ok(StreamTarget::Stdio), |s| stream("--serial", s))?,
             debugcon,
+            gdb,
             images,
             audio: audio(&args.audio)?,
             time_limit: args.time_limit,
@@ -545,7 +554,6 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
         (a.cpus != 1, "--cpus other than 1"),
         (a.boot.is_some() && !a.kernel.is_empty(), "--boot with --kernel"),
         (a.machine.is_some(), "--machine"),
-        (a.gdb.is_some(), "--gdb"),
         (!a.wait_for_debugger.is_empty(), "--wait-for-debugger"),
         (!a.external.is_empty(), "--external"),
         (a.trace.is_some(), "--trace"),

@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod devices;
 pub mod firmware;
+pub mod gdb;
 pub mod images;
 pub mod limits;
 pub mod machine;

@@ -60,6 +60,11 @@ pub trait Bus: Send + core::any::Any {
     /// Writes memory that is not RAM. Never crosses a page.
     fn mmio_write(&mut self, addr: GuestPhys, size: u8, value: u64) -> Effects;
 
+    /// A byte of memory that is not RAM, where reading it does nothing else: for a debugger.
+    fn peek(&self, _addr: GuestPhys) -> Option<u8> {
+        None
+    }
+
     /// What lies at guest physical page `page` (address / 4096), when it is not what the RAM layout says:
     /// the map below 1 MiB with PAM and SMRAM, and apertures backed by memory. Asked when a TLB entry is
     /// filled; a change is announced by [`Effects::VIEW`] or from [`Self::poll`].

@@ -8,6 +8,7 @@ pub mod cpuid;
 pub mod except;
 pub mod exec;
 pub mod fp;
+pub mod gdb;
 pub mod interp;
 #[cfg(target_arch = "x86_64")]
 pub mod jit;

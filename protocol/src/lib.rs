@@ -50,6 +50,7 @@ pub mod clock;
 pub mod codemap;
 pub mod commit;
 pub mod control;
+pub mod debugger;
 pub mod decode_map;
 pub mod doorbell;
 pub mod font;

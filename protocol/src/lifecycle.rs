@@ -132,6 +132,8 @@ pub enum Input {
     Pause,
     /// The user lets it run again. Also cuts every backoff short.
     Resume,
+    /// The guest's debugger holds the vCPUs, or lets them go.
+    Debugged(bool),
     /// The user resets the guest.
     Reset,
     /// End in good order.
@@ -182,6 +184,8 @@ pub struct Lifecycle {
     reset_generation: u32,
     reset_deadline: Option<Now>,
     paused: bool,
+    /// By the guest's debugger; each of the two can hold the machine alone.
+    debugged: bool,
     clock: bool,
     ending: Option<Ending>,
     finished: bool,
@@ -230,6 +234,7 @@ impl Lifecycle {
             reset_generation: 0,
             reset_deadline: None,
             paused: false,
+            debugged: false,
             clock: false,
             ending: None,
             finished: false,
@@ -355,6 +360,7 @@ impl Lifecycle {
                     w.spawn_at = w.spawn_at.map(|_| now);
                 }
             }
+            Input::Debugged(holds) => self.debugged = holds,
             Input::Reset => self.reset(now),
             Input::Stop(outcome) => self.end(now, outcome),
             // Messages of processes that are gone, and a second start (S3.103).
@@ -367,6 +373,8 @@ impl Lifecycle {
             GuestEvent::PowerOff => self.end(now, Outcome::PoweredOff),
             GuestEvent::ExitPort(value) => self.end(now, Outcome::ExitPort(value)),
             GuestEvent::BadImage => self.end(now, Outcome::Config(String::new())),
+            // By the debugger, that is.
+            GuestEvent::Reset(ResetCause::User) => self.reset(now),
             GuestEvent::Reset(cause) if self.policy.no_reboot => self.end(now, Outcome::NoReboot(cause)),
             GuestEvent::Reset(_) => self.reset(now),
         }
@@ -533,7 +541,7 @@ impl Lifecycle {
         if all {
             self.workers.iter_mut().for_each(|w| w.backoff.reset());
         }
-        self.machine = if self.paused {
+        self.machine = if self.paused || self.debugged {
             MachineState::Paused
         } else {
             MachineState::Running

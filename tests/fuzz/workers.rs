@@ -71,6 +71,7 @@ impl Machine {
                 spin_nanos: 50_000,
                 cmos: Vec::new(),
                 wasm: false,
+                debugger: None,
             }),
             Role::Io => postcard::to_allocvec(&IoConfig {
                 vcpus: 1,

@@ -20,6 +20,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{Event, Waker};
 use crate::config::{Audio, MachineConfig, UsageError, reason};
+use crate::gdb::Relay;
 use crate::images;
 use crate::sandbox;
 use crate::single::Threads;
@@ -61,6 +62,8 @@ pub(super) struct Fleet {
     /// order for one reaches its successor.
     orders: Option<OwnedFd>,
     modules: bool,
+    /// Between the guest's debugger and the cpu-worker.
+    debugger: Option<Relay>,
     hang_timeout: Duration,
 }
 
@@ -90,16 +93,18 @@ impl Fleet {
         payloads: Vec<Outgoing>,
         events: Sender<Event>,
         waker: Waker,
+        debugger: Option<Relay>,
     ) -> Result<Self, UsageError> {
         let hang_timeout = config.hang_timeout;
         let plans = plans(config)?;
         let cannot = |what: &str, e: &dyn std::fmt::Display| UsageError(format!("Cannot {what}: {e}"));
         let spawner = Spawner::start().map_err(|e| cannot("start a thread", &e))?;
-        let fleet = |kind| Self {
+        let fleet = move |kind| Self {
             kind,
             spawner,
             orders: None,
             modules: config.wasm.is_some(),
+            debugger,
             hang_timeout,
         };
         if config.single_process {
@@ -144,6 +149,11 @@ impl Fleet {
             )?;
             self.orders = Some(ours);
             theirs = Some(orders);
+        }
+        if let Some(relay) = &self.debugger
+            && role == Role::Cpu
+        {
+            theirs = Some(relay.attach()?);
         }
         match &mut self.kind {
             Kind::Processes(p) => p.spawn(role, generation, theirs, &self.spawner, self.hang_timeout),

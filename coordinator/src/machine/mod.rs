@@ -33,6 +33,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::config::{Backend, FIRST_DEBUGCON_STREAM, MachineConfig, StreamTarget, UsageError};
 use crate::control::server::Server;
+use crate::gdb::{GdbArg, Relay};
 use crate::profile::{self, Profiling};
 use crate::signals::Signals;
 use crate::streams::{Intake, Outlet, Pump, Sink};
@@ -93,8 +94,14 @@ impl Waker {
         let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
     }
 
-    fn clear(&self) {
+    /// Forgets what has woken it; whoever sleeps on it looks at its reasons afterwards.
+    pub fn clear(&self) {
         let _ = rustix::io::read(&*self.0, &mut [0; 8]);
+    }
+
+    /// For sleeping on it.
+    pub fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::new(&*self.0, PollFlags::IN)
     }
 }
 
@@ -126,6 +133,8 @@ pub struct Machine {
     waiting: Vec<Waiting>,
     /// The run epoch that the vCPUs have obeyed, as last seen.
     obeyed: u32,
+    /// The guest's debugger holds the vCPUs, as last seen.
+    debugged: bool,
     /// Key presses asked for on the command line.
     keys: Producer,
     error: Option<MachineError>,
@@ -177,6 +186,7 @@ pub fn run_with(
         sinks.push(Sink::open(&console.target)?);
     }
     let profile = config.profile.as_deref().map(profile::create).transpose()?;
+    let debugger = config.gdb.as_ref().map(GdbArg::listen).transpose()?;
     let (sender, events) = channel();
     let waker = Waker::new().map_err(|e| cannot("make an eventfd", &e))?;
     let server = Server::bind(&config.name).map_err(|e| UsageError(e.to_string()))?;
@@ -194,6 +204,10 @@ pub fn run_with(
     status.set_guest_memory(config.ram);
     let clock = ends.clock_master();
 
+    let debugger = debugger
+        .map(|listener| Relay::start(listener, status.clone(), ends.doorbell(SleeperId::Vcpu(0))))
+        .transpose()
+        .map_err(|e| cannot("start a thread", &e))?;
     let fleet = Fleet::new(
         &config,
         Arc::clone(&set),
@@ -201,6 +215,7 @@ pub fn run_with(
         payloads,
         sender.clone(),
         waker.clone(),
+        debugger,
     )?;
     let policy = Policy {
         stable: config.stable_after,
@@ -263,6 +278,7 @@ pub fn run_with(
         waker,
         waiting: Vec::new(),
         obeyed: 0,
+        debugged: false,
         keys,
         error: None,
         traces: Vec::new(),
@@ -423,7 +439,7 @@ impl Machine {
             tv_nsec: i64::from(wait.subsec_nanos()),
         };
         let mut fds = vec![
-            PollFd::new(&*self.waker.0, PollFlags::IN),
+            self.waker.poll_fd(),
             PollFd::new(signals, PollFlags::IN),
         ];
         fds.extend(

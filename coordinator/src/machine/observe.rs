@@ -20,6 +20,15 @@ impl Machine {
             self.obeyed = obeyed;
             self.wake_everybody();
         }
+        // First of all: time is not to run for a guest that is held from its start.
+        let debugged = self.seen[Role::Cpu.index() - 1]
+            .status
+            .load(StatusWord::DebuggerHolds)
+            != 0;
+        if debugged != self.debugged {
+            self.debugged = debugged;
+            self.step(Input::Debugged(debugged));
+        }
         let mut events: Vec<(Role, u32, GuestEvent)> = Vec::new();
         for role in Role::WORKERS {
             let generation = self.life.generation(role);

@@ -132,6 +132,9 @@ impl Vcpu {
         if self.watching {
             self.note_watch(linear, len as u64, access);
         }
+        if self.is_spied() {
+            self.note_spied(linear, len as u64, access);
+        }
     }
 
     #[cold]
@@ -167,6 +170,7 @@ impl Vcpu {
     /// A fault ends its instruction: what that has hit does not count.
     pub(crate) fn forget_hits(&mut self) {
         self.debug_hits = 0;
+        self.forget_held_access();
     }
 
     /// The delivery of an event clears TF: the instruction that caused it does not single-step.

@@ -318,6 +318,14 @@ impl BlockCache {
         any
     }
 
+    /// Drops the blocks that touch the byte at `offset` of any page.
+    pub fn invalidate_offset(&mut self, offset: usize) {
+        let pages: Vec<u64> = self.pages.keys().copied().collect();
+        for page in pages {
+            self.invalidate(page, offset, 1);
+        }
+    }
+
     /// Makes the first op of every dropped block lead back to the run loop, for the jumps that still lead there, and tells
     /// which they are. Not while one of them executes.
     pub fn bury(&mut self) -> Vec<u32> {

@@ -138,6 +138,10 @@ impl Vcpu {
             }
             ops.push(op);
             offset += u64::from(op.len);
+            // A breakpoint may lie there: see `hold`.
+            if self.is_guarded(linear.wrapping_add(offset)) {
+                break;
+            }
             // Code in device memory is executed one instruction at a time.
             let in_ram = at.1.is_some() && tail.is_none_or(|t| t.1.is_some());
             if op.has(flag::ENDS) || !in_ram {
@@ -163,6 +167,9 @@ impl Vcpu {
         let mut nearest = i64::MAX;
         let mut offset = 0u64;
         while ops.len() < MAX_OPS && offset < 4096 - (linear & 0xFFF) {
+            if self.is_guarded(linear + offset) {
+                return None;
+            }
             let bytes = self.fetch_page(linear + offset, (start + offset, page));
             let bytes = &bytes.bytes[..bytes.len];
             let Decoded::Op(mut op) = decode_one(bytes, code, &self.model) else {

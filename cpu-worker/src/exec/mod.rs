@@ -8,6 +8,7 @@ mod block;
 mod decode;
 mod fault;
 mod frame;
+mod hold;
 mod int;
 mod mode;
 mod op;
@@ -21,6 +22,8 @@ pub use fault::{Fault, Vector};
 pub use frame::{
     Frame, JUMPS, Jump, LiveUnit, LoopWords, MODES, NO_TAG, TLB_ENTRIES, Target, TlbEntry, UnitImage,
 };
+pub(crate) use hold::is_guard;
+pub use hold::{Breakpoint, Held, Points, Stepped, Watched, Watchpoint};
 pub use int::Int;
 pub use mode::ModeKey;
 pub use op::{Exit, Flow, Handler, Op, flag, op_segment};

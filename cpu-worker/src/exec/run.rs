@@ -1,7 +1,7 @@
 //! The loop that executes blocks.
 #![allow(unsafe_code, reason = "ops are executed by raw pointer into the arena")]
 
-use super::{Exit, Jump, Op, Reason, Vcpu};
+use super::{Exit, Jump, Op, Reason, Vcpu, is_guard};
 use crate::bus::Effects;
 use crate::jit::Left;
 use quintet_protocol::profile::Activity as Doing;
@@ -15,6 +15,8 @@ pub enum RunExit {
     Idle,
     /// The bus wants the caller's attention: reset, power-off, pause.
     Requested,
+    /// A breakpoint or a watchpoint: [`Vcpu::take_held`] says which.
+    Held,
     /// Triple fault: the processor is in shutdown.
     Shutdown,
     /// The instruction budget is used up; translated code counts against it only where it leaves.
@@ -158,10 +160,14 @@ impl Vcpu {
     fn warm(&mut self, jump: &Jump, linear: u64) -> Option<u64> {
         let n = jump.block;
         let block = *self.blocks.block(n);
-        let jit = self.jit.as_mut()?;
         if !block.valid || block.start >= self.mem.ram_pages() * 4096 {
             return None;
         }
+        // Where each block is compared, both runs would stop.
+        if self.trial.is_some() && self.is_guarded(linear) {
+            return None;
+        }
+        let jit = self.jit.as_mut()?;
         if !jit.heat(n) {
             return None;
         }
@@ -206,7 +212,8 @@ impl Vcpu {
                 };
                 // Where each block is compared, a turn of a loop is one. A page that may be replaced under a block
                 // ends no loop.
-                let loops = self.trial.is_none() && block.second_page.is_none();
+                let loops =
+                    self.trial.is_none() && block.second_page.is_none() && !ops.first().is_some_and(is_guard);
                 let place = (rip, block.start % 4096);
                 jit.translate(n, place, (mode, key, other), &bytes, ops, loops)
             }
@@ -315,7 +322,11 @@ impl Vcpu {
         }
         let mut ops = Vec::with_capacity(super::block::MAX_OPS);
         let limit = self.single_limit(linear);
+        let guarded = self.is_guarded(linear);
         let (start, len, second) = self.decode_block(linear, limit, &mut ops)?;
+        if guarded {
+            ops.insert(0, Self::guard_op(self.code_size));
+        }
         // Blocks in device memory are not kept: they get an address no lookup finds.
         let start = start.unwrap_or(u64::MAX << 12);
         let n = self.blocks.insert(start, second, len, self.code_size, &ops);
@@ -327,7 +338,8 @@ impl Vcpu {
     fn single_limit(&mut self, linear: u64) -> usize {
         match self.translate_code(linear) {
             Ok((_, None)) => 1,
-            _ => super::block::MAX_OPS,
+            // With room for a guard.
+            _ => super::block::MAX_OPS - usize::from(self.points.is_some()),
         }
     }
 
@@ -379,6 +391,19 @@ impl Vcpu {
     #[cold]
     #[inline(never)]
     fn service(&mut self) -> Option<RunExit> {
+        if self.reasons.contains(Reason::HELD) {
+            return Some(RunExit::Held);
+        }
+        self.look_around();
+        if self.reasons.contains(Reason::STOP) {
+            self.reasons -= Reason::STOP;
+            return Some(RunExit::Requested);
+        }
+        self.due()
+    }
+
+    /// Takes up what others have done: the part of [`Self::service`] that is not about the processor.
+    pub(super) fn look_around(&mut self) {
         if self.exit_word.is_set() {
             self.exit_word.clear();
             let effects = self.bus.poll();
@@ -392,11 +417,6 @@ impl Vcpu {
             self.reasons -= Reason::VIEW;
             self.refresh_view();
         }
-        if self.reasons.contains(Reason::STOP) {
-            self.reasons -= Reason::STOP;
-            return Some(RunExit::Requested);
-        }
-        self.due()
     }
 
     /// The part of [`Self::service`] that concerns the processor alone.
@@ -415,6 +435,10 @@ impl Vcpu {
         if self.reasons.contains(Reason::SHADOW) {
             self.reasons -= Reason::SHADOW;
             if self.state.shadow != Shadow::None && self.state.activity == Activity::Active {
+                if self.stop_at_breakpoint() {
+                    self.reasons |= Reason::SHADOW;
+                    return None;
+                }
                 let shadow = self.state.shadow;
                 self.step();
                 if self.state.shadow == shadow && !self.reasons.contains(Reason::SHADOW) {
@@ -435,7 +459,9 @@ impl Vcpu {
             return Some(RunExit::Idle);
         }
         if self.reasons.contains(Reason::STEP) {
-            self.step();
+            if !self.stop_at_breakpoint() {
+                self.step();
+            }
         } else if self.reasons.contains(Reason::RESUME) {
             self.reasons -= Reason::RESUME;
             self.state.flags.set(Flag::Rf, false);
@@ -474,7 +500,7 @@ impl Vcpu {
     }
 
     /// Delivers an NMI or a maskable interrupt if one may be taken now. Answers whether it did.
-    fn take_interrupt(&mut self) -> bool {
+    pub(super) fn take_interrupt(&mut self) -> bool {
         if self.state.activity == Activity::WaitForSipi {
             return false;
         }
@@ -528,7 +554,9 @@ impl Vcpu {
             // The jump cache may still lead to a block that was dropped.
             _ => self.find_block(linear)?.first,
         };
-        // SAFETY: a block has at least one op.
+        // SAFETY: a block has at least one op, and a guard is followed by another.
+        let first = unsafe { first.add(usize::from(is_guard(&*first))) };
+        // SAFETY: as above.
         Ok((first, unsafe { first.add(1) }))
     }
 
@@ -554,7 +582,7 @@ impl Vcpu {
     }
 
     /// Leads all that leads to dropped blocks back to this loop.
-    fn bury(&mut self) {
+    pub(super) fn bury(&mut self) {
         for n in self.blocks.bury() {
             if let Some(jit) = &mut self.jit {
                 jit.bury(n);

@@ -9,9 +9,10 @@ use quintet_protocol::ram::GuestRam;
 use quintet_protocol::shm::ViewMut;
 use quintet_protocol::sync::{AtomicU32, Ordering};
 
-use super::{BlockCache, Exit, Fault, Flow, MODES, ModeKey, Op, Vector};
+use super::{BlockCache, Exit, Fault, Flow, MODES, ModeKey, Op, Points, Vector};
 use crate::bus::{Bus, Effects};
 use crate::cpuid::Model;
+use crate::gdb::Remote;
 use crate::jit::{Jit, Trial};
 use crate::mmu::{PhysMemory, Tlb, TlbIndex};
 use crate::state::{Activity, CodeSize, CpuState, Cr0, Cr4, Flag, seg};
@@ -99,6 +100,8 @@ bitflags::bitflags! {
         const CODE = 64;
         /// RF is set and holds nothing back: clear it before the next instruction.
         const RESUME = 128;
+        /// The debugger has the vCPU stand still.
+        const HELD = 256;
     }
 }
 
@@ -138,6 +141,12 @@ pub struct Vcpu {
     pub debug_hits: u64,
     /// Hits of MOV SS or POP SS, held back until the next instruction has completed.
     pub held_hits: u64,
+    /// What the debugger waits for, if there may be one.
+    pub points: Option<Box<Points>>,
+    /// What the debugger has asked for.
+    pub remote: Remote,
+    /// Some pages have watchpoints and so no entries in the TLB.
+    pub(super) spied: bool,
     /// Set by others to make the vCPU look.
     pub exit_word: ExitWord,
     /// Instructions executed, counted by blocks.
@@ -190,6 +199,9 @@ impl Vcpu {
             watching: false,
             debug_hits: 0,
             held_hits: 0,
+            points: None,
+            remote: Remote::default(),
+            spied: false,
             exit_word,
             instructions: 0,
             until: 0,

@@ -25,7 +25,7 @@ const MC_BANKS: u32 = 8;
 
 impl Vcpu {
     /// Reads a model-specific register; `None` is #GP.
-    fn msr(&mut self, index: u32) -> Option<u64> {
+    pub(crate) fn msr(&mut self, index: u32) -> Option<u64> {
         if let Some(answer) = self.bus.msr_read(index) {
             return answer.ok();
         }
@@ -67,7 +67,7 @@ impl Vcpu {
     }
 
     /// Writes a model-specific register; `None` is #GP.
-    fn set_msr(&mut self, index: u32, v: u64) -> Option<()> {
+    pub(crate) fn set_msr(&mut self, index: u32, v: u64) -> Option<()> {
         match self.bus.msr_write(index, v) {
             Some(Ok(effects)) => {
                 self.apply(effects);

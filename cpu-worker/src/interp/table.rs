@@ -96,7 +96,7 @@ impl Vcpu {
     }
 
     /// MOV to CR4: #GP for bits that this model does not have.
-    fn write_cr4(&mut self, value: u64) -> Flow {
+    pub(crate) fn write_cr4(&mut self, value: u64) -> Flow {
         let supported = self.model.cr4_mask();
         let Some(new) = Cr4::from_bits(value).filter(|c| supported.contains(*c)) else {
             return self.gp0();

@@ -187,6 +187,14 @@ impl Book {
         region.used = (region.used + len).next_multiple_of(16);
     }
 
+    /// Number of translations, and how many bytes they have.
+    pub fn extent(&self) -> (usize, usize) {
+        let regions = self.regions.iter();
+        regions.fold((0, 0), |(count, bytes), region| {
+            (count + region.natives.items.len(), bytes + region.used - region.start)
+        })
+    }
+
     /// The region that is being filled.
     pub fn region(&mut self) -> &mut Region {
         &mut self.regions[self.now]

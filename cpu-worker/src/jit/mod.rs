@@ -168,6 +168,11 @@ impl Jit {
         self.segmented
     }
 
+    /// Number of translations, and how many bytes they have.
+    pub fn extent(&self) -> (usize, usize) {
+        self.book.extent()
+    }
+
     /// How often the oldest part of the code memory was emptied to make room.
     pub fn evictions(&self) -> u64 {
         self.book.evictions

@@ -17,7 +17,7 @@ use super::groups::{Groups, Regroup, Stretch};
 use super::induction::{self, Plan};
 use super::lines::Lines;
 use super::thunks::Thunks;
-use crate::exec::{Frame, ModeKey, Op, flag};
+use crate::exec::{Frame, ModeKey, Op, flag, is_guard};
 
 /// The instruction is left to its handler.
 #[derive(Clone, Copy, Debug)]
@@ -240,7 +240,13 @@ impl<'a> Block<'a> {
         let code: Vec<Instruction> = request
             .ops
             .iter()
-            .map(|_| super::plain::as_executed(&decoder.decode()))
+            .map(|op| {
+                if is_guard(op) {
+                    Instruction::default()
+                } else {
+                    super::plain::as_executed(&decoder.decode())
+                }
+            })
             .collect();
         let live = super::live::after(&code, request.ops, &request.mode);
         let mut looped = false;
@@ -251,7 +257,8 @@ impl<'a> Block<'a> {
             block.looped = Some((plan, top));
             looped = true;
         }
-        if request.groups && request.mode.flat && is_straight(&code) {
+        let guarded = request.ops.first().is_some_and(is_guard);
+        if request.groups && request.mode.flat && !guarded && is_straight(&code) {
             block.groups = Groups::of(&code, request.ops, &request.mode, block.info);
         }
         for (n, (i, op)) in code.iter().zip(request.ops).enumerate() {

@@ -43,6 +43,8 @@ pub struct IoClient {
     posted: Box<[u64; MAX_DEVICES]>,
     /// The epoch of the machine's state that the vCPU has obeyed.
     epoch: u32,
+    /// Packets of the debugger that the vCPU has been told of.
+    heard: u32,
     /// Presses of the power button that have been passed on.
     presses: u32,
 }
@@ -81,6 +83,7 @@ impl IoClient {
             profile,
             posted: Box::new([0; MAX_DEVICES]),
             epoch,
+            heard: 0,
             presses,
         }
     }
@@ -91,14 +94,18 @@ impl IoClient {
         std::mem::replace(&mut self.presses, presses) != presses
     }
 
-    /// Whether the coordinator has changed the machine's state, or wants this worker to end or to reset.
+    /// Whether the coordinator has changed the machine's state, wants this worker to end or to reset, or has something from
+    /// the debugger.
     pub fn coordinator_wants(&self) -> bool {
-        self.status.run_epoch() != self.epoch || self.status.stop_requested()
+        self.status.run_epoch() != self.epoch
+            || self.status.stop_requested()
+            || self.status.debugger_sent() != self.heard
     }
 
-    /// Says that the state numbered `epoch` has been obeyed.
-    pub fn obey(&mut self, epoch: u32) {
+    /// Says that the state numbered `epoch` has been obeyed, and packet `sent` of the debugger been heard of.
+    pub fn obey(&mut self, epoch: u32, sent: u32) {
         self.epoch = epoch;
+        self.heard = sent;
         self.status.epoch_seen(epoch);
     }
 

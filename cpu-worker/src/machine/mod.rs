@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod apic_tests;
 mod boot;
+mod debugger;
 mod decode;
 mod io_client;
 mod shadow;
@@ -239,9 +240,9 @@ impl MachineBus {
         self.arm_timer(false);
     }
 
-    /// Says that the coordinator's state `epoch` has been obeyed.
-    pub fn obey(&mut self, epoch: u32) {
-        self.io.obey(epoch);
+    /// Says that the coordinator's state `epoch` has been obeyed, and looked for packets of the debugger up to number `sent`.
+    pub fn obey(&mut self, epoch: u32, sent: u32) {
+        self.io.obey(epoch, sent);
     }
 
     /// When the host clock will reach the next deadline; `None` without one, or while VM time stands still.
@@ -413,6 +414,22 @@ impl Bus for MachineBus {
             return self.after_synchronous(effects);
         }
         effects
+    }
+
+    fn peek(&self, addr: GuestPhys) -> Option<u8> {
+        if self.core.mmio_windows().iter().flatten().any(|&(at, len)| addr.0.wrapping_sub(at.0) < len) {
+            return None;
+        }
+        let mut byte = [0];
+        if let Some(VgaWindow::Memory(offset)) = self.tables.vga(addr) {
+            let memory = self.vga.vram().memory();
+            let at = usize::try_from(offset).ok().filter(|&at| at < memory.len())?;
+            memory.read_bytes(at, &mut byte);
+        } else {
+            let at = self.tables.rom_offset(addr).filter(|&at| at < self.rom.len())?;
+            self.rom.read_bytes(at, &mut byte);
+        }
+        Some(byte[0])
     }
 
     fn page_kind(&self, page: u64) -> Option<PageKind> {

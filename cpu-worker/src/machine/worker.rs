@@ -10,6 +10,7 @@ use quintet_protocol::profile::Activity as Doing;
 use quintet_protocol::status::{GuestEvent, MachineState, ResetCause, WorkerState, WorkerStatus};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
 
+use super::debugger::{Debugger, Turn};
 use super::{IoClient, MachineBus, Request, TimerThread, boot};
 use crate::bus::Bus as _;
 use crate::core_complex::{CoreComplex, CoreConfig, ResetCause as GuestReset, ResetKind};
@@ -32,6 +33,7 @@ struct Runner {
     generation: u32,
     /// It has slept since the vCPU last executed, and may have taken rings that were meant for the vCPU.
     slept: bool,
+    debugger: Option<Debugger>,
     _timer: TimerThread,
 }
 
@@ -51,7 +53,7 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
     clippy::needless_pass_by_value,
     reason = "the context belongs to the worker for its life"
 )]
-pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), WorkerError> {
+pub fn run_with(mut context: WorkerContext, code: Option<CodeMemory>) -> Result<(), WorkerError> {
     let config: CpuConfig = context.config()?;
     if config.wasm {
         return quintet_wasm::worker::run(&context);
@@ -122,6 +124,16 @@ pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), 
             );
         }
     }
+    let debugger = match config.debugger {
+        Some(asked) => {
+            let socket = context.host_fds.drain(..).next();
+            let socket =
+                socket.ok_or_else(|| WorkerError::Config("There is no socket for the debugger".to_owned()))?;
+            cpu.enable_points();
+            Some(Debugger::new(socket, asked.wait, &status))
+        }
+        None => None,
+    };
     let runner = Runner {
         cpu,
         status: status.clone(),
@@ -129,6 +141,7 @@ pub fn run_with(context: WorkerContext, code: Option<CodeMemory>) -> Result<(), 
         ends,
         generation: 0,
         slept: false,
+        debugger,
         _timer: timer,
     };
     status.set_ready();
@@ -160,6 +173,11 @@ impl Runner {
                     self.beat();
                     self.requests();
                 }
+                RunExit::Held => {
+                    if let Some(debugger) = &mut self.debugger {
+                        debugger.held(&mut self.cpu, &self.status);
+                    }
+                }
                 RunExit::Shutdown => {
                     self.report(GuestEvent::Reset(ResetCause::TripleFault));
                     self.await_change();
@@ -183,9 +201,13 @@ impl Runner {
         let epoch = self.status.run_epoch();
         let state = self.status.machine_state();
         let wanted = self.status.reset_generation();
-        self.bus().obey(epoch);
+        let sent = self.status.debugger_sent();
+        self.bus().obey(epoch, sent);
         if wanted != self.generation || self.generation == 0 {
-            return self.start(wanted);
+            return self.start(wanted) && !self.debugger.as_ref().is_some_and(Debugger::holds);
+        }
+        if !self.obey_debugger(state == MachineState::Running) {
+            return false;
         }
         match state {
             MachineState::Running => true,
@@ -194,6 +216,28 @@ impl Runner {
                 false
             }
         }
+    }
+
+    /// Lets the debugger do what it wants; whether it lets the vCPU execute.
+    fn obey_debugger(&mut self, running: bool) -> bool {
+        let Some(debugger) = &mut self.debugger else {
+            return true;
+        };
+        match debugger.serve(&mut self.cpu, &self.status, self.generation, running) {
+            Turn::Run => return true,
+            Turn::Hold => {
+                let nap = debugger.nap(LONGEST);
+                self.park_for(nap, |r| {
+                    r.debugger.as_ref().is_some_and(|d| d.has_news(&r.status))
+                });
+            }
+            Turn::Again => {
+                self.beat();
+                self.requests();
+            }
+            Turn::Sleep => self.idle(),
+        }
+        false
     }
 
     /// Starts the guest in reset generation `wanted` once io-worker has prepared it.
@@ -217,6 +261,7 @@ impl Runner {
         let now = self.bus().now();
         self.bus().restart(now, kind, boot.mode == EntryMode::Reset);
         self.cpu.reset();
+        self.cpu.take_held();
         self.cpu.discard_code();
         boot::enter(&mut self.cpu, &boot);
         self.generation = wanted;
@@ -239,11 +284,16 @@ impl Runner {
 
     /// Sleeps, saying so, until rung or for the longest time.
     fn park(&mut self, ready: impl Fn(&Self) -> bool) {
+        self.park_for(LONGEST, ready);
+    }
+
+    /// As [`Self::park`], for at most `nanos` nanoseconds.
+    fn park_for(&mut self, nanos: u64, ready: impl Fn(&Self) -> bool) {
         self.bus().arm_timer(true);
         self.status.set_state(WorkerState::Parked);
         let sleeper = self.sleeper.clone();
         let before = self.cpu.profile.begin(Doing::Idle.line());
-        sleeper.park(HostTime::after(LONGEST), || ready(self));
+        sleeper.park(HostTime::after(nanos), || ready(self));
         self.cpu.profile.resume(before);
         self.status.set_state(WorkerState::Running);
         self.slept = true;

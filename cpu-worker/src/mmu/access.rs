@@ -139,8 +139,8 @@ impl Vcpu {
         if access == Access::Fetch {
             return Ok(t.phys);
         }
-        if self.watching {
-            // Data breakpoints look at every access.
+        if self.watching || self.is_page_watched(linear) {
+            // Data breakpoints look at every access, watchpoints of the debugger at those of their pages.
             return Ok(t.phys);
         }
         let (number, host, writable) = match kind {

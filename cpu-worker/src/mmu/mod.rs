@@ -2,6 +2,7 @@
 
 mod access;
 mod fetch;
+mod peek;
 mod phys;
 mod tlb;
 mod walk;

@@ -37,6 +37,15 @@ pub struct CpuConfig {
     pub cmos: Vec<(u8, u8)>,
     /// Run WebAssembly modules instead of a PC; orders come by the socket that is the first host descriptor.
     pub wasm: bool,
+    /// Serve the guest's debugger, by the socket that is the first host descriptor ([`crate::debugger`]).
+    pub debugger: Option<DebuggerConfig>,
+}
+
+/// The guest's debugger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DebuggerConfig {
+    /// Execute nothing before it says so.
+    pub wait: bool,
 }
 
 /// A debug console: a port whose written bytes go to a stream.

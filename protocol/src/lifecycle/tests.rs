@@ -302,6 +302,35 @@ fn a_pause_outlasts_a_restart() {
 }
 
 #[test]
+fn the_guests_debugger_pauses_and_so_does_the_user_whoever_lets_go_first() {
+    let mut sim = Sim::running(Policy::default());
+    assert_eq!(
+        sim.input(Input::Debugged(true)),
+        [Action::Clock(false), Action::Publish]
+    );
+    assert_eq!(sim.life.machine(), MachineState::Paused);
+    assert_eq!(sim.input(Input::Pause), []);
+    assert_eq!(sim.input(Input::Debugged(false)), []);
+    assert_eq!(sim.input(Input::Debugged(true)), []);
+    assert_eq!(sim.input(Input::Resume), []);
+    assert_eq!(
+        sim.input(Input::Debugged(false)),
+        [Action::Publish, Action::Clock(true)]
+    );
+}
+
+#[test]
+fn the_guests_debugger_resets_even_where_the_guest_may_not() {
+    let mut sim = Sim::running(Policy {
+        no_reboot: true,
+        ..Policy::default()
+    });
+    sim.input(Input::Guest(GuestEvent::Reset(ResetCause::User)));
+    assert_eq!(sim.life.machine(), MachineState::Resetting);
+    assert_eq!(sim.life.outcome(), None);
+}
+
+#[test]
 fn resume_cuts_a_backoff_short() {
     let mut sim = Sim::running(Policy::default());
     sim.kill(Role::Audio);

@@ -46,7 +46,7 @@ coded! {
         Starting = 1,
         /// All workers are ready and VM time runs.
         Running = 2,
-        /// VM time stands still because the user asked for it.
+        /// VM time stands still because the user, or the guest's debugger, asked for it.
         Paused = 3,
         /// VM time stands still because the cpu- or the io-worker is being replaced.
         Restarting = 4,
@@ -368,6 +368,19 @@ impl WorkerStatus {
     /// How often the power button has been pressed; wraps.
     pub fn power_presses(&self) -> u32 {
         self.coordinator.load(StatusWord::PowerPresses)
+    }
+
+    /// How many packets have been sent to the stub of the guest's debugger; wraps.
+    pub fn debugger_sent(&self) -> u32 {
+        self.coordinator.load(StatusWord::DebuggerSent)
+    }
+
+    /// Says whether the guest's debugger holds the vCPUs.
+    pub fn set_debugger_holds(&self, holds: bool) {
+        if self.own.load(StatusWord::DebuggerHolds) != u32::from(holds) {
+            self.own.store(StatusWord::DebuggerHolds, holds.into());
+            self.bell.ring();
+        }
     }
 
     /// What the coordinator says of a peer.

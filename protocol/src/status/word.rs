@@ -93,6 +93,10 @@ words! {
     PointerGrabbed = 24, One(Gpu);
     /// Counts presses of the power button; wraps.
     PowerPresses = 25, One(Coordinator);
+    /// Counts the packets sent to the stub of the guest's debugger; wraps.
+    DebuggerSent = 26, One(Coordinator);
+    /// 1 while the guest's debugger holds the vCPUs.
+    DebuggerHolds = 27, One(Cpu);
     /// Level of interrupt inputs 0–31, as the interrupt controllers see them.
     IrqLevelLow = 32, One(Cpu);
     /// Level of interrupt inputs 32–63.
