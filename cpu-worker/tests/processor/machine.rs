@@ -499,6 +499,7 @@ impl Machine {
             RunExit::Idle => self.stopped(),
             RunExit::Requested => Stop::Port,
             RunExit::Shutdown => Stop::Shutdown,
+            RunExit::Held => panic!("there is no debugger"),
             RunExit::Budget => panic!("the guest does not stop, rip {:#x}", self.cpu.rip()),
         }
     }

@@ -2,6 +2,7 @@
 
 mod backdoor;
 mod breakpoints;
+mod debugger;
 mod fast_call;
 mod faults;
 mod gates;
