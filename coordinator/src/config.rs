@@ -11,7 +11,8 @@ use std::time::Duration;
 use quintet_cpu_worker::cpuid::{Feature, Model};
 use quintet_protocol::control::check_name;
 use quintet_protocol::handshake::config::{
-    Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, DebuggerConfig, DiskKind, GpuConfig, IoConfig, ModuleConfig,
+    Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, DebuggerConfig, DiskKind, GpuConfig, IoConfig,
+    ModuleConfig,
 };
 use quintet_protocol::payload::{MAX_PAYLOAD, Outgoing, PayloadKind, TransportChoice};
 use quintet_protocol::ram::RamLayout;

@@ -201,10 +201,7 @@ impl Thread {
     /// Sleeps; says of the waker, the listener, the worker and the client whether they are to be read.
     fn wait(&self) -> [bool; 4] {
         let when = |wanted: bool, flags| if wanted { flags } else { PollFlags::empty() };
-        let mut fds = vec![
-            self.waker.poll_fd(),
-            PollFd::new(&self.listener, PollFlags::IN),
-        ];
+        let mut fds = vec![self.waker.poll_fd(), PollFd::new(&self.listener, PollFlags::IN)];
         if let Some(worker) = &self.worker {
             let flags = when(self.to_client.is_empty(), PollFlags::IN)
                 | when(!self.to_worker.is_empty(), PollFlags::OUT);
@@ -218,8 +215,10 @@ impl Thread {
         let _ = poll(&mut fds, Some(&LONGEST));
         self.waker.clear();
         let readable = |n: usize| {
-            fds.get(n)
-                .is_some_and(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
+            fds.get(n).is_some_and(|fd| {
+                fd.revents()
+                    .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+            })
         };
         let client = 2 + usize::from(self.worker.is_some());
         [

@@ -75,7 +75,12 @@ mod tests {
 
     #[test]
     fn messages_survive_their_packets() {
-        for news in [News::Opened, News::Closed, News::Bytes(b"$?#3f"), News::Bytes(&[])] {
+        for news in [
+            News::Opened,
+            News::Closed,
+            News::Bytes(b"$?#3f"),
+            News::Bytes(&[]),
+        ] {
             let message = Message { connection: 7, news };
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }

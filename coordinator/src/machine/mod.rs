@@ -438,10 +438,7 @@ impl Machine {
             tv_sec: wait.as_secs() as i64,
             tv_nsec: i64::from(wait.subsec_nanos()),
         };
-        let mut fds = vec![
-            self.waker.poll_fd(),
-            PollFd::new(signals, PollFlags::IN),
-        ];
+        let mut fds = vec![self.waker.poll_fd(), PollFd::new(signals, PollFlags::IN)];
         fds.extend(
             self.fleet
                 .pidfds()

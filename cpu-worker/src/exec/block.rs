@@ -20,7 +20,7 @@
 
 use std::collections::HashMap;
 
-use super::{Exit, Flow, Op, Vcpu};
+use super::{Exit, Flow, Op, Vcpu, is_guard};
 use crate::state::CodeSize;
 
 /// Most ops in a block: bounds how late an interrupt can be seen.
@@ -175,6 +175,11 @@ impl BlockCache {
             let first = self.arena.as_ptr().add(b.first as usize);
             (first, first.add(b.count as usize))
         }
+    }
+
+    /// Whether block `n` begins with a guard.
+    pub(super) fn has_guard(&self, n: u32) -> bool {
+        is_guard(&self.arena[self.blocks[n as usize].first as usize])
     }
 
     /// Whether there is no room for another block, so that [`Self::evict`] is due.

@@ -1,18 +1,23 @@
 //! Breakpoints, watchpoints and single steps for the guest's debugger, which the guest does not see.
 //!
-//! A breakpoint is an address, never a byte in guest memory. Where one may lie, a block begins with an op that looks
+//! A breakpoint is an address, never a byte in guest memory. At its place a block begins with an op that looks
 //! ([`guard`]), and no block reaches past such a place; everything else executes as if there were no debugger, translated or
-//! interpreted. Blocks are found by physical address and outlive address spaces, so a place is an *offset in
-//! a page*, which all mappings of the page share; the op then compares the linear address. A place stays one when its breakpoint
-//! goes, until the debugger goes: gdb takes all breakpoints out whenever the guest stops and puts them back before it
-//! goes on, and dropping the blocks each time would cost more than the op does.
+//! interpreted. Blocks are found by physical address and outlive address spaces, so one that was decoded by another mapping of
+//! its page may know nothing of a place: whoever finds a block asks [`Vcpu::respects_points`], and decodes it again if it must. For a
+//! place that is new, all blocks go that touch its offset in whatever page. Where code is segmented, the same translation serves
+//! several linear addresses; there each offset in a page that any place has counts as one. A place stays one when its
+//! breakpoint goes, until the debugger goes: gdb takes all breakpoints out whenever the guest stops and puts them back before
+//! it goes on, and dropping the blocks each time would cost more than the op does.
 //!
 //! A watchpoint keeps its page out of the TLB, so that accesses to that page alone take the slow path, which looks at each; the guest
 //! stops behind the instruction. The guest's own debug registers work beside both.
 //!
-//! Rejected: a look at the address before every block (a few per cent of everything), INT3 in guest memory (the
+//! Rejected: a look at the address before every block (a few per cent of everything), offsets in a page as places in flat code
+//! too (simpler; but functions are aligned, and ten breakpoints were seen to cost a sixth of a kernel's speed), INT3 in guest memory (the
 //! guest sees it, and overwrites it when it loads its kernel), the guest's debug registers (there are four, and they are its), and
 //! single steps by TF (the guest sees it).
+
+use std::collections::BTreeSet;
 
 use super::{Exit, Flow, Op, Reason, Vcpu, flag};
 use crate::mmu::Access;
@@ -86,8 +91,10 @@ pub enum Stepped {
 pub struct Points {
     breakpoints: Vec<Breakpoint>,
     watchpoints: Vec<Watchpoint>,
-    /// Bit per offset in a page: blocks end before it.
-    guarded: Box<[u64; 64]>,
+    /// Linear addresses where blocks end and begin.
+    places: BTreeSet<u64>,
+    /// Bit per offset in a page that a place has.
+    offsets: Box<[u64; 64]>,
     held: Option<Held>,
 }
 
@@ -96,7 +103,8 @@ impl Default for Points {
         Self {
             breakpoints: Vec::new(),
             watchpoints: Vec::new(),
-            guarded: Box::new([0; 64]),
+            places: BTreeSet::new(),
+            offsets: Box::new([0; 64]),
             held: None,
         }
     }
@@ -113,9 +121,23 @@ impl Points {
         &self.watchpoints
     }
 
-    fn is_guarded(&self, linear: u64) -> bool {
+    fn has_offset(&self, linear: u64) -> bool {
         let offset = linear % 4096;
-        self.guarded[(offset / 64) as usize] >> (offset % 64) & 1 != 0
+        self.offsets[(offset / 64) as usize] >> (offset % 64) & 1 != 0
+    }
+
+    /// Whether some place has the offset in a page of one of `len` bytes from `linear`.
+    fn has_offsets(&self, linear: u64, len: u64) -> bool {
+        let (mut at, end) = (linear % 4096, linear % 4096 + len);
+        while at < end {
+            let next = (at / 64 + 1) * 64;
+            let below = u64::MAX >> (64 - (end.min(next) - at));
+            if self.offsets[(at / 64 % 64) as usize] & below << (at % 64) != 0 {
+                return true;
+            }
+            at = next;
+        }
+        false
     }
 
     fn watches_page(&self, linear: u64) -> bool {
@@ -145,10 +167,36 @@ impl Vcpu {
         Op::new(&iced_x86::Instruction::default(), code, guard)
     }
 
-    /// Whether a breakpoint may lie at an address with the page offset of `linear`.
+    /// Whether blocks are to end before `linear`, and one that begins there with a guard.
     #[inline]
     pub(super) fn is_guarded(&self, linear: u64) -> bool {
-        self.points.as_ref().is_some_and(|p| p.is_guarded(linear))
+        self.points
+            .as_ref()
+            .is_some_and(|p| p.has_offset(linear) && (self.segmented != 0 || p.places.contains(&linear)))
+    }
+
+    /// Whether block `n` may be executed at `linear`: there is no place inside it, and if there is one at its start, it has a
+    /// guard.
+    #[inline]
+    pub(super) fn respects_points(&self, n: u32, linear: u64) -> bool {
+        match &self.points {
+            Some(points) if points.has_offsets(linear, self.blocks.block(n).len.into()) => {
+                self.respects(points, n, linear)
+            }
+            _ => true,
+        }
+    }
+
+    #[cold]
+    fn respects(&self, points: &Points, n: u32, linear: u64) -> bool {
+        let len = u64::from(self.blocks.block(n).len);
+        let clear = if self.segmented == 0 {
+            let inside = linear.saturating_add(1)..=linear.saturating_add(len - 1);
+            len == 1 || points.places.range(inside).next().is_none()
+        } else {
+            !points.has_offsets(linear.wrapping_add(1), len - 1)
+        };
+        clear && (self.blocks.has_guard(n) || !self.is_guarded(linear))
     }
 
     /// Linear address of CS:rIP, without the checks of a fetch.
@@ -211,11 +259,11 @@ impl Vcpu {
         if !points.breakpoints.contains(&breakpoint) {
             points.breakpoints.push(breakpoint);
         }
-        if points.is_guarded(breakpoint.address) {
+        if !points.places.insert(breakpoint.address) {
             return;
         }
         let offset = breakpoint.address % 4096;
-        points.guarded[(offset / 64) as usize] |= 1 << (offset % 64);
+        points.offsets[(offset / 64) as usize] |= 1 << (offset % 64);
         self.blocks.invalidate_offset(offset as usize);
         self.bury();
     }
@@ -325,5 +373,24 @@ impl Vcpu {
         // It was not looked for while this one was stepped over.
         self.reasons |= Reason::INTERRUPT;
         Stepped::Done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_found_wherever_a_block_begins_and_ends() {
+        for place in [0, 1, 63, 64, 127, 4095] {
+            let mut points = Points::default();
+            points.offsets[place / 64] |= 1 << (place % 64);
+            for at in 0..4096u64 {
+                for len in [0, 1, 2, 63, 64, 65, 200] {
+                    let inside = (at..at + len).any(|a| a % 4096 == place as u64);
+                    assert_eq!(points.has_offsets(0x5000 + at, len), inside, "{place} {at} {len}");
+                }
+            }
+        }
     }
 }

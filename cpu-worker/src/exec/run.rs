@@ -147,6 +147,9 @@ impl Vcpu {
         let (start, page) = self.translate_code(linear).ok()?;
         page?;
         let n = self.blocks.find(start, self.code_size)?;
+        if !self.respects_points(n, linear) {
+            return None;
+        }
         if self.blocks.block(n).second_page.is_some() {
             // Its second page may be another one now.
             self.find_block(linear).ok()?;
@@ -271,7 +274,7 @@ impl Vcpu {
                     self.translate_code(next)?.1 == Some(second)
                 }
             };
-            if fits && whole {
+            if fits && whole && self.respects_points(n, linear) {
                 let (first, end) = self.blocks.ops(n);
                 let jump = Jump { first, end, block: n };
                 let (rip, mode, segmented) = (self.rip(), self.mode, self.segmented != 0);

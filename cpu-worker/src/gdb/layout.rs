@@ -140,7 +140,9 @@ const SEGMENTS: [(&str, usize); 6] = [
     ("fs", seg::FS),
     ("gs", seg::GS),
 ];
-const X87: [&str; 8] = ["fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop"];
+const X87: [&str; 8] = [
+    "fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop",
+];
 
 impl Layout {
     fn new(long: bool) -> Self {
@@ -179,7 +181,11 @@ impl Layout {
         let (bits, int) = if long { (64, "int64") } else { (32, "int32") };
         for n in 0..8 {
             let n = if long { n } else { GENERAL_SHORT[n] };
-            let kind = if GENERAL[n].ends_with('p') { "data_ptr" } else { int };
+            let kind = if GENERAL[n].ends_with('p') {
+                "data_ptr"
+            } else {
+                int
+            };
             let name = format!("{}{}", if long { 'r' } else { 'e' }, GENERAL[n]);
             self.add(name, Place::General(GENERAL_PLACES[n]), bits, kind, Core);
         }
@@ -228,7 +234,13 @@ impl Layout {
         }
         for (name, idt) in [("gdtr", false), ("idtr", true)] {
             self.add(format!("{name}_base"), Place::TableBase(idt), bits, int, System);
-            self.add(format!("{name}_limit"), Place::TableLimit(idt), 32, "int32", System);
+            self.add(
+                format!("{name}_limit"),
+                Place::TableLimit(idt),
+                32,
+                "int32",
+                System,
+            );
         }
         for (name, n) in [("ldtr", seg::LDTR), ("tr", seg::TR)] {
             self.add(name, Place::Selector(n), 32, "int32", System);

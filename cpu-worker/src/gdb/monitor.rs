@@ -122,7 +122,11 @@ impl Vcpu {
             );
         }
         for (name, table) in [("gdtr", s.gdtr), ("idtr", s.idtr)] {
-            let _ = writeln!(text, "{name}      base={:016x} limit={:04x}", table.base, table.limit);
+            let _ = writeln!(
+                text,
+                "{name}      base={:016x} limit={:04x}",
+                table.base, table.limit
+            );
         }
         for n in [0, 1, 2, 3, 6, 7] {
             let _ = write!(text, "dr{n}={:#x} ", s.dr[n]);
@@ -143,7 +147,9 @@ impl Vcpu {
     }
 
     fn write_msr(&mut self, index: u64, value: u64) -> String {
-        let written = u32::try_from(index).ok().and_then(|index| self.set_msr(index, value));
+        let written = u32::try_from(index)
+            .ok()
+            .and_then(|index| self.set_msr(index, value));
         self.refresh_mode();
         match written {
             Some(()) => format!("{value:#x}"),

@@ -69,7 +69,9 @@ pub(super) fn packet(body: &str) -> Vec<u8> {
 /// Whether the checksum of a whole packet is right.
 pub(super) fn is_sound(whole: &[u8]) -> bool {
     let (body, sum) = whole.split_at(whole.len() - 2);
-    let is = body[1..body.len() - 1].iter().fold(0u8, |a, b| a.wrapping_add(*b));
+    let is = body[1..body.len() - 1]
+        .iter()
+        .fold(0u8, |a, b| a.wrapping_add(*b));
     core::str::from_utf8(sum)
         .ok()
         .filter(|s| s.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -86,7 +88,9 @@ pub(super) fn leaves_memory(body: &[u8]) -> bool {
     let range = rest.split(|&b| b == b':').next().unwrap_or_default();
     let hex = |digits: &[u8]| {
         let text = core::str::from_utf8(digits).ok()?;
-        u64::from_str_radix(text, 16).ok().filter(|_| !text.starts_with('+'))
+        u64::from_str_radix(text, 16)
+            .ok()
+            .filter(|_| !text.starts_with('+'))
     };
     let mut parts = range.splitn(2, |&b| b == b',');
     let (at, len) = (parts.next().and_then(hex), parts.next().and_then(hex));

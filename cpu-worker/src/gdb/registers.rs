@@ -65,7 +65,12 @@ impl Vcpu {
     }
 
     /// Writes a register, in the width that it is shown in.
-    pub(super) fn set_remote_register(&mut self, place: Place, bytes: usize, value: u128) -> Result<(), Refused> {
+    pub(super) fn set_remote_register(
+        &mut self,
+        place: Place,
+        bytes: usize,
+        value: u128,
+    ) -> Result<(), Refused> {
         let mask = u128::MAX >> (128 - 8 * bytes);
         if self.remote_register(place) & mask == value & mask {
             return Ok(());

@@ -147,7 +147,11 @@ impl SingleThreadBase for Vcpu {
         } else {
             self.poke_linear(start, data)
         };
-        if written { Ok(()) } else { Err(TargetError::Errno(FAULT)) }
+        if written {
+            Ok(())
+        } else {
+            Err(TargetError::Errno(FAULT))
+        }
     }
 
     fn support_resume(&mut self) -> Option<SingleThreadResumeOps<'_, Self>> {
@@ -286,7 +290,9 @@ impl Vcpu {
             let phys = if physical {
                 linear
             } else {
-                let Some(phys) = self.peek_translate(linear) else { break };
+                let Some(phys) = self.peek_translate(linear) else {
+                    break;
+                };
                 phys
             };
             if self.page_kind(phys / 4096) != PageKind::Device {

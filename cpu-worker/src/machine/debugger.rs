@@ -203,7 +203,9 @@ impl Debugger {
             }
             let point = cpu.take_held().map(Stop::Point);
             let inside = (start..end).contains(&cpu.rip());
-            let here = cpu.breakpoint_here().map(|b| Stop::Point(crate::exec::Held::Breakpoint(b)));
+            let here = cpu
+                .breakpoint_here()
+                .map(|b| Stop::Point(crate::exec::Held::Breakpoint(b)));
             let stop = match point {
                 Some(point) => Some(point),
                 None if inside => here,

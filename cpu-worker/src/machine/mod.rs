@@ -417,7 +417,13 @@ impl Bus for MachineBus {
     }
 
     fn peek(&self, addr: GuestPhys) -> Option<u8> {
-        if self.core.mmio_windows().iter().flatten().any(|&(at, len)| addr.0.wrapping_sub(at.0) < len) {
+        if self
+            .core
+            .mmio_windows()
+            .iter()
+            .flatten()
+            .any(|&(at, len)| addr.0.wrapping_sub(at.0) < len)
+        {
             return None;
         }
         let mut byte = [0];

@@ -127,8 +127,8 @@ pub fn run_with(mut context: WorkerContext, code: Option<CodeMemory>) -> Result<
     let debugger = match config.debugger {
         Some(asked) => {
             let socket = context.host_fds.drain(..).next();
-            let socket =
-                socket.ok_or_else(|| WorkerError::Config("There is no socket for the debugger".to_owned()))?;
+            let socket = socket
+                .ok_or_else(|| WorkerError::Config("There is no socket for the debugger".to_owned()))?;
             cpu.enable_points();
             Some(Debugger::new(socket, asked.wait, &status))
         }

@@ -66,7 +66,11 @@ impl Vcpu {
                 };
                 return Some((frame | linear & inside) & s.a20_mask);
             }
-            table = if wide { entry & ADDRESS } else { entry & 0xFFFF_F000 };
+            table = if wide {
+                entry & ADDRESS
+            } else {
+                entry & 0xFFFF_F000
+            };
             shift -= if wide { 9 } else { 10 };
         }
     }
@@ -80,9 +84,13 @@ impl Vcpu {
     /// Reads physical memory up to the first byte that has none; how many bytes.
     pub fn peek_phys(&self, phys: u64, into: &mut [u8]) -> usize {
         for (n, byte) in into.iter_mut().enumerate() {
-            let Some(at) = phys.checked_add(n as u64) else { return n };
+            let Some(at) = phys.checked_add(n as u64) else {
+                return n;
+            };
             let found = match self.page_kind(at / 4096) {
-                PageKind::Ram(page) | PageKind::Rom(page) => Some(self.mem.read::<u8>(page * 4096 + at % 4096)),
+                PageKind::Ram(page) | PageKind::Rom(page) => {
+                    Some(self.mem.read::<u8>(page * 4096 + at % 4096))
+                }
                 PageKind::WriteOnly(_) | PageKind::Vram(_) | PageKind::Device => self.bus.peek(GuestPhys(at)),
             };
             match found {
@@ -99,7 +107,9 @@ impl Vcpu {
         while done < into.len() {
             let at = linear.wrapping_add(done as u64);
             let n = (into.len() - done).min(4096 - (at % 4096) as usize);
-            let Some(phys) = self.peek_translate(at) else { break };
+            let Some(phys) = self.peek_translate(at) else {
+                break;
+            };
             let got = self.peek_phys(phys, &mut into[done..done + n]);
             done += got;
             if got < n {

@@ -116,9 +116,9 @@ impl Client {
 /// Little-endian hexadecimal bytes as a number.
 fn number(hex: &str) -> u64 {
     let bytes = (0..hex.len() / 2).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16));
-    bytes
-        .enumerate()
-        .fold(0, |v, (n, byte)| v | u64::from(byte.expect("hexadecimal")) << (8 * n))
+    bytes.enumerate().fold(0, |v, (n, byte)| {
+        v | u64::from(byte.expect("hexadecimal")) << (8 * n)
+    })
 }
 
 /// Writes runs of equal characters out.
