@@ -233,8 +233,8 @@ impl Thread {
         let Ok((client, from)) = self.listener.accept() else {
             return;
         };
-        if self.client.is_some() || self.worker.is_none() {
-            tracing::warn!("a debugger from {from} was turned away: there is one, or no cpu-worker");
+        if self.client.is_some() {
+            tracing::warn!("a debugger from {from} was turned away: there is one already");
             return;
         }
         // Packets are small, and each waits for its answer.

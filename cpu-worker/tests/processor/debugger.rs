@@ -640,3 +640,38 @@ fn a_breakpoint_that_is_never_met_costs_next_to_nothing() {
     // 2 % are wanted; the rest is for hosts that do other things meanwhile.
     assert!(cost < 0.1, "{cost}");
 }
+
+#[test]
+fn a_breakpoint_is_met_in_the_mapping_that_it_was_set_in_and_in_no_other() {
+    for jit in [false, true] {
+        let (mut d, at) = Debugged::with(Mode::Long, jit, |a| {
+            let mut again = a.create_label();
+            a.set_label(&mut again)?;
+            a.inc(eax)?;
+            a.add(rbx, 5)?;
+            a.dec(ecx)?;
+            a.jne(again)?;
+            a.hlt()
+        });
+        // The page of the code is mapped a second time.
+        let other = 0x3F_0000 + CODE % 4096;
+        d.m.write64(TABLES + 0x4000 + 8 * (0x3F_0000 >> 12), CODE & !0xFFF | 0x67);
+        let place = at[1] - CODE + other;
+        let mut run = |d: &mut Debugged, from: u64| {
+            d.m.at(from);
+            d.m.set(gpr::RCX, 50);
+            d.go("c")
+        };
+        // Found by the first mapping, before and after the breakpoint is set in the second.
+        assert_eq!(run(&mut d, CODE), "");
+        d.done(&format!("Z0,{place:x},1"));
+        assert_eq!(run(&mut d, CODE), "");
+        for _ in 0..40 {
+            assert!(run(&mut d, other).contains("swbreak"), "jit {jit}");
+            assert_eq!(d.cpu().rip(), place);
+            assert_eq!(run(&mut d, CODE), "");
+        }
+        d.done(&format!("z0,{place:x},1"));
+        assert_eq!(run(&mut d, other), "");
+    }
+}
