@@ -186,10 +186,10 @@ impl Thread {
             }
         }
         if worker {
-            self.from_worker();
+            self.read_worker();
         }
         if client {
-            self.from_client();
+            self.read_client();
         }
         if listener {
             self.accept();
@@ -201,7 +201,11 @@ impl Thread {
     /// Sleeps; says of the waker, the listener, the worker and the client whether they are to be read.
     fn wait(&self) -> [bool; 4] {
         let when = |wanted: bool, flags| if wanted { flags } else { PollFlags::empty() };
-        let mut fds = vec![self.waker.poll_fd(), PollFd::new(&self.listener, PollFlags::IN)];
+        // Without a worker there is nobody to talk to yet: whoever connects waits.
+        let mut fds = vec![
+            self.waker.poll_fd(),
+            PollFd::new(&self.listener, when(self.worker.is_some(), PollFlags::IN)),
+        ];
         if let Some(worker) = &self.worker {
             let flags = when(self.to_client.is_empty(), PollFlags::IN)
                 | when(!self.to_worker.is_empty(), PollFlags::OUT);
@@ -260,7 +264,7 @@ impl Thread {
         self.to_client.clear();
     }
 
-    fn from_client(&mut self) {
+    fn read_client(&mut self) {
         let mut bytes = [0; MAX_BYTES];
         let Some(client) = &mut self.client else { return };
         match client.read(&mut bytes) {
@@ -274,7 +278,7 @@ impl Thread {
         }
     }
 
-    fn from_worker(&mut self) {
+    fn read_worker(&mut self) {
         let mut packet = [0; MAX_MESSAGE];
         let Some(worker) = &self.worker else { return };
         match rustix::io::read(worker, &mut packet) {

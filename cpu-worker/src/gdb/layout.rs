@@ -179,8 +179,8 @@ impl Layout {
     fn core(&mut self, long: bool) {
         use Feature::{Core, Sse};
         let (bits, int) = if long { (64, "int64") } else { (32, "int32") };
-        for n in 0..8 {
-            let n = if long { n } else { GENERAL_SHORT[n] };
+        for (n, short) in GENERAL_SHORT.into_iter().enumerate() {
+            let n = if long { n } else { short };
             let kind = if GENERAL[n].ends_with('p') {
                 "data_ptr"
             } else {

@@ -375,9 +375,9 @@ fn a_step_is_one_instruction_without_tf_and_without_interrupts() {
         d.m.outside.lock().expect("unpoisoned").interrupt = Some(0x50);
         // A breakpoint where it stands does not hold a step back.
         d.done(&format!("Z0,{CODE:x},1"));
-        for n in 1..=3 {
+        for &next in &at[1..=3] {
             assert!(d.go("s").contains("05"));
-            assert_eq!(d.cpu().rip(), at[n]);
+            assert_eq!(d.cpu().rip(), next);
         }
         assert_eq!(d.m.reg(gpr::RAX) & (TF | IF), IF);
         let _ = d.go("s");
@@ -623,7 +623,7 @@ fn a_breakpoint_that_is_never_met_costs_next_to_nothing() {
     for place in at.iter().map(|at| at + 0x4000).chain([CODE + 0x200]) {
         points.done(&format!("Z0,{place:x},1"));
     }
-    let mut run = |d: &mut Debugged| {
+    let run = |d: &mut Debugged| {
         d.m.at(CODE);
         d.m.set(gpr::RCX, 100_000);
         let start = std::time::Instant::now();
@@ -657,7 +657,7 @@ fn a_breakpoint_is_met_in_the_mapping_that_it_was_set_in_and_in_no_other() {
         let other = 0x3F_0000 + CODE % 4096;
         d.m.write64(TABLES + 0x4000 + 8 * (0x3F_0000 >> 12), CODE & !0xFFF | 0x67);
         let place = at[1] - CODE + other;
-        let mut run = |d: &mut Debugged, from: u64| {
+        let run = |d: &mut Debugged, from: u64| {
             d.m.at(from);
             d.m.set(gpr::RCX, 50);
             d.go("c")

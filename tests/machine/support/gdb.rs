@@ -106,11 +106,6 @@ impl Client {
         let stop = self.hear().expect("an answer");
         assert!(stop.starts_with("S02") || stop.starts_with("T02"), "{stop}");
     }
-
-    /// Memory at a linear address, as a number.
-    pub fn read(&mut self, at: u64, len: usize) -> u64 {
-        number(&self.ask(&format!("m{at:x},{len:x}")))
-    }
 }
 
 /// Little-endian hexadecimal bytes as a number.
