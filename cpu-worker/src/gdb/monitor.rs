@@ -184,7 +184,7 @@ impl Vcpu {
         let (shared, strayed) = jit.shared_looks();
         format!(
             "{translations} translations in {bytes} bytes, {} of loops, {} of segmented code; {shared} accesses share looks, \
-             {strayed} such looks failed; everything was forgotten {} times",
+             {strayed} such looks failed; room was made {} times",
             jit.loops(),
             jit.segmented(),
             jit.evictions()
