@@ -191,7 +191,10 @@ impl Book {
     pub fn extent(&self) -> (usize, usize) {
         let regions = self.regions.iter();
         regions.fold((0, 0), |(count, bytes), region| {
-            (count + region.natives.items.len(), bytes + region.used - region.start)
+            (
+                count + region.natives.items.len(),
+                bytes + region.used - region.start,
+            )
         })
     }
 

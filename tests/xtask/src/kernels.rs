@@ -176,7 +176,10 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
             rename(&root.join("boot").join(name), &path)?;
             remove(&root);
         }
-        variables.push((variable, std::env::var_os(variable).unwrap_or_else(|| path.into())));
+        variables.push((
+            variable,
+            std::env::var_os(variable).unwrap_or_else(|| path.into()),
+        ));
     }
     Ok(variables)
 }
