@@ -200,7 +200,7 @@ impl Player {
                 due.min(level)
             };
             let frames = frames.min(PERIOD as u64);
-            if frames == 0 || running && frames < PERIOD as u64 {
+            if frames == 0 || running && due < PERIOD as u64 {
                 break;
             }
             step.add(self.take(frames as usize, *format));
