@@ -141,8 +141,8 @@ pub(super) struct Book {
     now: usize,
     /// By number of the block: its first translation.
     first: Vec<Option<u32>>,
-    /// By number of a translation: links that lead to it in place of the saving of flags.
-    short: std::collections::HashMap<u32, Vec<u32>>,
+    /// By number of a translation: links that lead to it, or did.
+    into: std::collections::HashMap<u32, Vec<u32>>,
     /// How many regions were evicted.
     pub evictions: u64,
 }
@@ -165,7 +165,7 @@ impl Book {
             }),
             now: 0,
             first: Vec::new(),
-            short: std::collections::HashMap::new(),
+            into: std::collections::HashMap::new(),
             evictions: 0,
         }
     }
@@ -263,9 +263,12 @@ impl Book {
         let displacement = (entry.wrapping_sub(memory.address(behind)) as i32).to_le_bytes();
         link.region = match led {
             Led::Nowhere | Led::Dead => return,
-            Led::To(to) => place(to).0,
+            Led::To(to) => {
+                self.into.entry(to).or_default().push(number);
+                place(to).0
+            }
             Led::Short(to) => {
-                self.short.entry(to).or_default().push(number);
+                self.into.entry(to).or_default().push(number);
                 link.under = memory.read(link.save);
                 memory.write(link.save, &[0xE9]);
                 place(to).0
@@ -280,12 +283,14 @@ impl Book {
         let mut buried = Vec::new();
         let mut at = self.first.get_mut(n as usize).and_then(Option::take);
         while let Some(number) = at {
-            // What comes in its place may look at flags that this translation did not.
-            for link in self.short.remove(&number).unwrap_or_default() {
+            // What comes in its place may look at flags that this translation did not, and is to be led to in its turn.
+            for link in self.into.remove(&number).unwrap_or_default() {
                 let (region, at) = place(link);
                 let link = self.regions[region].links.items.get_mut(at);
                 // It may have been evicted, and its number given again.
-                if let Some(link) = link.filter(|l| matches!(l.led, Led::Short(to) if to == number)) {
+                if let Some(link) =
+                    link.filter(|l| matches!(l.led, Led::Short(to) | Led::To(to) if to == number))
+                {
                     link.release(memory);
                 }
             }
@@ -312,7 +317,7 @@ impl Book {
         let natives = region.natives.items.len();
         for at in 0..natives {
             let number = (at * REGIONS + now) as u32;
-            self.short.remove(&number);
+            self.into.remove(&number);
             self.take_off(number);
         }
         self.regions[now].natives.items.clear();
@@ -346,7 +351,7 @@ impl Book {
     pub fn clear(&mut self) {
         self.now = 0;
         self.first.clear();
-        self.short.clear();
+        self.into.clear();
         for region in &mut self.regions {
             region.used = region.start;
             region.natives.items.clear();
