@@ -121,7 +121,7 @@ impl Vcpu {
                 Left::Exit(exit, len) => return self.leave(exit, len),
                 Left::Link(number) => {
                     let Some(jit) = &self.jit else { return };
-                    let (target, age) = (jit.link_target(number), jit.evictions());
+                    let target = jit.link_target(number);
                     self.set_rip(target);
                     if self.exit_word.is_set() || !self.reasons.is_empty() {
                         return;
@@ -131,8 +131,8 @@ impl Vcpu {
                     };
                     let mode = (self.mode, self.mode_key());
                     let crosses = self.blocks.block(n).second_page.is_some();
-                    // What was left may be no more.
-                    if let Some(jit) = self.jit.as_mut().filter(|jit| jit.evictions() == age) {
+                    // The link is still there: code memory is given up only where a block is translated.
+                    if let Some(jit) = &mut self.jit {
                         jit.link(number, n, mode, crosses);
                     }
                     native = to;

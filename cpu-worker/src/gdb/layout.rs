@@ -132,6 +132,7 @@ const GENERAL_PLACES: [usize; 8] = [
 ];
 /// A 32-bit gdb has another order.
 const GENERAL_SHORT: [usize; 8] = [0, 2, 3, 1, 7, 6, 4, 5];
+/// Those that programs load.
 const SEGMENTS: [(&str, usize); 6] = [
     ("cs", seg::CS),
     ("ss", seg::SS),
@@ -140,6 +141,14 @@ const SEGMENTS: [(&str, usize); 6] = [
     ("fs", seg::FS),
     ("gs", seg::GS),
 ];
+/// Those of the system.
+const SYSTEM_SEGMENTS: [(&str, usize); 2] = [("ldtr", seg::LDTR), ("tr", seg::TR)];
+
+/// All segment registers.
+pub(super) fn segments() -> impl Iterator<Item = (&'static str, usize)> {
+    SEGMENTS.into_iter().chain(SYSTEM_SEGMENTS)
+}
+
 const X87: [&str; 8] = [
     "fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop",
 ];
@@ -242,11 +251,10 @@ impl Layout {
                 System,
             );
         }
-        for (name, n) in [("ldtr", seg::LDTR), ("tr", seg::TR)] {
+        for (name, n) in SYSTEM_SEGMENTS {
             self.add(name, Place::Selector(n), 32, "int32", System);
         }
-        let hidden = SEGMENTS.into_iter().chain([("ldtr", seg::LDTR), ("tr", seg::TR)]);
-        for (name, n) in hidden {
+        for (name, n) in segments() {
             if n != seg::FS && n != seg::GS {
                 self.add(format!("{name}_base"), Place::Base(n), bits, int, System);
             }

@@ -5,9 +5,8 @@ use core::fmt::Write as _;
 
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, outputln};
 
-use super::layout::{MSRS, Place};
+use super::layout::{MSRS, Place, segments};
 use crate::exec::Vcpu;
-use crate::state::seg;
 
 const HELP: &str = "\
 registers               control registers, segments and MSRs
@@ -103,17 +102,7 @@ impl Vcpu {
             },
             if s.nmi_blocked { ", NMIs blocked" } else { "" },
         );
-        let segments = [
-            ("cs", seg::CS),
-            ("ss", seg::SS),
-            ("ds", seg::DS),
-            ("es", seg::ES),
-            ("fs", seg::FS),
-            ("gs", seg::GS),
-            ("ldtr", seg::LDTR),
-            ("tr", seg::TR),
-        ];
-        for (name, n) in segments {
+        for (name, n) in segments() {
             let r = &s.segs[n];
             let _ = writeln!(
                 text,

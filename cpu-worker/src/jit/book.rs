@@ -5,6 +5,8 @@
 //! its next execution. Emptying all of the memory at once needs no book of jumps, but then everything is to be
 //! translated anew; evicting single translations would need one of the holes, too.
 
+use std::collections::HashMap;
+
 use super::cache::CodeMemory;
 use super::translate::Site;
 
@@ -142,7 +144,7 @@ pub(super) struct Book {
     /// By number of the block: its first translation.
     first: Vec<Option<u32>>,
     /// By number of a translation: links that lead to it, or did.
-    into: std::collections::HashMap<u32, Vec<u32>>,
+    into: HashMap<u32, Vec<u32>>,
     /// How many regions were evicted.
     pub evictions: u64,
 }
@@ -165,7 +167,7 @@ impl Book {
             }),
             now: 0,
             first: Vec::new(),
-            into: std::collections::HashMap::new(),
+            into: HashMap::new(),
             evictions: 0,
         }
     }
@@ -246,7 +248,7 @@ impl Book {
         self.first[n] = Some(self.region().natives.push(native));
     }
 
-    /// Makes link `number` lead to `entry`, which is what `led` says.
+    /// Makes link `number` lead to `entry`: a translation, or a stub in the region that is being filled, as `led` says.
     pub fn lead(&mut self, number: u32, memory: &mut CodeMemory, led: Led, entry: u64) {
         let (region, at) = place(number);
         let link = &mut self.regions[region].links.items[at];
@@ -255,27 +257,20 @@ impl Book {
         }
         link.release(memory);
         link.led = led;
-        let behind = if matches!(led, Led::Short(_)) {
-            link.save + 5
-        } else {
-            link.jump + 4
-        };
+        // Where the jump ends.
+        let mut behind = link.jump + 4;
+        if let Led::Short(_) = led {
+            behind = link.save + 5;
+            link.under = memory.read(link.save);
+            memory.write(link.save, &[0xE9]);
+        }
         let displacement = (entry.wrapping_sub(memory.address(behind)) as i32).to_le_bytes();
-        link.region = match led {
-            Led::Nowhere | Led::Dead => return,
-            Led::To(to) => {
-                self.into.entry(to).or_default().push(number);
-                place(to).0
-            }
-            Led::Short(to) => {
-                self.into.entry(to).or_default().push(number);
-                link.under = memory.read(link.save);
-                memory.write(link.save, &[0xE9]);
-                place(to).0
-            }
-            Led::Stub => self.now,
-        };
         memory.write(behind - 4, &displacement);
+        link.region = self.now;
+        if let Led::To(to) | Led::Short(to) = led {
+            link.region = place(to).0;
+            self.into.entry(to).or_default().push(number);
+        }
     }
 
     /// Takes the translations off block `n`, and answers which they were: where they begin there may be other code from now on.

@@ -7,13 +7,9 @@
 use quintet_protocol::addr::GuestPhys;
 
 use super::PageKind;
+use super::walk::P;
 use crate::exec::Vcpu;
-use crate::state::{Cr0, Cr4};
-
-const P: u64 = 1;
-const PS: u64 = 1 << 7;
-/// Bits of a 64-bit entry that hold an address.
-const ADDRESS: u64 = 0x00FF_FFFF_F000;
+use crate::state::Cr0;
 
 impl Vcpu {
     /// The physical address that `linear` is mapped to now; `None` where nothing is.
@@ -26,52 +22,16 @@ impl Vcpu {
         if s.long_mode() && !super::canonical(linear) {
             return None;
         }
-        let wide = s.cr4.contains(Cr4::PAE);
-        let (mut shift, mut table) = if s.long_mode() {
-            (39, s.cr3 & ADDRESS)
-        } else if wide {
-            let entry = s.pdptes[(linear >> 30 & 3) as usize];
-            if entry & P == 0 {
-                return None;
-            }
-            (21, entry & ADDRESS)
-        } else {
-            (22, s.cr3 & 0xFFFF_F000)
-        };
+        let mut way = self.way(linear)?;
         loop {
-            let entry = if wide {
-                self.peek_entry(table + (linear >> shift & 0x1FF) * 8, 8)?
-            } else {
-                self.peek_entry(table + (linear >> shift & 0x3FF) * 4, 4)?
-            };
+            let entry = self.peek_entry(way.entry(linear), if way.wide { 8 } else { 4 })?;
             if entry & P == 0 {
                 return None;
             }
-            let large = entry & PS != 0
-                && match shift {
-                    22 => s.cr4.contains(Cr4::PSE),
-                    21 => true,
-                    30 => self.huge_pages,
-                    _ => false,
-                };
-            if shift == 12 || large {
-                let inside = (1u64 << shift) - 1;
-                let frame = if wide {
-                    entry & ADDRESS & !inside
-                } else if shift == 22 {
-                    // PSE-36: bits 13–20 hold address bits 32–39.
-                    entry & 0xFFC0_0000 | (entry >> 13 & 0xFF) << 32
-                } else {
-                    entry & 0xFFFF_F000
-                };
-                return Some((frame | linear & inside) & s.a20_mask);
+            if way.shift == 12 || self.is_large(way.shift, entry) {
+                return Some(way.phys(entry, linear) & s.a20_mask);
             }
-            table = if wide {
-                entry & ADDRESS
-            } else {
-                entry & 0xFFFF_F000
-            };
-            shift -= if wide { 9 } else { 10 };
+            way.descend(entry);
         }
     }
 

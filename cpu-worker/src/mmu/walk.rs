@@ -20,7 +20,8 @@ pub mod pf {
     pub const FETCH: u32 = 16;
 }
 
-const P: u64 = 1;
+/// The entry is in use.
+pub(super) const P: u64 = 1;
 const RW: u64 = 1 << 1;
 const US: u64 = 1 << 2;
 const A: u64 = 1 << 5;
@@ -48,6 +49,54 @@ pub struct Translation {
     pub global: bool,
     /// log2 of the size of the page that it is part of: 12, 21, 22 or 30.
     pub shift: u32,
+}
+
+/// The way from an address through the tables to its page: a walk's place in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    /// 64-bit entries: PAE and 4-level paging.
+    pub wide: bool,
+    /// log2 of what an entry of this level covers.
+    pub shift: u32,
+    /// Physical address of the table.
+    pub table: u64,
+}
+
+impl Way {
+    /// Physical address of the entry for `linear`.
+    #[inline]
+    pub fn entry(self, linear: u64) -> u64 {
+        if self.wide {
+            self.table + (linear >> self.shift & 0x1FF) * 8
+        } else {
+            self.table + (linear >> self.shift & 0x3FF) * 4
+        }
+    }
+
+    /// Goes down to the table that `entry` names.
+    #[inline]
+    pub fn descend(&mut self, entry: u64) {
+        (self.table, self.shift) = if self.wide {
+            (entry & ADDRESS, self.shift - 9)
+        } else {
+            (entry & 0xFFFF_F000, self.shift - 10)
+        };
+    }
+
+    /// Physical address of `linear` in the page that `entry` maps.
+    #[inline]
+    pub fn phys(self, entry: u64, linear: u64) -> u64 {
+        let mask = (1u64 << self.shift) - 1;
+        let frame = if self.wide {
+            entry & ADDRESS & !mask
+        } else if self.shift == 22 {
+            // PSE-36: bits 13–20 hold address bits 32–39.
+            entry & 0xFFC0_0000 | (entry >> 13 & 0xFF) << 32
+        } else {
+            entry & 0xFFFF_F000
+        };
+        frame | linear & mask
+    }
 }
 
 /// A level's entry, and where it lies, for the update of A and D.
@@ -96,6 +145,37 @@ impl Vcpu {
             }
     }
 
+    /// Where a walk for `linear` begins; `None` where its PDPTE is not present.
+    #[inline]
+    pub(super) fn way(&self, linear: u64) -> Option<Way> {
+        let s = &self.state;
+        let wide = s.cr4.contains(Cr4::PAE);
+        let (shift, table) = if s.long_mode() {
+            (39, s.cr3 & ADDRESS)
+        } else if wide {
+            let pdpte = s.pdptes[(linear >> 30 & 3) as usize];
+            if pdpte & P == 0 {
+                return None;
+            }
+            (21, pdpte & ADDRESS)
+        } else {
+            (22, s.cr3 & 0xFFFF_F000)
+        };
+        Some(Way { wide, shift, table })
+    }
+
+    /// Whether a present `entry` that covers `1 << shift` bytes maps a page of that size, other than the smallest.
+    #[inline]
+    pub(super) fn is_large(&self, shift: u32, entry: u64) -> bool {
+        entry & PS != 0
+            && match shift {
+                22 => self.state.cr4.contains(Cr4::PSE),
+                21 => true,
+                30 => self.huge_pages,
+                _ => false,
+            }
+    }
+
     /// One attempt; `None` when somebody changed an entry under it.
     fn walk_once(
         &mut self,
@@ -114,51 +194,33 @@ impl Vcpu {
         let mut path: [Option<Entry>; 4] = [const { None }; 4];
         let mut depth = 0;
         let (mut writable, mut user_page, mut no_exec) = (true, true, false);
-        // Shift of the first table's index and the table's address.
-        let (mut shift, mut table) = if long {
-            (39, s.cr3 & ADDRESS)
-        } else if pae {
-            let pdpte = s.pdptes[(linear >> 30 & 3) as usize];
-            if pdpte & P == 0 {
-                let code = self.fault_code(access, user, 0);
-                return self.page_fault(linear, code);
-            }
-            (21, pdpte & ADDRESS)
-        } else {
-            (22, s.cr3 & 0xFFFF_F000)
+        let Some(mut way) = self.way(linear) else {
+            let code = self.fault_code(access, user, 0);
+            return self.page_fault(linear, code);
         };
         let known = if pae { self.tlb.upper(linear) } else { None };
         if let Some(upper) = known {
-            (shift, table) = (12, upper.table);
+            (way.shift, way.table) = (12, upper.table);
             (writable, user_page, no_exec) = (upper.writable, upper.user, upper.no_exec);
         }
         let mut upper = super::tlb::Upper {
             region: linear >> 21,
-            table,
+            table: way.table,
             writable,
             user: user_page,
             no_exec,
         };
         let leaf = loop {
-            let entry = if pae {
-                self.read_entry(table + (linear >> shift & 0x1FF) * 8, true)
-            } else {
-                self.read_entry(table + (linear >> shift & 0x3FF) * 4, false)
-            };
+            let entry = self.read_entry(way.entry(linear), pae);
+            let shift = way.shift;
             let v = entry.value;
             if v & P == 0 {
                 let code = self.fault_code(access, user, 0);
                 return self.page_fault(linear, code);
             }
-            let large = match shift {
-                12 => false,
-                22 => v & PS != 0 && self.state.cr4.contains(Cr4::PSE),
-                21 => v & PS != 0,
-                30 => v & PS != 0 && self.huge_pages,
-                _ => false,
-            };
+            let large = self.is_large(shift, v);
             let reserved = if !pae {
-                // PSE-36: bits 13–20 hold address bits 32–39, bit 21 is reserved.
+                // PSE-36 leaves bit 21 reserved.
                 if large { v & (1 << 21) } else { 0 }
             } else {
                 let mut r = v & reserved_64;
@@ -192,8 +254,7 @@ impl Vcpu {
                 no_exec,
                 ..upper
             };
-            table = if pae { v & ADDRESS } else { v & 0xFFFF_F000 };
-            shift -= if pae { 9 } else { 10 };
+            way.descend(v);
         };
 
         let s = &self.state;
@@ -221,23 +282,16 @@ impl Vcpu {
                 return Ok(None);
             }
         }
-        if pae && shift == 12 && known.is_none() {
+        if pae && way.shift == 12 && known.is_none() {
+            let table = way.table;
             self.tlb.fill_upper(super::tlb::Upper { table, ..upper });
         }
-        let mask = (1u64 << shift) - 1;
-        let frame = if pae {
-            leaf & ADDRESS & !mask
-        } else if shift == 22 {
-            leaf & 0xFFC0_0000 | (leaf >> 13 & 0xFF) << 32
-        } else {
-            leaf & 0xFFFF_F000
-        };
         Ok(Some(Translation {
-            phys: (frame | linear & mask) & self.state.a20_mask,
+            phys: way.phys(leaf, linear) & self.state.a20_mask,
             write_ok: (dirty || access == Access::Write) && writable_for(user, writable, wp),
             user: user_page,
             global: leaf & G != 0 && self.state.cr4.contains(Cr4::PGE),
-            shift,
+            shift: way.shift,
         }))
     }
 

@@ -66,7 +66,7 @@ pub const SOUND: Bundle = Bundle {
     libraries_64: &[],
 };
 
-/// The archive of a bundle for Debian's architecture `arch`, made at `path` unless it is there.
+/// Makes the archive of a bundle for Debian's architecture `arch` at `path`.
 ///
 /// # Errors
 /// A [`Failure`] when a package cannot be had, or is not what it was.
@@ -80,7 +80,7 @@ pub fn archive(apt: &Apt, bundle: &Bundle, arch: &str, path: &Path) -> Result<()
     let root = apt.unpacked_together(bundle.name, &packages, arch)?;
     for program in bundle.programs {
         let path = format!("usr/bin/{program}");
-        c.program(&path, &bytes(&root.join(&path))?);
+        c.program(&path, &sh::bytes(&root.join(&path))?);
     }
     let found = libraries(&root)?;
     if found.len() < bundle.libraries.len() {
@@ -100,14 +100,10 @@ pub fn archive(apt: &Apt, bundle: &Bundle, arch: &str, path: &Path) -> Result<()
         } else {
             "lib"
         };
-        c.program(&format!("{dir}/{name}"), &bytes(&library)?);
+        c.program(&format!("{dir}/{name}"), &sh::bytes(&library)?);
     }
     remove(&root);
     sh::write(path, &c.finish())
-}
-
-fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 
 /// Shared libraries below `root` by the names that programs ask for: `libm.so.6`, but not the `libz.so.1.2.13` behind a link.

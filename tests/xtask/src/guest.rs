@@ -49,7 +49,7 @@ pub fn guest(args: &[String]) -> Result<ExitCode, Failure> {
     };
     let from = built.join(file);
     let to = sh::target().join("guests").join(file);
-    let bytes = std::fs::read(&from).map_err(|e| Failure::new(format!("{}: {e}", from.display())))?;
+    let bytes = sh::bytes(&from)?;
     sh::write(&to, &bytes)?;
     println!("{}", to.display());
     Ok(ExitCode::SUCCESS)

@@ -123,13 +123,10 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
             modules,
         } = fetched(guest, &cache, &mut apt)?;
         // The archive is cheap and follows our own sources, so that it is made every time.
-        let program =
-            std::fs::read(&busybox).map_err(|e| Failure::new(format!("{}: {e}", busybox.display())))?;
+        let program = sh::bytes(&busybox)?;
         let with = |names: &[&str]| {
             let read = |(n, name): (usize, &&str)| {
-                let path = modules.join(format!("{name}.ko"));
-                let bytes =
-                    std::fs::read(&path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+                let bytes = sh::bytes(&modules.join(format!("{name}.ko")))?;
                 Ok((format!("lib/modules/{n:02}-{name}.ko"), bytes))
             };
             let named = names.iter().enumerate().map(read);
@@ -140,7 +137,7 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
             if !path.is_file() {
                 bundles::archive(Apt::once(&mut apt, &cache)?, bundle, guest.arch, &path)?;
             }
-            std::fs::read(&path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+            sh::bytes(&path)
         };
         let archives = [
             (guest.initrd_variable, "initrd", with(&[])?),
@@ -156,32 +153,30 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
                 [with(&SOUND_MODULES)?, programs(&SOUND)?].concat(),
             ),
         ];
-        let mut found = vec![(guest.kernel_variable, kernel)];
+        variables.push((guest.kernel_variable, kernel));
         for (variable, name, bytes) in archives {
             let path = cache.join(format!("{name}-{}.cpio", guest.name));
             if std::fs::read(&path).ok().as_ref() != Some(&bytes) {
                 sh::write(&path, &bytes)?;
             }
-            found.push((variable, path));
-        }
-        for (variable, path) in found {
-            let value = std::env::var_os(variable).unwrap_or_else(|| path.into());
-            variables.push((variable, value));
+            variables.push((variable, path));
         }
     }
-    for (variable, name) in MEMORY_TESTS {
-        let path = cache.join(name);
-        if !path.is_file() {
-            let root = Apt::once(&mut apt, &cache)?.unpacked("memtest86+", "amd64")?;
-            rename(&root.join("boot").join(name), &path)?;
-            remove(&root);
+    let paths = MEMORY_TESTS.map(|(_, name)| cache.join(name));
+    if !paths.iter().all(|path| path.is_file()) {
+        let root = Apt::once(&mut apt, &cache)?.unpacked("memtest86+", "amd64")?;
+        for ((_, name), path) in MEMORY_TESTS.iter().zip(&paths) {
+            rename(&root.join("boot").join(name), path)?;
         }
-        variables.push((
-            variable,
-            std::env::var_os(variable).unwrap_or_else(|| path.into()),
-        ));
+        remove(&root);
     }
-    Ok(variables)
+    variables.extend(MEMORY_TESTS.map(|(variable, _)| variable).into_iter().zip(paths));
+    // The user's own choice counts.
+    let chosen = |(variable, path): (_, PathBuf)| {
+        let value = std::env::var_os(variable).unwrap_or_else(|| path.into());
+        (variable, value)
+    };
+    Ok(variables.into_iter().map(chosen).collect())
 }
 
 /// What Debian's packages give for one kind of guest.

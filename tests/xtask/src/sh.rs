@@ -105,6 +105,14 @@ pub fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 
+/// Reads a file that need not be text.
+///
+/// # Errors
+/// A [`Failure`] that names it.
+pub fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}
+
 /// Writes a file, making its directory.
 ///
 /// # Errors

@@ -69,8 +69,7 @@ pub fn append(only: &[&str], scale: u32) -> String {
 pub fn prepare(bits: u32) -> Result<Files, Failure> {
     let software = kernels::software(bits)?;
     let initrd = software.busybox.with_file_name(format!("bench-{bits}.cpio"));
-    let busybox = std::fs::read(&software.busybox)
-        .map_err(|e| Failure::new(format!("{}: {e}", software.busybox.display())))?;
+    let busybox = sh::bytes(&software.busybox)?;
     sh::write(&initrd, &initramfs(&busybox))?;
     Ok(Files {
         kernel: software.kernel,
