@@ -3,7 +3,8 @@
 //! A block is a straight run of ops from one physical address, decoded for one code size; it ends at a
 //! control transfer, at an instruction after which everything must be looked at anew, at the end of its page, or at
 //! [`MAX_OPS`]. Blocks are found by RAM address, so they outlive changes of address space. An instruction
-//! that crosses a page is a block of its own that remembers both pages.
+//! that crosses a page begins a block of its own that remembers both pages, and so does a hot loop that crosses one. The former faults
+//! where its second page is missing; in place of the latter there is a shorter block.
 //!
 //! Code that is overwritten: each RAM page with decoded code has a mask of its 64-byte lines that do. Stores
 //! to such a page take the slow path, look at the mask, and drop the blocks they touch. Write-protecting
@@ -42,7 +43,7 @@ const NONE: u32 = u32::MAX;
 pub struct Block {
     /// RAM address of its first byte.
     pub start: u64,
-    /// RAM page of its tail when its one instruction crosses a page.
+    /// RAM page of its tail when it goes on in another.
     pub second_page: Option<u64>,
     /// Length in bytes.
     pub len: u32,
@@ -140,10 +141,23 @@ impl BlockCache {
         (h >> 48) as usize % BUCKETS
     }
 
-    /// The valid block at RAM address `start` decoded as `code`.
+    /// The newest valid block at RAM address `start` decoded as `code`.
     #[inline]
     pub fn find(&self, start: u64, code: CodeSize) -> Option<u32> {
-        let mut n = self.buckets[Self::bucket(start, code)];
+        self.find_from(self.buckets[Self::bucket(start, code)], start, code)
+    }
+
+    /// The newest one older than block `n` that starts there, too.
+    pub fn find_older(&self, n: u32) -> Option<u32> {
+        let Block {
+            start, code, next, ..
+        } = self.blocks[n as usize];
+        self.find_from(next, start, code)
+    }
+
+    /// Looks through a bucket from `n` on.
+    #[inline]
+    fn find_from(&self, mut n: u32, start: u64, code: CodeSize) -> Option<u32> {
         while n != NONE {
             let b = &self.blocks[n as usize];
             if b.start == start && b.code == code && b.valid {
@@ -175,6 +189,14 @@ impl BlockCache {
             let first = self.arena.as_ptr().add(b.first as usize);
             (first, first.add(b.count as usize))
         }
+    }
+
+    /// Whether the first instruction of block `n` lies in two pages.
+    pub(super) fn first_crosses(&self, n: u32) -> bool {
+        let block = &self.blocks[n as usize];
+        let (first, end) = (block.first as usize, (block.first + block.count) as usize);
+        let len = self.arena[first..end].iter().find(|op| !is_guard(op)).map_or(0, |op| op.len);
+        block.start % 4096 + u64::from(len) > 4096
     }
 
     /// Whether block `n` begins with a guard.

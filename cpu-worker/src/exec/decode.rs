@@ -6,7 +6,7 @@ use super::block::MAX_OPS;
 use super::{Exit, Flow, Handler, Op, Vcpu, Vector, flag};
 use crate::cpuid::Model;
 use crate::interp;
-use crate::mmu::MAX_INSTRUCTION;
+use crate::mmu::{Fetched, MAX_INSTRUCTION};
 use crate::state::CodeSize;
 
 /// What a family sees of an instruction while it chooses the handler.
@@ -39,6 +39,20 @@ fn undefined(cpu: &mut Vcpu, _: &Op) -> Flow {
 /// #GP(0): an instruction of more than 15 bytes.
 fn too_long(cpu: &mut Vcpu, _: &Op) -> Flow {
     cpu.gp0()
+}
+
+/// A stretch of code that begins in one page and may end in the next.
+#[derive(Clone, Copy)]
+struct Stretch {
+    linear: u64,
+    /// Where that is, as [`Vcpu::translate_code`] has it.
+    at: (u64, Option<u64>),
+    /// Bytes up to the end of its page.
+    left: u64,
+    /// Linear address of the next page.
+    next: u64,
+    /// Where that is, once it is looked up.
+    second: Option<(u64, Option<u64>)>,
 }
 
 /// What decoding one instruction came to.
@@ -93,37 +107,24 @@ impl Vcpu {
             self.announce_code(page);
         }
         let mut offset = 0u64;
-        let left = 4096 - (linear & 0xFFF);
-        // The next page, once an instruction reaches into it.
-        let mut tail: Option<(u64, Option<u64>)> = None;
-        let next = self.wrap_linear(linear + left);
+        let mut stretch = self.stretch(linear, at);
         while ops.len() < limit.min(MAX_OPS) {
-            let mut bytes = match tail {
-                None if offset < left => self.fetch_page(linear + offset, (at.0 + offset, at.1)),
-                Some((phys, page)) if offset < left + 4096 => {
-                    let offset = offset - left;
-                    self.fetch_page(next + offset, (phys + offset, page))
-                }
-                _ => break,
+            let Some(bytes) = self.stretch_bytes(&stretch, offset) else {
+                break;
             };
             let op = match decode_one(&bytes.bytes[..bytes.len], code, &self.model) {
                 Decoded::Op(op) => op,
                 Decoded::Short if !ops.is_empty() => break,
+                Decoded::Short if stretch.second.is_some() => return self.raise(Vector::Gp),
                 Decoded::Short => {
                     // The first instruction crosses the page. What faults there faults before anything is executed, so the
                     // block may go on behind it.
-                    let found = self.translate_code(next)?;
+                    let found = self.translate_code(stretch.next)?;
                     if let Some(page) = found.1 {
                         self.announce_code(page);
                     }
-                    tail = Some(found);
-                    let more = self.fetch_page(next, found);
-                    let n = (MAX_INSTRUCTION - bytes.len).min(more.len);
-                    bytes.bytes[bytes.len..bytes.len + n].copy_from_slice(&more.bytes[..n]);
-                    match decode_one(&bytes.bytes, code, &self.model) {
-                        Decoded::Op(op) => op,
-                        Decoded::Short => return self.raise(Vector::Gp),
-                    }
+                    stretch.second = Some(found);
+                    continue;
                 }
             };
             // An instruction must lie inside CS whole; if not, it faults when its turn comes.
@@ -143,40 +144,53 @@ impl Vcpu {
                 break;
             }
             // Code in device memory is executed one instruction at a time.
-            let in_ram = at.1.is_some() && tail.is_none_or(|t| t.1.is_some());
+            let in_ram = at.1.is_some() && stretch.second.is_none_or(|s| s.1.is_some());
             if op.has(flag::ENDS) || !in_ram {
                 break;
             }
         }
-        let second = tail.and_then(|t| t.1);
+        let second = stretch.second.and_then(|s| s.1);
         Ok((at.1.map(|_| at.0), offset.max(1) as u32, second))
     }
 
-    /// Decodes the block at `linear` beyond conditional jumps, if it then is a loop: if behind some jumps that lead out of it
-    /// follows one back to its start. Gives the RAM address it starts at and its length.
-    pub(super) fn decode_loop(&mut self, linear: u64, ops: &mut Vec<Op>) -> Option<(u64, u32)> {
+    /// Decodes the block at `linear` beyond conditional jumps and the end of its page, if it then is a loop: if behind some jumps that
+    /// lead out of it follows one back to its start. Gives the RAM address it starts at, its length, and the RAM page of its tail
+    /// when that lies in another.
+    pub(super) fn decode_loop(&mut self, linear: u64, ops: &mut Vec<Op>) -> Option<(u64, u32, Option<u64>)> {
         let code = self.code_size;
         let near = match code {
             CodeSize::Bits64 => OpKind::NearBranch64,
             CodeSize::Bits32 => OpKind::NearBranch32,
             CodeSize::Bits16 => return None,
         };
-        let (start, page) = self.translate_code(linear).ok()?;
-        page?;
+        let at = self.translate_code(linear).ok()?;
+        at.1?;
+        let mut stretch = self.stretch(linear, at);
         // Where the jumps out of it lead, from the start.
         let mut nearest = i64::MAX;
         let mut offset = 0u64;
-        while ops.len() < MAX_OPS && offset < 4096 - (linear & 0xFFF) {
-            if self.is_guarded(linear + offset) {
+        while ops.len() < MAX_OPS {
+            if self.is_guarded(self.wrap_linear(linear.wrapping_add(offset))) {
                 return None;
             }
-            let bytes = self.fetch_page(linear + offset, (start + offset, page));
-            let bytes = &bytes.bytes[..bytes.len];
-            let Decoded::Op(mut op) = decode_one(bytes, code, &self.model) else {
-                return None;
+            let bytes = self.stretch_bytes(&stretch, offset);
+            let decoded = match &bytes {
+                Some(bytes) => decode_one(&bytes.bytes[..bytes.len], code, &self.model),
+                None => Decoded::Short,
+            };
+            let (Some(bytes), Decoded::Op(mut op)) = (bytes, decoded) else {
+                if stretch.second.is_some() {
+                    return None;
+                }
+                // The first page is executed first: this must not show in the second's tables.
+                let page = self.code_page_quietly(stretch.next)?;
+                self.announce_code(page);
+                stretch.second = Some((page * 4096, Some(page)));
+                continue;
             };
             offset += u64::from(op.len);
             if op.has(flag::ENDS) {
+                let bytes = &bytes.bytes[..bytes.len];
                 let i = Decoder::with_ip(code.bits(), bytes, 0, DecoderOptions::NONE).decode();
                 if !i.is_jcc_short_or_near() || i.op0_kind() != near {
                     return None;
@@ -202,8 +216,40 @@ impl Vcpu {
         let limit = u64::from(self.state.segs[crate::state::seg::CS].limit);
         let inside = code == CodeSize::Bits64 || self.rip() + offset - 1 <= limit;
         let closed = ops.last().is_some_and(|op| op.has(flag::ENDS));
-        let out = nearest != i64::MAX && nearest >= offset as i64;
-        (closed && out && inside).then_some((start, offset as u32))
+        let out = nearest >= offset as i64;
+        let second = stretch.second.and_then(|s| s.1);
+        (closed && out && inside).then_some((at.0, offset as u32, second))
+    }
+
+    /// The stretch of code from `linear` on, which [`Vcpu::translate_code`] has found `at`.
+    fn stretch(&self, linear: u64, at: (u64, Option<u64>)) -> Stretch {
+        let left = 4096 - (linear & 0xFFF);
+        Stretch {
+            linear,
+            at,
+            left,
+            next: self.wrap_linear(linear.wrapping_add(left)),
+            second: None,
+        }
+    }
+
+    /// The bytes at `offset` of `s`, as many as an instruction can have or as there are; `None` beyond the pages that are known.
+    fn stretch_bytes(&mut self, s: &Stretch, offset: u64) -> Option<Fetched> {
+        if offset >= s.left {
+            let offset = offset - s.left;
+            let (phys, page) = s.second.filter(|_| offset < 4096)?;
+            return Some(self.fetch_page(s.next + offset, (phys + offset, page)));
+        }
+        let mut bytes = self.fetch_page(s.linear + offset, (s.at.0 + offset, s.at.1));
+        if let Some(second) = s.second
+            && bytes.len < MAX_INSTRUCTION
+        {
+            let more = self.fetch_page(s.next, second);
+            let n = (MAX_INSTRUCTION - bytes.len).min(more.len);
+            bytes.bytes[bytes.len..bytes.len + n].copy_from_slice(&more.bytes[..n]);
+            bytes.len += n;
+        }
+        Some(bytes)
     }
 
     /// Tells everybody that code is about to be read from RAM page `page`, before it is.

@@ -144,14 +144,9 @@ impl Vcpu {
     /// The block at CS:rIP and its translation, if there are both.
     fn native_here(&mut self) -> Option<(u32, u64)> {
         let linear = self.fetch_linear().ok()?;
-        let (start, page) = self.translate_code(linear).ok()?;
-        page?;
-        let n = self.blocks.find(start, self.code_size)?;
-        if !self.respects_points(n, linear) {
-            return None;
-        }
+        let n = self.fitting_block(linear).ok()??;
         if self.blocks.block(n).second_page.is_some() {
-            // Its second page may be another one now.
+            // It is led to by the jump cache.
             self.find_block(linear).ok()?;
         }
         let (rip, mode) = (self.rip(), self.mode);
@@ -213,10 +208,8 @@ impl Vcpu {
                 let ops = unsafe {
                     core::slice::from_raw_parts(jump.first, jump.end.offset_from(jump.first) as usize)
                 };
-                // Where each block is compared, a turn of a loop is one. A page that may be replaced under a block
-                // ends no loop.
-                let loops =
-                    self.trial.is_none() && block.second_page.is_none() && !ops.first().is_some_and(is_guard);
+                // Where each block is compared, a turn of a loop is one.
+                let loops = self.trial.is_none() && !ops.first().is_some_and(is_guard);
                 let place = (rip, block.start % 4096);
                 jit.translate(n, place, (mode, key, other), &bytes, ops, loops)
             }
@@ -232,13 +225,13 @@ impl Vcpu {
     fn as_loop(&mut self, jump: &Jump, linear: u64) -> Jump {
         let block = *self.blocks.block(jump.block);
         // What executes now must stay where it is, and where each block is compared, it is a straight run.
-        if self.trial.is_some() || block.second_page.is_some() || self.blocks.full() {
+        if self.trial.is_some() || self.blocks.full() {
             return *jump;
         }
         let mut ops = Vec::new();
         match self.decode_loop(linear, &mut ops) {
-            Some((start, len)) if start == block.start && len > block.len => {
-                let n = self.blocks.insert(start, None, len, self.code_size, &ops);
+            Some((start, len, second)) if start == block.start && len > block.len => {
+                let n = self.blocks.insert(start, second, len, self.code_size, &ops);
                 let (first, end) = self.blocks.ops(n);
                 Jump { first, end, block: n }
             }
@@ -258,36 +251,55 @@ impl Vcpu {
 
     #[inline(never)]
     fn find_block(&mut self, linear: u64) -> Result<Jump, Exit> {
+        let Some(n) = self.fitting_block(linear)? else {
+            return self.make_block(linear);
+        };
+        let (first, end) = self.blocks.ops(n);
+        let jump = Jump { first, end, block: n };
+        let (rip, mode, segmented) = (self.rip(), self.mode, self.segmented != 0);
+        let native = self.jit.as_ref().map_or(0, |j| match j.find(n, rip, mode) {
+            // Where each block is compared, none leads to the next.
+            Some(native) if self.trial.is_none() => native,
+            _ => j.cold(segmented),
+        });
+        self.remember_jump(linear, jump, native);
+        Ok(jump)
+    }
+
+    /// The newest block for CS:rIP, which lies at `linear`, that is still right.
+    fn fitting_block(&mut self, linear: u64) -> Result<Option<u32>, Exit> {
         let (start, page) = self.translate_code(linear)?;
-        if page.is_some()
-            && let Some(n) = self.blocks.find(start, self.code_size)
-        {
-            let b = *self.blocks.block(n);
-            // CS may be smaller than when the block was decoded, or its second page may be elsewhere now.
-            let fits = self.code_size == CodeSize::Bits64
-                || self.rip() + u64::from(b.len) - 1
-                    <= u64::from(self.state.segs[crate::state::seg::CS].limit);
-            let whole = match b.second_page {
-                None => true,
-                Some(second) => {
-                    let next = self.wrap_linear((linear | 0xFFF) + 1);
-                    self.translate_code(next)?.1 == Some(second)
-                }
+        let mut found = page.and_then(|_| self.blocks.find(start, self.code_size));
+        while let Some(n) = found {
+            if self.fits(n, linear)? {
+                break;
+            }
+            found = self.blocks.find_older(n);
+        }
+        Ok(found)
+    }
+
+    /// Whether block `n` is what is to be executed at `linear`: CS may be smaller than when it was decoded, its second page may be
+    /// elsewhere now, and there may be breakpoints inside.
+    fn fits(&mut self, n: u32, linear: u64) -> Result<bool, Exit> {
+        let b = *self.blocks.block(n);
+        let inside = self.code_size == CodeSize::Bits64
+            || self.rip() + u64::from(b.len) - 1 <= u64::from(self.state.segs[crate::state::seg::CS].limit);
+        if !inside {
+            return Ok(false);
+        }
+        if let Some(second) = b.second_page {
+            let next = self.wrap_linear((linear | 0xFFF).wrapping_add(1));
+            let page = if self.blocks.first_crosses(n) {
+                self.translate_code(next)?.1
+            } else {
+                self.code_page_quietly(next)
             };
-            if fits && whole && self.respects_points(n, linear) {
-                let (first, end) = self.blocks.ops(n);
-                let jump = Jump { first, end, block: n };
-                let (rip, mode, segmented) = (self.rip(), self.mode, self.segmented != 0);
-                let native = self.jit.as_ref().map_or(0, |j| match j.find(n, rip, mode) {
-                    // Where each block is compared, none leads to the next.
-                    Some(native) if self.trial.is_none() => native,
-                    _ => j.cold(segmented),
-                });
-                self.remember_jump(linear, jump, native);
-                return Ok(jump);
+            if page != Some(second) {
+                return Ok(false);
             }
         }
-        self.make_block(linear)
+        Ok(self.respects_points(n, linear))
     }
 
     /// Puts the block behind `jump` into the jump cache for `linear`; every page it lies in has been looked up.

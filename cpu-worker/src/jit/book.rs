@@ -225,6 +225,13 @@ impl Book {
         &self.regions[region].links.items[at]
     }
 
+    /// Whether link `link` belongs to translation `number`.
+    pub fn has_link(&self, number: u32, link: u32) -> bool {
+        let (first, count) = self.native(number).links;
+        let ((region, from), (other, at)) = (place(first), place(link));
+        region == other && (from..from + count).contains(&at)
+    }
+
     /// The translation of block `n` for `rip` and `mode`.
     pub fn find(&self, n: u32, rip: u64, mode: usize) -> Option<u32> {
         let mut at = *self.first.get(n as usize)?;

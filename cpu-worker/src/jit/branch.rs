@@ -159,6 +159,9 @@ impl Block<'_> {
 
     fn jcc(&mut self, i: &Instruction) {
         self.host_flags();
+        if self.next_turn(i) {
+            return;
+        }
         let taken = self.asm.label();
         let code = i.condition_code();
         self.asm.branch(jcc_code(code), taken);

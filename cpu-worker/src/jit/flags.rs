@@ -24,7 +24,7 @@ pub(super) const ARITHMETIC: u32 = iced_x86::RflagsBits::OF
     | iced_x86::RflagsBits::CF;
 
 /// Instructions that compute the flags again, from registers. They may spoil RAX.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Recipe {
     code: [Instruction; 3],
     len: u8,
@@ -142,7 +142,7 @@ fn usable(r: Register) -> bool {
 }
 
 /// Where the flags are now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Flags {
     /// In the host's flags.
     pub host: bool,

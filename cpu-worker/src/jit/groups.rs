@@ -77,6 +77,10 @@ struct Group {
     place: Option<usize>,
     /// The pointer is there.
     live: bool,
+    /// It was looked up for all members.
+    whole: bool,
+    /// Its addresses are the same at each turn of a block that jumps back to itself.
+    lasting: bool,
 }
 
 /// The groups of one block.
@@ -209,6 +213,14 @@ impl Tracker<'_> {
         Some((r, value))
     }
 
+    /// Behind the block: whether `key` names the same at its start and now.
+    fn lasts(&self, key: &Key) -> bool {
+        let same = |of: u32| self.regs.get(of as usize).is_some_and(|v| *v == Value { of, add: 0 });
+        key.base.is_none_or(same)
+            && key.index.is_none_or(|(of, _)| same(of))
+            && key.segment.is_none_or(|_| self.segments == 0)
+    }
+
     /// What the addresses beside `a` have in common, and how far `a` is from there.
     fn place(&self, a: &Address) -> (Key, i64) {
         let base = a.base.map(|n| self.regs[n]);
@@ -327,7 +339,18 @@ impl Groups {
         for (place, &g) in by_count.iter().take(GROUPS).enumerate() {
             all.groups[g].place = Some(place);
         }
+        for g in &mut all.groups {
+            g.lasting = tracker.lasts(&g.key);
+        }
         all
+    }
+
+    /// Forgets the pointers that the next turn of the block cannot rely on, and gives the numbers of the other groups.
+    pub fn keep_lasting(&mut self) -> Vec<usize> {
+        for g in &mut self.groups {
+            g.live &= g.whole && g.lasting;
+        }
+        (0..self.groups.len()).filter(|&n| self.groups[n].live).collect()
     }
 
     /// Finds a group for an access, or makes one. A write joins reads only on a `stack`: elsewhere the page may be clean, and the look for
@@ -358,6 +381,8 @@ impl Groups {
                 count: 0,
                 place: None,
                 live: false,
+                whole: false,
+                lasting: false,
             });
             self.groups.len() - 1
         });
@@ -456,7 +481,9 @@ impl Block<'_> {
                 place,
             };
             self.finish_pointer(&stretch, miss);
-            self.groups.groups[m.group].live = true;
+            let group = &mut self.groups.groups[m.group];
+            group.live = true;
+            group.whole = count == group.count;
             self.looked_up = Some(stretch);
             return Ok(at(pointer, m.from));
         }

@@ -8,7 +8,7 @@
 //! - `abi`: which register is where. `thunks`: in and out.
 //! - `translate`, `plain`, `special`, `system`, `branch`, `memory`, `flags`, `live`: a block's translation.
 //! - `groups`: accesses that share a look into the TLB.
-//! - `values`, `induction`, `looped`: loops that need no look into the TLB at each access.
+//! - `values`, `induction`, `looped`: loops that need no look into the TLB at each access. `peel`: what other loops carry from turn to turn.
 //! - `check`: `--check-jit`. `listing`: translations as text.
 //! - `cache`: executable memory. `book`: where translations lie and what leads to them. This module: the run loop's side.
 //!
@@ -30,6 +30,7 @@ mod listing;
 mod live;
 mod looped;
 mod memory;
+mod peel;
 mod plain;
 mod special;
 mod system;
@@ -90,8 +91,9 @@ pub struct Jit {
     left: Option<(Exit, u8)>,
     /// How often the guest's x87 unit was taken out of the host's.
     unloads: u64,
-    /// Translations that go round inside themselves.
+    /// Translations that go round inside themselves: of loops whose accesses move evenly, and of such whose first turn is peeled off.
     loops: u64,
+    peeled: u64,
     /// Accesses of all translations that share the look of another.
     shared: u64,
     /// Translations of segmented code.
@@ -136,6 +138,7 @@ impl Jit {
             left: None,
             unloads: 0,
             loops: 0,
+            peeled: 0,
             shared: 0,
             segmented: 0,
             strayed: 0,
@@ -160,6 +163,12 @@ impl Jit {
     /// to execute such loops sees by this that it did.
     pub fn loops(&self) -> u64 {
         self.loops
+    }
+
+    /// How many translations were made of loops whose first turn is peeled off. A test that means to execute such loops sees by
+    /// this that it did.
+    pub fn peeled(&self) -> u64 {
+        self.peeled
     }
 
     /// How many translations were made of 16-bit and segmented code. A test that means to execute such code sees by this that
@@ -257,6 +266,7 @@ impl Jit {
             &mut self.lines,
         );
         self.loops += u64::from(t.looped);
+        self.peeled += u64::from(t.peeled);
         self.shared += t.shared;
         self.segmented += u64::from(!mode.1.flat);
         assert!(t.code.len() <= LARGEST, "a translation has outgrown its bound");
@@ -288,10 +298,14 @@ impl Jit {
     }
 
     /// Makes link `number` lead to the translation of block `n` for its target. A block that `crosses` into another page is
-    /// led to by the jump cache, which knows when that page is no more.
+    /// led to by the jump cache, which knows when that page is no more, but from itself.
     pub(crate) fn link(&mut self, number: u32, n: u32, mode: (usize, ModeKey), crosses: bool) {
         let link = *self.book.link(number);
-        let (led, entry) = if crosses {
+        let own = || {
+            let to = self.book.find(n, link.target, mode.0)?;
+            Some(self.book.has_link(to, number))
+        };
+        let (led, entry) = if crosses && own() != Some(true) {
             if self.full() {
                 return;
             }

@@ -16,6 +16,7 @@ use super::flags::{self, Flags, Recipe};
 use super::groups::{Groups, Regroup, Stretch};
 use super::induction::{self, Plan};
 use super::lines::Lines;
+use super::peel::{self, Top};
 use super::thunks::Thunks;
 use crate::exec::{Frame, ModeKey, Op, flag, is_guard};
 
@@ -134,7 +135,7 @@ pub(super) struct Block<'a> {
     /// The handler of the op in hand may look at the x87 unit.
     touches_unit: bool,
     /// The guest's x87 unit is known to be in the host's.
-    unit: bool,
+    pub unit: bool,
     /// Number of the block.
     pub number: u32,
     pub ops: &'a [Op],
@@ -145,6 +146,12 @@ pub(super) struct Block<'a> {
     pub shared: u64,
     /// The look that the op in hand made for its group: see [`Block::take_regroup`].
     pub looked_up: Option<Stretch>,
+    /// The block ends in a jump back to its start, and the first turn may be peeled off.
+    pub closes: bool,
+    /// The second copy begins there: see [`super::peel`].
+    pub top: Option<Top>,
+    /// The second copy leads back to its own start.
+    pub peeled: bool,
 }
 
 /// Whether `code` has no jump but at its end.
@@ -161,8 +168,9 @@ pub(super) struct Translation {
     pub exits: Vec<Exit>,
     /// Whether it may be entered with the flags neither in the frame nor anywhere.
     pub flags_dead: bool,
-    /// Whether it goes round inside itself.
+    /// Whether it goes round inside itself as such a loop: [`super::looped`], [`super::peel`].
     pub looped: bool,
+    pub peeled: bool,
     /// Accesses that need no look of their own.
     pub shared: u64,
 }
@@ -233,10 +241,12 @@ impl<'a> Block<'a> {
             groups: Groups::default(),
             shared: 0,
             looked_up: None,
+            closes: false,
+            top: None,
+            peeled: false,
         };
         let bits = request.mode.code.bits();
         let mut decoder = Decoder::with_ip(bits, request.bytes, request.rip, DecoderOptions::NONE);
-        let mut open = true;
         let code: Vec<Instruction> = request
             .ops
             .iter()
@@ -260,24 +270,12 @@ impl<'a> Block<'a> {
         let guarded = request.ops.first().is_some_and(is_guard);
         if request.groups && request.mode.flat && !guarded && is_straight(&code) {
             block.groups = Groups::of(&code, request.ops, &request.mode, block.info);
+            block.closes = request.loops && !looped && peel::closes(&code, &request.mode, request.rip);
         }
-        for (n, (i, op)) in code.iter().zip(request.ops).enumerate() {
-            block.n = n;
-            block.last = n + 1 == request.ops.len();
-            block.live = live[n];
-            debug_assert!(i.len() == usize::from(op.len) || op.len == 0);
-            block.op = op;
-            block.code = i.code();
-            block.next = block.next.wrapping_add(u64::from(op.len));
-            open = block.instruction(i, op);
-            if !open {
-                break;
-            }
-        }
-        if open {
-            block.hand_over();
-            let next = block.next;
-            block.go_to(next);
+        block.body(&code, &live);
+        if block.top.is_some() {
+            block.next = request.rip;
+            block.body(&code, &live);
         }
         let straight = block.asm.len();
         block.finish_cold();
@@ -286,9 +284,30 @@ impl<'a> Block<'a> {
             exits: block.exits,
             flags_dead: !block.entry_flags_used,
             looped,
+            peeled: block.peeled,
             shared: block.shared,
             code: block.asm.finish(),
         }
+    }
+
+    /// Translates the block's instructions once.
+    fn body(&mut self, code: &[Instruction], live: &[u32]) {
+        let ops = self.ops;
+        for (n, (i, op)) in code.iter().zip(ops).enumerate() {
+            self.n = n;
+            self.last = n + 1 == ops.len();
+            self.live = live[n];
+            debug_assert!(i.len() == usize::from(op.len) || op.len == 0);
+            self.op = op;
+            self.code = i.code();
+            self.next = self.next.wrapping_add(u64::from(op.len));
+            if !self.instruction(i, op) {
+                return;
+            }
+        }
+        self.hand_over();
+        let next = self.next;
+        self.go_to(next);
     }
 
     /// Translates one instruction; answers whether the block goes on behind it.

@@ -9,7 +9,7 @@ mod walk;
 
 pub use access::Access;
 pub(crate) use access::canonical;
-pub use fetch::MAX_INSTRUCTION;
+pub use fetch::{Fetched, MAX_INSTRUCTION};
 pub use phys::{PageKind, PhysMemory};
 pub(crate) use phys::{copy_up, fill};
 pub use tlb::{Tlb, TlbIndex};

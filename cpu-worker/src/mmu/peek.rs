@@ -7,29 +7,41 @@
 use quintet_protocol::addr::GuestPhys;
 
 use super::PageKind;
-use super::walk::P;
+use super::walk::{A, P};
 use crate::exec::Vcpu;
 use crate::state::Cr0;
 
 impl Vcpu {
     /// The physical address that `linear` is mapped to now; `None` where nothing is.
     pub fn peek_translate(&self, linear: u64) -> Option<u64> {
+        self.peek_walk(linear).map(|(phys, _)| phys)
+    }
+
+    /// Whether the accessed bit of everything on the way to `linear` is set, so that a walk there changes nothing.
+    pub(super) fn is_accessed(&self, linear: u64) -> bool {
+        self.peek_walk(linear).is_some_and(|(_, accessed)| accessed)
+    }
+
+    /// The physical address that `linear` is mapped to, and whether all entries that map it have been accessed.
+    fn peek_walk(&self, linear: u64) -> Option<(u64, bool)> {
         let s = &self.state;
         let linear = self.wrap_linear(linear);
         if !s.cr0.contains(Cr0::PG) {
-            return Some(linear & 0xFFFF_FFFF & s.a20_mask);
+            return Some((linear & 0xFFFF_FFFF & s.a20_mask, true));
         }
         if s.long_mode() && !super::canonical(linear) {
             return None;
         }
         let mut way = self.way(linear)?;
+        let mut accessed = true;
         loop {
             let entry = self.peek_entry(way.entry(linear), if way.wide { 8 } else { 4 })?;
             if entry & P == 0 {
                 return None;
             }
+            accessed &= entry & A != 0;
             if way.shift == 12 || self.is_large(way.shift, entry) {
-                return Some(way.phys(entry, linear) & s.a20_mask);
+                return Some((way.phys(entry, linear) & s.a20_mask, accessed));
             }
             way.descend(entry);
         }

@@ -24,7 +24,8 @@ pub mod pf {
 pub(super) const P: u64 = 1;
 const RW: u64 = 1 << 1;
 const US: u64 = 1 << 2;
-const A: u64 = 1 << 5;
+/// It has been used for a translation.
+pub(super) const A: u64 = 1 << 5;
 const D: u64 = 1 << 6;
 const PS: u64 = 1 << 7;
 const G: u64 = 1 << 8;

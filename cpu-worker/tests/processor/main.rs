@@ -12,5 +12,6 @@ mod returns;
 mod segments;
 mod single_step;
 mod smc;
+mod straddle;
 mod tasks;
 mod v86;

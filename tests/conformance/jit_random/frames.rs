@@ -195,6 +195,9 @@ fn agree_frames(size: CodeSize) {
     println!("{shared} accesses shared a look, which failed {strayed} times");
     assert!(shared > cases, "too few shared a look: {shared} in {cases}");
     assert!(strayed > cases / 8, "too few looks failed: {strayed} in {cases}");
+    let peeled = jit.peeled();
+    println!("{peeled} loops had their first turn peeled off");
+    assert!(peeled > cases / 20, "too few loops were peeled: {peeled} in {cases}");
 }
 
 #[test]

@@ -20,6 +20,12 @@ const TABLES: u64 = 0x0020_0000;
 /// Those of the last level.
 const LAST_LEVEL: u64 = TABLES + 0x4000;
 const CODE: u64 = crate::CODE & !0xFFF;
+/// The page behind that of the code.
+const TAIL: u64 = CODE + 0x1000;
+/// What may be there instead: the same, but that the last jump's condition is the opposite.
+const OTHER: u64 = CODE + 0x3000;
+/// How often each program is run.
+const ROUNDS: u64 = 5;
 
 fn put(cpu: &Vcpu, at: u64, bytes: &[u8]) {
     cpu.mem.ram().write(GuestPhys(at), bytes).expect("in RAM");
@@ -59,9 +65,23 @@ fn map(cpu: &mut Vcpu, size: CodeSize, seed: u64) {
         put(cpu, TABLES, &(TABLES + 0x1067).to_le_bytes());
         put(cpu, TABLES + 0x1000, &(TABLES + 0x2067).to_le_bytes());
     }
+    map_tail(cpu, size, TAIL | if rng.flip() { 0x67 } else { 0x47 });
     cpu.state.cr3 = TABLES;
     cpu.state.cr0 |= Cr0::PG | Cr0::WP;
     cpu.refresh_mode();
+    cpu.tlb.flush_all();
+}
+
+/// Where the last level's entry for `at` is, and of how many bytes.
+fn entry(size: CodeSize, at: u64) -> (u64, u64) {
+    let bytes = if size == CodeSize::Bits64 { 8 } else { 4 };
+    (LAST_LEVEL + (at >> 12) * bytes, bytes)
+}
+
+/// Gives the page behind that of the code another entry.
+fn map_tail(cpu: &mut Vcpu, size: CodeSize, to: u64) {
+    let (at, bytes) = entry(size, TAIL);
+    put(cpu, at, &to.to_le_bytes()[..bytes as usize]);
     cpu.tlb.flush_all();
 }
 
@@ -442,20 +462,23 @@ pub fn assemble(list: &[Instruction], top: usize, wide: bool) -> Vec<u8> {
     }
 }
 
-/// The area's pages, and behind them the last level's entries for them, of 8 bytes or of 4.
+/// The area's pages, and behind them the last level's entries for them, of 8 bytes or of 4, and for the code's second page.
 fn area(cpu: &Vcpu) -> Vec<u8> {
     let mut v = vec![0; (PAGES << 12) as usize];
     cpu.mem.ram().read(GuestPhys(BEHIND), &mut v).expect("in RAM");
-    for bytes in [8, 4] {
-        let mut entries = vec![0; (PAGES * bytes) as usize];
-        let at = LAST_LEVEL + (AREA >> 12) * bytes;
-        cpu.mem.ram().read(GuestPhys(at), &mut entries).expect("in RAM");
-        v.extend(entries);
+    for size in [CodeSize::Bits64, CodeSize::Bits32] {
+        for (at, count) in [(AREA, PAGES), (TAIL, 1)] {
+            let (at, bytes) = entry(size, at);
+            let mut entries = vec![0; (count * bytes) as usize];
+            cpu.mem.ram().read(GuestPhys(at), &mut entries).expect("in RAM");
+            v.extend(entries);
+        }
     }
     v
 }
 
-/// Runs what `program` makes on both, and gives the translator.
+/// Runs what `program` makes on both, and gives the translator. Half of the programs lie in two pages, and there may be another second
+/// page, or none, the last time but one.
 pub fn agree(size: CodeSize, program: crate::Generator) -> Box<Jit> {
     let mut interpreted = snippet::vcpu(8 << 20);
     let mut translated = snippet::vcpu(8 << 20);
@@ -464,19 +487,38 @@ pub fn agree(size: CodeSize, program: crate::Generator) -> Box<Jit> {
     let seed = number("QUINTET_JIT_SEED", 1);
     let cases = number("QUINTET_JIT_CASES", 4000);
     let mut full = 0;
+    // Loops that go round inside their translation, and lie in two pages.
+    let mut across = 0;
     for case in seed..seed + cases {
         let mut rng = Rng(case.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let code = program(&mut rng, size == CodeSize::Bits64);
+        let len = code.len() as u64;
+        let start = if rng.flip() { CODE } else { TAIL - 1 - rng.below(len - 1) };
+        let instead = rng.pick(&[OTHER | 0x67, 0]);
+        let before = translated.jit.as_ref().map_or(0, |j| j.loops() + j.peeled());
         prepare([&mut interpreted, &mut translated], size, &code, case);
         for cpu in [&mut interpreted, &mut translated] {
-            put(cpu, CODE, &code);
-            cpu.state.regs[RIP] = CODE;
+            put(cpu, start, &code);
+            put(cpu, start + (OTHER - TAIL), &code);
+            if start + len - 7 >= TAIL {
+                put(cpu, start + (OTHER - TAIL) + len - 6, &[0x84]);
+            }
+            cpu.state.regs[RIP] = start;
             map(cpu, size, case);
             cpu.discard_code();
         }
-        for round in 0..3 {
+        for round in 0..ROUNDS {
+            if round + 2 >= ROUNDS {
+                let to = if round + 1 == ROUNDS { TAIL | 0x67 } else { instead };
+                map_tail(&mut interpreted, size, to);
+                map_tail(&mut translated, size, to);
+            }
             let how = [interpreted.run(200_000), translated.run(200_000)];
             assert_eq!(how[0], how[1], "case {case}:\n{}", show(size, &code));
+            if round + 2 == ROUNDS && instead == 0 && start != CODE {
+                // What faults may do so behind an instruction that leaves flags undefined.
+                translated.state.flags = interpreted.state.flags;
+            }
             let apart = crate::difference(&interpreted, &translated).or_else(|| {
                 let (a, b) = (area(&interpreted), area(&translated));
                 let at = a.iter().zip(&b).position(|(a, b)| a != b)?;
@@ -491,14 +533,18 @@ pub fn agree(size: CodeSize, program: crate::Generator) -> Box<Jit> {
             if how[0] != RunExit::Idle {
                 break;
             }
-            full += u64::from(round == 2);
+            full += u64::from(round + 3 == ROUNDS);
             for cpu in [&mut interpreted, &mut translated] {
-                cpu.state.regs[RIP] = CODE;
+                cpu.state.regs[RIP] = start;
                 cpu.state.activity = quintet_cpu_worker::state::Activity::Active;
             }
         }
+        if start != CODE {
+            across += translated.jit.as_ref().map_or(0, |j| j.loops() + j.peeled()) - before;
+        }
     }
-    println!("{full} of {cases} programs ran to their end, the others to a fault");
+    println!("{full} of {cases} programs ran to their end, the others to a fault; {across} loops in two pages");
+    assert!(across * 12 > cases, "too few loops in two pages: {across} of {cases}");
     assert!(
         full * 3 > cases,
         "many programs must reach their end: {full} of {cases}"
