@@ -195,7 +195,10 @@ impl BlockCache {
     pub(super) fn first_crosses(&self, n: u32) -> bool {
         let block = &self.blocks[n as usize];
         let (first, end) = (block.first as usize, (block.first + block.count) as usize);
-        let len = self.arena[first..end].iter().find(|op| !is_guard(op)).map_or(0, |op| op.len);
+        let len = self.arena[first..end]
+            .iter()
+            .find(|op| !is_guard(op))
+            .map_or(0, |op| op.len);
         block.start % 4096 + u64::from(len) > 4096
     }
 

@@ -171,8 +171,8 @@ impl Block<'_> {
         self.asm.bind(taken);
         self.flags = flags;
         match self.looped.take() {
-            Some((plan, top)) if self.xmm || !plan.vector => self.jump_back(i, &plan, top),
-            _ => self.go_to(i.near_branch_target()),
+            Some(looped) => self.jump_back(i, &looped),
+            None => self.go_to(i.near_branch_target()),
         }
     }
 

@@ -215,7 +215,11 @@ impl Tracker<'_> {
 
     /// Behind the block: whether `key` names the same at its start and now.
     fn lasts(&self, key: &Key) -> bool {
-        let same = |of: u32| self.regs.get(of as usize).is_some_and(|v| *v == Value { of, add: 0 });
+        let same = |of: u32| {
+            self.regs
+                .get(of as usize)
+                .is_some_and(|v| *v == Value { of, add: 0 })
+        };
         key.base.is_none_or(same)
             && key.index.is_none_or(|(of, _)| same(of))
             && key.segment.is_none_or(|_| self.segments == 0)

@@ -92,18 +92,42 @@ impl Plan {
     }
 }
 
+/// A block that is such a loop.
+#[derive(Debug)]
+pub(super) struct Looped {
+    plan: Plan,
+    /// The place that it jumps back to.
+    top: Label,
+    /// Where pointers are computed before the first turn.
+    at_once: Label,
+}
+
 impl Block<'_> {
-    /// At the block's entry: the place that it jumps back to.
-    pub(super) fn begin_loop(&mut self) -> Label {
+    /// At the block's entry.
+    pub(super) fn begin_loop(&mut self, plan: Plan) -> Looped {
+        let (top, at_once) = (self.asm.label(), self.asm.label());
+        if plan.vector {
+            self.need_xmm();
+        }
         self.asm.rm(Code::Mov_r64_rm64, RAX, first_patience(self.start));
+        self.asm.rr(Code::Test_rm64_r64, RAX, RAX);
+        self.asm.branch(Code::Je_rel32_64, at_once);
         self.asm.mr(Code::Mov_rm64_r64, patience(), RAX);
-        let top = self.asm.label();
         self.asm.bind(top);
-        top
+        Looped { plan, top, at_once }
     }
 
-    /// The jump back to `top`, which is taken: the flags are where `self.flags` says.
-    pub(super) fn jump_back(&mut self, jcc: &Instruction, plan: &Plan, top: Label) {
+    /// The jump back to the top, which is taken: the flags are where `self.flags` says.
+    pub(super) fn jump_back(&mut self, jcc: &Instruction, looped: &Looped) {
+        let Looped { plan, top, at_once } = looped;
+        let top = *top;
+        if plan.vector && !self.xmm {
+            // A handler may have taken the registers.
+            self.go_to(self.start);
+            self.asm.bind(*at_once);
+            self.asm.branch(Code::Jmp_rel32_64, top);
+            return;
+        }
         let start = self.start;
         self.spoil_flags();
         self.poll(start);
@@ -119,6 +143,7 @@ impl Block<'_> {
             self.asm.label(),
             self.asm.label(),
         );
+        self.asm.bind(*at_once);
         self.asm.load_guest(RAX, plan.steps[0].register);
         self.asm.mr(Code::Mov_rm64_r64, begun(), RAX);
         self.asm.bind(round);

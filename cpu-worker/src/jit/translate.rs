@@ -14,8 +14,9 @@ use super::asm::{Asm, Label, frame};
 use super::book::{REGIONS, Shelf};
 use super::flags::{self, Flags, Recipe};
 use super::groups::{Groups, Regroup, Stretch};
-use super::induction::{self, Plan};
+use super::induction;
 use super::lines::Lines;
+use super::looped::Looped;
 use super::peel::{self, Top};
 use super::thunks::Thunks;
 use crate::exec::{Frame, ModeKey, Op, flag, is_guard};
@@ -126,8 +127,8 @@ pub(super) struct Block<'a> {
     waiting: Option<Site>,
     /// The guest's XMM registers are known to be loaded.
     pub xmm: bool,
-    /// The block is such a loop, and its top.
-    pub looped: Option<(Plan, Label)>,
+    /// The block is such a loop.
+    pub looped: Option<Looped>,
     /// The op in hand is the block's last.
     pub last: bool,
     /// Flags that are live behind the op in hand, in iced's bits.
@@ -263,8 +264,7 @@ impl<'a> Block<'a> {
         if request.loops
             && let Some(plan) = induction::plan(&code, request.ops, &request.mode, request.rip, block.info)
         {
-            let top = block.begin_loop();
-            block.looped = Some((plan, top));
+            block.looped = Some(block.begin_loop(plan));
             looped = true;
         }
         let guarded = request.ops.first().is_some_and(is_guard);

@@ -197,7 +197,10 @@ fn agree_frames(size: CodeSize) {
     assert!(strayed > cases / 8, "too few looks failed: {strayed} in {cases}");
     let peeled = jit.peeled();
     println!("{peeled} loops had their first turn peeled off");
-    assert!(peeled > cases / 20, "too few loops were peeled: {peeled} in {cases}");
+    assert!(
+        peeled > cases / 20,
+        "too few loops were peeled: {peeled} in {cases}"
+    );
 }
 
 #[test]

@@ -493,7 +493,11 @@ pub fn agree(size: CodeSize, program: crate::Generator) -> Box<Jit> {
         let mut rng = Rng(case.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let code = program(&mut rng, size == CodeSize::Bits64);
         let len = code.len() as u64;
-        let start = if rng.flip() { CODE } else { TAIL - 1 - rng.below(len - 1) };
+        let start = if rng.flip() {
+            CODE
+        } else {
+            TAIL - 1 - rng.below(len - 1)
+        };
         let instead = rng.pick(&[OTHER | 0x67, 0]);
         let before = translated.jit.as_ref().map_or(0, |j| j.loops() + j.peeled());
         prepare([&mut interpreted, &mut translated], size, &code, case);
@@ -543,8 +547,13 @@ pub fn agree(size: CodeSize, program: crate::Generator) -> Box<Jit> {
             across += translated.jit.as_ref().map_or(0, |j| j.loops() + j.peeled()) - before;
         }
     }
-    println!("{full} of {cases} programs ran to their end, the others to a fault; {across} loops in two pages");
-    assert!(across * 12 > cases, "too few loops in two pages: {across} of {cases}");
+    println!(
+        "{full} of {cases} programs ran to their end, the others to a fault; {across} loops in two pages"
+    );
+    assert!(
+        across * 12 > cases,
+        "too few loops in two pages: {across} of {cases}"
+    );
     assert!(
         full * 3 > cases,
         "many programs must reach their end: {full} of {cases}"
