@@ -248,6 +248,12 @@ impl MachineConfig {
                     && args.pflash.is_empty()
                     && !images.is_empty() =>
                 {
+                    if images.iter().all(|image| image.virtio) {
+                        return refuse(
+                            "The machine's own BIOS boots from no disk with bus=virtio yet; \
+                             leave that away, or give --firmware or --kernel",
+                        );
+                    }
                     Some(Firmware::BuiltIn)
                 }
                 None => None,

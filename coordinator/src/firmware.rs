@@ -95,7 +95,7 @@ pub fn cmos(disks: &[DiskConfig], boot: &[BootDevice]) -> Vec<(u8, u8)> {
     // Two bits for each IDE unit. Cylinders are translated by size: of a small disk that makes what it says itself.
     let by_size = |disk: &DiskConfig| match disk.place {
         DiskPlace::Ide { unit } => 1 << (2 * unit),
-        DiskPlace::Floppy | DiskPlace::Flash => 0,
+        DiskPlace::Virtio { .. } | DiskPlace::Floppy | DiskPlace::Flash => 0,
     };
     // What is in the drive says what it is; without an image there is none.
     let floppy = disks

@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use quintet_io_worker::storage::diskette::{FORMATS, Geometry};
+use quintet_io_worker::storage::virtio::UNITS;
 use quintet_protocol::handshake::config::{DiskConfig, DiskKind, DiskPlace};
 
 use crate::config::{UsageError, reason};
@@ -25,6 +26,8 @@ pub struct ImageArg {
     pub raw: bool,
     /// Writes are refused.
     pub read_only: bool,
+    /// Attached by virtio instead of IDE.
+    pub virtio: bool,
 }
 
 /// Units of the IDE controller.
@@ -44,6 +47,7 @@ impl ImageArg {
             kind: DiskKind::Cdrom,
             raw: true,
             read_only: true,
+            virtio: false,
         }
     }
 
@@ -54,6 +58,7 @@ impl ImageArg {
             kind: DiskKind::Floppy,
             raw: true,
             read_only: false,
+            virtio: false,
         }
     }
 
@@ -83,6 +88,7 @@ impl ImageArg {
             kind: DiskKind::Flash,
             raw: true,
             read_only,
+            virtio: false,
         })
     }
 
@@ -98,16 +104,18 @@ impl ImageArg {
             kind: DiskKind::HardDisk,
             raw: false,
             read_only: false,
+            virtio: false,
         };
         if image.path.as_os_str().is_empty() {
             return refuse("there is no file".into());
         }
         for word in words {
             match word.split_once('=') {
-                Some(("bus", "ide")) | Some(("ro" | "snapshot", "off")) => {}
+                Some(("ro" | "snapshot", "off")) => {}
+                Some(("bus", bus @ ("ide" | "virtio"))) => image.virtio = bus == "virtio",
                 Some(("ro", "on")) => image.read_only = true,
                 Some(("format", "raw")) => image.raw = true,
-                Some(("bus", "virtio") | ("format", "qcow2") | ("snapshot", "on")) | Some(("overlay", _)) => {
+                Some(("format", "qcow2") | ("snapshot", "on")) | Some(("overlay", _)) => {
                     return refuse(format!("{word} does not work yet"));
                 }
                 _ => {
@@ -139,18 +147,31 @@ pub fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// Gives each image a place: disks in their order, a CD-ROM drive the secondary master or else what is free.
+/// Gives each image a place: disks in their order on the bus that they ask for, a CD-ROM drive the secondary master or
+/// else what is free.
 ///
 /// # Errors
 /// [`UsageError`] when there are too many.
 pub fn place(images: &[ImageArg]) -> Result<Vec<DiskConfig>, UsageError> {
+    let no_room = |image: &ImageArg, why: String| {
+        Err(UsageError(format!(
+            "There is no room for \"{}\": {why}",
+            image.path.display()
+        )))
+    };
     let mut free: Vec<u8> = (0..IDE_UNITS).collect();
     let mut units = vec![None; images.len()];
+    for (unit, (image, place)) in (0..).zip(images.iter().zip(&mut units).filter(|(image, _)| image.virtio)) {
+        if unit == UNITS {
+            return no_room(image, format!("there are {UNITS} virtio disks already"));
+        }
+        *place = Some(unit);
+    }
     for kind in [DiskKind::HardDisk, DiskKind::Cdrom] {
         for (image, unit) in images
             .iter()
             .zip(&mut units)
-            .filter(|(image, _)| image.kind == kind)
+            .filter(|(image, _)| image.kind == kind && !image.virtio)
         {
             let wanted = free.iter().position(|u| *u == CDROM_UNIT);
             let at = match (kind, wanted) {
@@ -158,10 +179,7 @@ pub fn place(images: &[ImageArg]) -> Result<Vec<DiskConfig>, UsageError> {
                 _ => 0,
             };
             if free.is_empty() {
-                return Err(UsageError(format!(
-                    "There is no room for \"{}\": the IDE controller has {IDE_UNITS} units",
-                    image.path.display()
-                )));
+                return no_room(image, format!("the IDE controller has {IDE_UNITS} units"));
             }
             *unit = Some(free.remove(at));
         }
@@ -170,12 +188,17 @@ pub fn place(images: &[ImageArg]) -> Result<Vec<DiskConfig>, UsageError> {
         name: image.path.display().to_string(),
         kind: image.kind,
         place: match (image.kind, unit) {
+            (_, Some(unit)) if image.virtio => DiskPlace::Virtio { unit },
             (_, Some(unit)) => DiskPlace::Ide { unit },
             (DiskKind::Flash, None) => DiskPlace::Flash,
             (_, None) => DiskPlace::Floppy,
         },
         read_only: image.read_only,
-        serial: unit.map_or_else(String::new, |unit| format!("QT{:05}", unit + 1)),
+        // No two drives have one number.
+        serial: unit.map_or_else(String::new, |unit| {
+            let behind = if image.virtio { IDE_UNITS } else { 0 };
+            format!("QT{:05}", behind + unit + 1)
+        }),
     };
     Ok(images.iter().zip(units).map(place).collect())
 }
@@ -317,7 +340,8 @@ mod tests {
         assert!(!ImageArg::parse("a").expect("parses").raw);
         assert!(error(ImageArg::parse("a,size=5")).contains("\"size=5\" is not known"));
         assert!(error(ImageArg::parse("a,ro=maybe")).contains("not known"));
-        assert!(error(ImageArg::parse("a,bus=virtio")).contains("does not work yet"));
+        assert!(!image.virtio && ImageArg::parse("a,bus=virtio").expect("parses").virtio);
+        assert!(error(ImageArg::parse("a,bus=scsi")).contains("\"bus=scsi\" is not known"));
         assert!(error(ImageArg::parse("a,overlay=b")).contains("does not work yet"));
         assert!(error(ImageArg::parse(",ro=on")).contains("no file"));
     }
@@ -338,6 +362,29 @@ mod tests {
     }
 
     #[test]
+    fn virtio_disks_are_counted_by_themselves() {
+        let images = |texts: &[&str]| -> Vec<_> {
+            let parse = |text: &&str| ImageArg::parse(text).expect("parses");
+            texts.iter().map(parse).collect()
+        };
+        let placed = place(&images(&["a,bus=virtio", "b", "c,bus=virtio", "d"])).expect("placed");
+        assert_eq!(
+            placed.iter().map(|d| d.place).collect::<Vec<_>>(),
+            [
+                DiskPlace::Virtio { unit: 0 },
+                DiskPlace::Ide { unit: 0 },
+                DiskPlace::Virtio { unit: 1 },
+                DiskPlace::Ide { unit: 1 },
+            ]
+        );
+        assert_eq!(
+            placed.iter().map(|d| d.serial.as_str()).collect::<Vec<_>>(),
+            ["QT00005", "QT00001", "QT00006", "QT00002"]
+        );
+        assert!(error(place(&images(&["v,bus=virtio"; 9]))).contains("no room for \"v\""));
+    }
+
+    #[test]
     fn a_lock_keeps_writers_apart_and_readers_together() {
         let path = std::env::temp_dir().join(format!("quintet-lock-{}", std::process::id()));
         std::fs::write(&path, [0; 512]).expect("file");
@@ -347,6 +394,7 @@ mod tests {
                 kind: DiskKind::HardDisk,
                 raw: true,
                 read_only,
+                virtio: false,
             })
         };
         let writer = open(false).expect("alone");

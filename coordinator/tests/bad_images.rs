@@ -75,7 +75,12 @@ fn an_image_that_cannot_be_written() {
 #[test]
 fn options_that_are_not_known_and_too_many_disks() {
     refused(&["--disk", "d,size=5"], "\"size=5\" is not known");
-    refused(&["--disk", "d,bus=virtio"], "does not work yet");
+    refused(
+        &["--disk", "d,bus=virtio"],
+        "boots from no disk with bus=virtio yet",
+    );
+    let nine: Vec<&str> = ["--disk", "d,bus=virtio"].repeat(9);
+    refused(&nine, "there are 8 virtio disks already");
     let five: Vec<&str> = ["--disk", "d"].repeat(5);
     refused(&five, "has 4 units");
 }

@@ -7,6 +7,7 @@
 use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::codemap::CodeMapReader;
 use quintet_protocol::ram::{GuestRam, HIGH_RAM_BASE};
+use quintet_protocol::sync::Ordering;
 
 use crate::rom::Roms;
 
@@ -61,9 +62,12 @@ impl std::fmt::Debug for Dma {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Way {
+/// Direction of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From guest memory.
     Read,
+    /// Into guest memory.
     Write,
 }
 
@@ -124,6 +128,39 @@ impl Dma {
             _ => (u64::MAX, false),
         };
         (len.min(end - addr).max(1), is_ram)
+    }
+
+    /// Whether all of `len` bytes at `addr` are RAM for a bus master that goes that way.
+    pub fn reaches_ram(&self, addr: GuestPhys, len: u64, way: Way) -> bool {
+        let mut done = 0;
+        while done < len {
+            let Some(at) = addr.checked_add(done) else {
+                return false;
+            };
+            let (n, is_ram) = self.run(at.0, len - done, way);
+            if !is_ram {
+                return false;
+            }
+            done += n;
+        }
+        true
+    }
+
+    /// Reads an aligned word of 16 bits in one access; `None` where there is no RAM. What is read afterwards is not older.
+    pub fn load_u16(&self, addr: GuestPhys) -> Option<u16> {
+        let is_ram = self.reaches_ram(addr, 2, Way::Read);
+        is_ram.then(|| self.ram.load_u16(addr, Ordering::Acquire).ok())?
+    }
+
+    /// Writes an aligned word of 16 bits in one access, seen after all that was written before it; `false` where there is
+    /// no RAM.
+    pub fn store_u16(&mut self, addr: GuestPhys, value: u16) -> bool {
+        let is_ram = self.reaches_ram(addr, 2, Way::Write);
+        let stored = is_ram && self.ram.store_u16(addr, value, Ordering::Release).is_ok();
+        if stored {
+            self.note(addr.0, 2);
+        }
+        stored
     }
 
     /// Reads `into.len()` bytes at `addr`; what is neither RAM nor firmware gives ones, and so does what passes 2^64.
@@ -227,6 +264,21 @@ mod tests {
             assert_eq!(b, [0xFF; 4], "{at:#x}");
         }
         assert_eq!(d.ram().read_array::<2>(GuestPhys(0)), Ok([0, 0]));
+    }
+
+    #[test]
+    fn what_is_ram_is_told_apart_by_direction() {
+        let mut d = dma(2 << 20);
+        d.set_pam(Pam([0x20, 0, 0, 0, 0, 0, 0]));
+        let at = GuestPhys(0xF_FFFE);
+        assert!(d.reaches_ram(at, 4, Way::Write) && !d.reaches_ram(at, 4, Way::Read));
+        assert_eq!((d.store_u16(at, 7), d.load_u16(at)), (true, None));
+        assert_eq!(d.load_u16(GuestPhys(0x10_0000)), Some(0));
+        for hole in [(2 << 20) - 2, 0x9_FFFE, u64::MAX - 1] {
+            assert!(!d.reaches_ram(GuestPhys(hole), 4, Way::Read), "{hole:#x}");
+        }
+        assert!(!d.store_u16(GuestPhys(2 << 20), 1) && !d.store_u16(GuestPhys(3), 1));
+        assert!(d.reaches_ram(GuestPhys(0), 0xA_0000, Way::Write));
     }
 
     #[test]

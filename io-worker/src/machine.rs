@@ -9,6 +9,7 @@ use quintet_protocol::ram::GuestRam;
 use quintet_protocol::time::VmTime;
 
 use crate::block::Disks;
+use crate::bus::hits::Hits;
 use crate::bus::mmio::MovableBus;
 use crate::bus::pio::Target;
 use crate::bus::regmap::Attr;
@@ -32,6 +33,7 @@ use crate::sound::ac97::{AC97_SLOT, Ac97, ac97_function};
 use crate::storage::floppy::{self, Diskette, Floppy};
 use crate::storage::ide::{self, DriveConfig, PiixIde};
 use crate::storage::pflash::Pflash;
+use crate::storage::virtio::{VirtioBlk, VirtioConfig, virtio_blk_function, virtio_slot};
 use crate::testdev::{self, DebugExit, Debugcon, IrqSource, PcTestdev, TestMemory};
 
 /// Number of the board among the parts.
@@ -74,6 +76,8 @@ pub struct MachineConfig {
     pub flash: Vec<(Pflash, u64)>,
     /// IDE drives on them: primary master and slave, secondary master and slave.
     pub drives: [Option<DriveConfig>; 4],
+    /// Virtio block devices on them, at most [`crate::storage::virtio::UNITS`].
+    pub virtio: Vec<VirtioConfig>,
 }
 
 /// A configuration in which two devices want the same addresses.
@@ -206,6 +210,12 @@ impl Machine {
             this.pci.add(AC97_SLOT, ac97_function(this.devices.len() as u16));
             let card = Ac97::new(&mut this.irq);
             this.attach(card, &[])?;
+        }
+        for (unit, disk) in (0..).zip(&config.virtio) {
+            this.pci
+                .add(virtio_slot(unit), virtio_blk_function(this.devices.len() as u16));
+            let device = VirtioBlk::new(&mut this.irq, unit, disk);
+            this.attach(device, &[])?;
         }
         if config.testdev {
             let testdev = PcTestdev::new(&mut this.irq);
@@ -495,14 +505,27 @@ impl Machine {
     }
 
     /// Reads PCI configuration space at CFCh + `offset` under the latch `cf8`.
-    pub fn pci_read(&mut self, cf8: u32, offset: u8, size: Size) -> u32 {
+    pub fn pci_read(&mut self, env: &mut Env<'_>, cf8: u32, offset: u8, size: Size) -> u32 {
+        if let Some((device, access)) = self.pci.window(cf8, offset, size) {
+            let part = FIRST_DEVICE + usize::from(device);
+            let value = self.with(part, env, |d, bp| d.read(bp, access));
+            self.pci.fill_window(cf8, value as u32);
+            self.touched.add(part);
+            self.touched.add(PCI);
+        }
         self.pci.config_read(cf8, offset, size)
     }
 
     /// Writes PCI configuration space; what follows from it is in force at return.
-    pub fn pci_write(&mut self, cf8: u32, offset: u8, size: Size, value: u32) {
+    pub fn pci_write(&mut self, env: &mut Env<'_>, cf8: u32, offset: u8, size: Size, value: u32) {
         self.touched.add(PCI);
         self.pci.config_write(cf8, offset, size, value);
+        if let Some((device, access)) = self.pci.window(cf8, offset, size) {
+            let part = FIRST_DEVICE + usize::from(device);
+            let value = u64::from(self.pci.window_data(cf8)) & access.size.ones();
+            self.with(part, env, |d, bp| d.write(bp, access, value));
+            self.touched.add(part);
+        }
         self.follow_pci();
     }
 
@@ -649,28 +672,6 @@ impl Machine {
     /// Mirror of a region as [`Device::mirror`] gives it.
     pub fn mirror(&self, part: usize, region: u8, into: &mut [u8; 16]) -> u16 {
         self.devices[part - FIRST_DEVICE].mirror(region, into)
-    }
-}
-
-/// The parts of one access; at most one per byte.
-#[derive(Default)]
-struct Hits {
-    list: [Option<(Target, crate::bus::Access, u32)>; 8],
-    len: usize,
-}
-
-impl Hits {
-    fn push(&mut self, target: Target, access: crate::bus::Access, shift: u32) {
-        self.list[self.len] = Some((target, access, shift));
-        self.len += 1;
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &(Target, crate::bus::Access, u32)> {
-        self.list.iter().flatten()
     }
 }
 

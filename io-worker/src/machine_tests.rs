@@ -16,6 +16,7 @@ fn config() -> MachineConfig {
         diskette: None,
         flash: Vec::new(),
         drives: Default::default(),
+        virtio: Vec::new(),
     }
 }
 
@@ -59,6 +60,59 @@ impl Rig {
             value,
         )
     }
+    fn env(&mut self) -> (&mut Machine, Env<'_>) {
+        let env = Env {
+            now: self.now,
+            streams: &mut self.streams,
+        };
+        (&mut self.machine, env)
+    }
+    fn pci_write(&mut self, cf8: u32, offset: u8, size: Size, value: u32) {
+        let (machine, mut env) = self.env();
+        machine.pci_write(&mut env, cf8, offset, size, value);
+    }
+    fn pci_read(&mut self, cf8: u32, offset: u8, size: Size) -> u32 {
+        let (machine, mut env) = self.env();
+        machine.pci_read(&mut env, cf8, offset, size)
+    }
+}
+
+#[test]
+fn virtio_registers_are_reached_through_configuration_space() {
+    let mut config = config();
+    let image = Box::new(crate::block::tests::MemoryImage::numbered(64));
+    let disk = config.disks.add_here("test", image, false);
+    config.virtio.push(VirtioConfig {
+        disk,
+        len: 64 * 512,
+        read_only: false,
+        serial: String::new(),
+    });
+    let mut r = Rig {
+        machine: build(config).expect("machine"),
+        ..Rig::new()
+    };
+    let register = |at: u32| 0x8000_2800 | at;
+    let aim = |r: &mut Rig, offset: u32, len: u32| {
+        r.pci_write(register(0x88), 0, Size::BYTE, 4);
+        r.pci_write(register(0x8C), 0, Size::DWORD, offset);
+        r.pci_write(register(0x90), 0, Size::DWORD, len);
+    };
+    // Capacity, although memory is not decoded.
+    aim(&mut r, 0x2000, 4);
+    assert_eq!(r.pci_read(register(0x94), 0, Size::DWORD), 64);
+    aim(&mut r, 0x14, 1);
+    r.pci_write(register(0x94), 0, Size::BYTE, 3);
+    assert_eq!(r.pci_read(register(0x94), 0, Size::BYTE), 3);
+    assert_eq!(r.pci_read(register(0x00), 0, Size::DWORD), 0x1042_1AF4);
+    r.pci_write(register(0x94), 0, Size::BYTE, 0);
+    assert_eq!(r.pci_read(register(0x94), 0, Size::BYTE), 0);
+    // By its BAR it is the same device.
+    r.pci_write(register(0x20), 0, Size::DWORD, 0xFD00_0000);
+    r.pci_write(register(0x04), 0, Size::WORD, 2);
+    let (machine, mut env) = r.env();
+    assert!(machine.memory_write(&mut env, 0xFD00_0014, Size::BYTE, 1));
+    assert_eq!(r.pci_read(register(0x94), 0, Size::BYTE), 1);
 }
 
 #[test]
@@ -131,11 +185,11 @@ fn pci_writes_move_pam_routing_and_windows() {
     let mut r = Rig::new();
     let version = r.machine.decode_version();
     let cf8 = |devfn: u32, register: u32| 1 << 31 | devfn << 8 | register;
-    r.machine.pci_write(cf8(0x10, 0x10), 0, Size::DWORD, 0xFD00_0000);
-    r.machine.pci_write(cf8(0x10, 0x04), 0, Size::WORD, 3);
+    r.pci_write(cf8(0x10, 0x10), 0, Size::DWORD, 0xFD00_0000);
+    r.pci_write(cf8(0x10, 0x04), 0, Size::WORD, 3);
     assert_ne!(r.machine.decode_version(), version);
     assert_eq!(r.machine.foreign_windows()[0].target, WindowTarget::Vram);
-    r.machine.pci_write(cf8(0, 0x58), 1, Size::BYTE, 0x30);
+    r.pci_write(cf8(0, 0x58), 1, Size::BYTE, 0x30);
     let at = quintet_protocol::addr::GuestPhys(0xF_0000);
     r.machine.dma().write(at, &[7]);
     assert_eq!(r.machine.dma().ram().read_array::<1>(at), Ok([7]));
@@ -172,7 +226,7 @@ fn touched_parts_alone_rebuild_the_machine() {
     r.out(0x3FC, Size::BYTE, 0x0B);
     r.out(0x3F9, Size::BYTE, 0x02);
     r.out(0x64, Size::BYTE, 0xFE);
-    r.machine.pci_write(0x8000_0800, 0x60 & 3, Size::BYTE, 0);
+    r.pci_write(0x8000_0800, 0x60 & 3, Size::BYTE, 0);
     commit(&mut r.machine, &mut parts);
     let mut next = Rig::new();
     for (part, saved) in parts.iter().enumerate() {
@@ -188,9 +242,9 @@ fn touched_parts_alone_rebuild_the_machine() {
 #[test]
 fn a_reset_withdraws_the_request_and_closes_the_windows() {
     let mut r = Rig::new();
-    r.machine.pci_write(0x8000_1000, 0, Size::DWORD, 0);
-    r.machine.pci_write(0x8000_1010, 0, Size::DWORD, 0xFD00_0000);
-    r.machine.pci_write(0x8000_1004, 0, Size::WORD, 3);
+    r.pci_write(0x8000_1000, 0, Size::DWORD, 0);
+    r.pci_write(0x8000_1010, 0, Size::DWORD, 0xFD00_0000);
+    r.pci_write(0x8000_1004, 0, Size::WORD, 3);
     r.out(0x64, Size::BYTE, 0xFE);
     r.machine.reset(&mut Env {
         now: r.now,

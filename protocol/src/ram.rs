@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::addr::{GuestPhys, RamOffset};
 use crate::shm::{Map, MapError};
+use crate::sync::Ordering;
 
 /// Page of a WebAssembly memory and unit of RAM sizes, in bytes (S3.1).
 pub const WASM_PAGE: u64 = 64 << 10;
@@ -40,6 +41,12 @@ pub enum RamError {
         addr: GuestPhys,
         /// Length in bytes.
         len: u64,
+    },
+    /// A word that is read or written in one access lies across a multiple of its size.
+    #[error("A word at {addr} is not aligned")]
+    Misaligned {
+        /// Its address.
+        addr: GuestPhys,
     },
 }
 
@@ -208,6 +215,34 @@ impl GuestRam {
         unsafe { rustix::mm::madvise(self.host_base().cast(), len, rustix::mm::Advice::LinuxRemove) }
     }
 
+    fn word16(&self, addr: GuestPhys) -> Result<*mut u8, RamError> {
+        let at = self.host(addr, 2)?;
+        match at.addr().is_multiple_of(2) {
+            true => Ok(at),
+            false => Err(RamError::Misaligned { addr }),
+        }
+    }
+
+    /// Reads a little-endian word of 16 bits in one access: an index of a ring that the guest moves.
+    ///
+    /// # Errors
+    /// [`RamError`].
+    pub fn load_u16(&self, addr: GuestPhys, order: Ordering) -> Result<u16, RamError> {
+        // SAFETY: in bounds, aligned, and mapped for as long as `self` lives.
+        self.word16(addr)
+            .map(|word| u16::from_le(unsafe { crate::shm::load_u16(word, order) }))
+    }
+
+    /// Writes a little-endian word of 16 bits in one access.
+    ///
+    /// # Errors
+    /// [`RamError`].
+    pub fn store_u16(&self, addr: GuestPhys, value: u16, order: Ordering) -> Result<(), RamError> {
+        // SAFETY: as in `load_u16`; guest RAM is always mapped for writing.
+        self.word16(addr)
+            .map(|word| unsafe { crate::shm::store_u16(word, value.to_le(), order) })
+    }
+
     /// Reads a little-endian number of `N` bytes.
     ///
     /// # Errors
@@ -269,6 +304,25 @@ mod tests {
             assert_eq!(l.translate(p, 1), Ok(RamOffset(offset)));
         }
         assert_eq!(l.phys_of(RamOffset(l.total())), None);
+    }
+
+    #[test]
+    fn words_of_sixteen_bits_are_little_endian_and_whole() {
+        let ram = GuestRam::anonymous(RamLayout::new(WASM_PAGE)).expect("ram");
+        ram.store_u16(GuestPhys(6), 0x1234, Ordering::Release)
+            .expect("ram");
+        assert_eq!(ram.read_array(GuestPhys(6)), Ok([0x34, 0x12]));
+        assert_eq!(ram.load_u16(GuestPhys(6), Ordering::Acquire), Ok(0x1234));
+        let addr = GuestPhys(7);
+        assert_eq!(
+            ram.load_u16(addr, Ordering::Acquire),
+            Err(RamError::Misaligned { addr })
+        );
+        assert!(
+            ram.store_u16(GuestPhys(WASM_PAGE - 1), 0, Ordering::Release)
+                .is_err()
+        );
+        assert!(ram.load_u16(GuestPhys(WASM_PAGE), Ordering::Acquire).is_err());
     }
 
     #[test]

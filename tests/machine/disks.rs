@@ -59,12 +59,40 @@ fn numbers(blocks: usize) -> Vec<u8> {
         .collect()
 }
 
+/// How the disk is attached.
+#[derive(Clone, Copy)]
+enum Bus {
+    Ide,
+    Virtio,
+}
+
+impl Bus {
+    /// For names of files and machines.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ide => "ide",
+            Self::Virtio => "virtio",
+        }
+    }
+
+    /// The disk in Linux.
+    fn device(self) -> &'static str {
+        match self {
+            Self::Ide => "/dev/sda",
+            Self::Virtio => "/dev/vda",
+        }
+    }
+}
+
 /// Waits for the drives, which are found while the shell is there already.
-fn found(guest: &mut Machine) {
+fn found(guest: &mut Machine, bus: Bus) {
     guest.shell();
     // The kernel's lines would stand between what commands print.
     guest.command("dmesg -n 1");
-    guest.command("while [ ! -b /dev/sda ] || [ ! -b /dev/sr0 ]; do sleep 0.2; done");
+    let device = bus.device();
+    guest.command(&format!(
+        "while [ ! -b {device} ] || [ ! -b /dev/sr0 ]; do sleep 0.2; done"
+    ));
     guest.command("mkdir /tmp/cd && mount -t iso9660 -o ro /dev/sr0 /tmp/cd");
 }
 
@@ -77,24 +105,25 @@ fn no_trouble(guest: &mut Machine) {
 }
 
 /// A machine with a disk and a CD.
-fn start(architecture: &str, name: &str, disk: &Image, cd: &Image) -> Option<Machine> {
+fn start(architecture: &str, name: &str, bus: Bus, disk: &Image, cd: &Image) -> Option<Machine> {
     let setup = Setup::linux_with_disks(architecture)?;
     let mut disk_option = disk.path().as_os_str().to_owned();
-    disk_option.push(",format=raw");
+    disk_option.push(format!(",format=raw,bus={}", bus.name()));
     Some(
         setup
             .option("--ram", "256M")
             .option("--stable-after", "0s")
             .option("--disk", disk_option)
             .option("--cdrom", cd.path())
-            .start(&format!("{name}-{architecture}")),
+            .start(&format!("{name}-{}-{architecture}", bus.name())),
     )
 }
 
 /// Has the guest copy `count` blocks of the CD, from block `skip` on, to the start of the disk, and make them last.
-fn copy(guest: &mut Machine, skip: usize, count: usize) {
+fn copy(guest: &mut Machine, bus: Bus, skip: usize, count: usize) {
+    let device = bus.device();
     guest.command(&format!(
-        "dd if=/tmp/cd/data.bin of=/dev/sda bs=64k skip={skip} count={count} conv=fsync 2>/dev/null"
+        "dd if=/tmp/cd/data.bin of={device} bs=64k skip={skip} count={count} conv=fsync 2>/dev/null"
     ));
 }
 
@@ -111,37 +140,65 @@ fn forget(guest: &mut Machine) {
     guest.command("echo 3 > /proc/sys/vm/drop_caches");
 }
 
-fn reads_and_writes(architecture: &str) {
+/// What the guest finds out about its disk.
+fn inspected(guest: &mut Machine, bus: Bus) {
+    let function = match bus {
+        Bus::Ide => "01.1",
+        Bus::Virtio => "05.0",
+    };
+    let config = guest.command(&format!(
+        "cd /sys/bus/pci/devices/0000:00:{function}; cat vendor device class; cd /"
+    ));
+    let config: Vec<_> = config.split_whitespace().collect();
+    match bus {
+        Bus::Ide => {
+            assert_eq!(config, ["0x8086", "0x7010", "0x010180"]);
+            let log = guest.command("dmesg | grep ata1");
+            assert!(log.contains("QUINTET HARDDISK"), "{log}");
+            let mode = guest.command("cat /sys/class/ata_device/dev1.0/xfer_mode");
+            assert_eq!(mode.trim(), "XFER_MW_DMA_2");
+        }
+        Bus::Virtio => {
+            assert_eq!(config, ["0x1af4", "0x1042", "0x010000"]);
+            let said =
+                guest.command("cd /sys/block/vda; cat serial cache_type size ro; cat device/features; cd /");
+            let said: Vec<_> = said.split_whitespace().collect();
+            assert_eq!(said[..5], ["QT00005", "write", "back", "131072", "0"]);
+            // SEG_MAX, BLK_SIZE, FLUSH, INDIRECT_DESC, EVENT_IDX, VERSION_1 are accepted.
+            for bit in [2, 6, 9, 28, 29, 32] {
+                assert_eq!(said[5].as_bytes()[bit], b'1', "feature {bit} in {}", said[5]);
+            }
+        }
+    }
+}
+
+fn reads_and_writes(architecture: &str, bus: Bus) {
     let blocks = 64;
     let data = numbers(blocks);
+    let name = format!("{}-{architecture}", bus.name());
     let (disk, cd) = (
-        Image::new(&format!("disk-{architecture}"), &vec![0; 64 << 20]),
-        Image::new(&format!("cd-{architecture}"), &iso(&data)),
+        Image::new(&format!("disk-{name}"), &vec![0; 64 << 20]),
+        Image::new(&format!("cd-{name}"), &iso(&data)),
     );
-    let Some(mut guest) = start(architecture, "disks", &disk, &cd) else {
+    let Some(mut guest) = start(architecture, "disks", bus, &disk, &cd) else {
         return;
     };
-    found(&mut guest);
-    let config = guest.command("cd /sys/bus/pci/devices/0000:00:01.1; cat vendor device class; cd /");
-    assert_eq!(
-        config.split_whitespace().collect::<Vec<_>>(),
-        ["0x8086", "0x7010", "0x010180"]
-    );
-    let log = guest.command("dmesg | grep ata1");
-    assert!(log.contains("QUINTET HARDDISK"), "{log}");
-    let mode = guest.command("cat /sys/class/ata_device/dev1.0/xfer_mode");
-    assert_eq!(mode.trim(), "XFER_MW_DMA_2");
+    found(&mut guest, bus);
+    inspected(&mut guest, bus);
+    let device = bus.device();
 
-    copy(&mut guest, 0, blocks);
+    copy(&mut guest, bus, 0, blocks);
     assert!(disk.starts_with(&data), "what the CD has is in the image");
     forget(&mut guest);
     let on_cd = sum(&mut guest, "/tmp/cd/data.bin", 0, blocks);
-    assert_eq!(sum(&mut guest, "/dev/sda", 0, blocks), on_cd);
+    assert_eq!(sum(&mut guest, device, 0, blocks), on_cd);
 
-    guest.command("mke2fs /dev/sda >/dev/null && mount -t ext4 /dev/sda /mnt");
+    guest.command(&format!(
+        "mke2fs {device} >/dev/null && mount -t ext4 {device} /mnt"
+    ));
     guest.command("cp /tmp/cd/data.bin /mnt/one && cp /mnt/one /mnt/two && umount /mnt");
     forget(&mut guest);
-    guest.command("mount -t ext4 -o ro /dev/sda /mnt");
+    guest.command(&format!("mount -t ext4 -o ro {device} /mnt"));
     for file in ["/mnt/one", "/mnt/two"] {
         assert_eq!(sum(&mut guest, file, 0, blocks), on_cd, "{file}");
     }
@@ -152,39 +209,50 @@ fn reads_and_writes(architecture: &str) {
 
 #[test]
 fn the_amd64_kernel_reads_and_writes_disk_and_cd() {
-    reads_and_writes("AMD64");
+    reads_and_writes("AMD64", Bus::Ide);
 }
 
 #[test]
 fn the_i686_kernel_reads_and_writes_disk_and_cd() {
-    reads_and_writes("I686");
+    reads_and_writes("I686", Bus::Ide);
+}
+
+#[test]
+fn the_amd64_kernel_reads_and_writes_a_virtio_disk() {
+    reads_and_writes("AMD64", Bus::Virtio);
+}
+
+#[test]
+fn the_i686_kernel_reads_and_writes_a_virtio_disk() {
+    reads_and_writes("I686", Bus::Virtio);
 }
 
 /// The same sectors are written over and over with other numbers while io-worker dies: a write that was lost, or came
 /// late, would show in a later pass.
-fn survives(architecture: &str) {
+fn survives(architecture: &str, bus: Bus) {
     let (count, least) = scale((32, 4), (256, 60));
     let stock = count + 16;
     let data = numbers(stock);
+    let name = format!("{}-{architecture}", bus.name());
     let (disk, cd) = (
-        Image::new(&format!("killed-{architecture}"), &vec![0; 64 << 20]),
-        Image::new(&format!("killed-cd-{architecture}"), &iso(&data)),
+        Image::new(&format!("killed-{name}"), &vec![0; 64 << 20]),
+        Image::new(&format!("killed-cd-{name}"), &iso(&data)),
     );
-    let Some(mut guest) = start(architecture, "killed-disks", &disk, &cd) else {
+    let Some(mut guest) = start(architecture, "killed-disks", bus, &disk, &cd) else {
         return;
     };
-    found(&mut guest);
+    found(&mut guest, bus);
     let killer = guest.killer(Role::Io, Duration::from_millis(1500));
     let mut passes = 0;
     while passes < 2 || killer.kills() < least {
         let skip = passes * 5 % 17;
-        copy(&mut guest, skip, count);
+        copy(&mut guest, bus, skip, count);
         assert!(
             disk.starts_with(&data[skip * BLOCK..][..count * BLOCK]),
             "pass {passes}"
         );
         forget(&mut guest);
-        let back = sum(&mut guest, "/dev/sda", 0, count);
+        let back = sum(&mut guest, bus.device(), 0, count);
         assert_eq!(
             sum(&mut guest, "/tmp/cd/data.bin", skip, count),
             back,
@@ -202,10 +270,20 @@ fn survives(architecture: &str) {
 
 #[test]
 fn the_amd64_kernel_loses_no_write_to_a_killed_io_worker() {
-    survives("AMD64");
+    survives("AMD64", Bus::Ide);
 }
 
 #[test]
 fn the_i686_kernel_loses_no_write_to_a_killed_io_worker() {
-    survives("I686");
+    survives("I686", Bus::Ide);
+}
+
+#[test]
+fn the_amd64_kernel_loses_no_virtio_write_to_a_killed_io_worker() {
+    survives("AMD64", Bus::Virtio);
+}
+
+#[test]
+fn the_i686_kernel_loses_no_virtio_write_to_a_killed_io_worker() {
+    survives("I686", Bus::Virtio);
 }

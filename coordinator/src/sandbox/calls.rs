@@ -65,6 +65,7 @@ pub fn call_number(name: &str) -> Option<Option<i64>> {
         "pread64" => libc::SYS_pread64,
         "pwrite64" => libc::SYS_pwrite64,
         "preadv" => libc::SYS_preadv,
+        "preadv2" => libc::SYS_preadv2,
         "pwritev" => libc::SYS_pwritev,
         "lseek" => libc::SYS_lseek,
         "fsync" => libc::SYS_fsync,

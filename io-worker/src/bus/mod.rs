@@ -9,6 +9,7 @@ mod backplane;
 #[cfg(test)]
 pub(crate) mod contract;
 mod device;
+pub(crate) mod hits;
 mod irq;
 pub mod mmio;
 pub mod pio;

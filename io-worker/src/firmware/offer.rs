@@ -7,6 +7,7 @@ use quintet_protocol::ram::{HIGH_RAM_BASE, RamLayout};
 use super::e820::Kind;
 use super::{Machine, acpi, smbios};
 use crate::fw_cfg::{FwCfg, ItemError};
+use crate::storage::virtio::virtio_slot;
 
 /// How long firmware waits before it tries again to boot, in milliseconds: for ever.
 const NO_RETRY: u32 = u32::MAX;
@@ -14,6 +15,11 @@ const NO_RETRY: u32 = u32::MAX;
 /// Open Firmware's path of an IDE unit: 0 and 1 primary master and slave, 2 and 3 secondary ones.
 pub fn ide_path(unit: u8) -> String {
     format!("/pci@i0cf8/ide@1,1/drive@{}/disk@{}", unit >> 1, unit & 1)
+}
+
+/// Open Firmware's path of a virtio block device.
+pub fn virtio_path(unit: u8) -> String {
+    format!("/pci@i0cf8/scsi@{:x}/disk@0,0", virtio_slot(unit).device)
 }
 
 /// Open Firmware's path of the floppy drive.

@@ -9,6 +9,7 @@ use crate::bus::{
     Access, Backplane, Device, Line, Region, RegionKind, Size, StateError, load_state, save_state,
 };
 use crate::dma::Pam;
+use crate::storage::virtio;
 
 /// A function on bus 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -181,6 +182,31 @@ impl PciBus {
             super::i440fx::after_write(function, at, before);
             if function.byte(at) != before && at != 0x3C {
                 self.version += 1;
+            }
+        }
+    }
+
+    /// Where an access leads that touches the data of virtio's window into a BAR: device and place
+    /// ([`crate::storage::virtio::window`]).
+    pub fn window(&self, cf8: u32, offset: u8, size: Size) -> Option<(u16, Access)> {
+        let (devfn, register) = Self::select(cf8, offset)?;
+        let bytes = size.bytes().min(4 - (offset & 3));
+        let touched = u16::from(register)..u16::from(register) + u16::from(bytes);
+        virtio::window(self.functions.get(&devfn)?, touched)
+    }
+
+    /// What has been written into the window of the function that the latch names.
+    pub fn window_data(&self, cf8: u32) -> u32 {
+        let function = Self::select(cf8, 0).and_then(|(devfn, _)| self.functions.get(&devfn));
+        function.map_or(0, |f| f.dword(virtio::WINDOW_DATA))
+    }
+
+    /// Puts into the window what it shows.
+    pub fn fill_window(&mut self, cf8: u32, value: u32) {
+        let function = Self::select(cf8, 0).and_then(|(devfn, _)| self.functions.get_mut(&devfn));
+        if let Some(function) = function {
+            for (at, byte) in (virtio::WINDOW_DATA..).zip(value.to_le_bytes()) {
+                function.write_byte(at, byte);
             }
         }
     }

@@ -72,6 +72,7 @@ pub(super) fn build(
         diskette: storage.diskette,
         flash,
         drives: storage.ide,
+        virtio: storage.virtio,
     };
     let mut machine = Machine::new(machine, context.ram.clone()).map_err(|e| refuse(&e))?;
     machine.dma().watch_code(ends.code_map_reader());
@@ -130,15 +131,17 @@ fn fw_cfg(config: &IoConfig, context: &WorkerContext, vga: Option<&[u8]>) -> Res
 /// Open Firmware's paths of what firmware is to boot from, the first first.
 fn boot_order(config: &IoConfig) -> Vec<String> {
     let disks = |kind: DiskKind| {
-        let mut units: Vec<u8> = (config.disks.iter())
+        // IDE units first, by their numbers.
+        let mut places: Vec<(u8, u8, String)> = (config.disks.iter())
             .filter(|disk| disk.kind == kind)
             .filter_map(|disk| match disk.place {
-                DiskPlace::Ide { unit } => Some(unit),
+                DiskPlace::Ide { unit } => Some((0, unit, offer::ide_path(unit))),
+                DiskPlace::Virtio { unit } => Some((1, unit, offer::virtio_path(unit))),
                 DiskPlace::Floppy | DiskPlace::Flash => None,
             })
             .collect();
-        units.sort_unstable();
-        units.into_iter().map(offer::ide_path)
+        places.sort_unstable();
+        places.into_iter().map(|(_, _, path)| path)
     };
     config
         .boot

@@ -43,7 +43,7 @@ pub fn apply(machine: &mut Machine, env: &mut Env<'_>, bytes: &[u8]) -> Result<A
             offset,
             size,
         } => value(
-            Some(u64::from(machine.pci_read(address, offset, size_of(size)))),
+            Some(u64::from(machine.pci_read(env, address, offset, size_of(size)))),
             size,
         ),
         Command::PciWrite {
@@ -53,7 +53,7 @@ pub fn apply(machine: &mut Machine, env: &mut Env<'_>, bytes: &[u8]) -> Result<A
             value,
             ..
         } => {
-            machine.pci_write(address, offset, size_of(size), value);
+            machine.pci_write(env, address, offset, size_of(size), value);
             done(Vec::new())
         }
         Command::StringIn { port, size, count } => {

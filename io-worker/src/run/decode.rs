@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::block::Disks;
-    use crate::bus::{StreamIn, StreamOut};
+    use crate::bus::{Size, StreamIn, StreamOut};
     use crate::fw_cfg::FwCfg;
     use crate::machine::MachineConfig;
 
@@ -269,8 +269,18 @@ mod tests {
             diskette: None,
             flash: Vec::new(),
             drives: Default::default(),
+            virtio: Vec::new(),
         };
         Machine::new(config, GuestRam::anonymous(RamLayout::new(2 << 20)).expect("RAM")).expect("machine")
+    }
+
+    fn pci_write(machine: &mut Machine, cf8: u32, offset: u8, size: Size, value: u32) {
+        let mut streams = crate::bus::contract::TestStreams::unlimited();
+        let mut env = machine::Env {
+            now: quintet_protocol::time::VmTime(1),
+            streams: &mut streams,
+        };
+        machine.pci_write(&mut env, cf8, offset, size, value);
     }
 
     fn map_of(machine: &Machine) -> DecodeMap {
@@ -306,10 +316,10 @@ mod tests {
         let before = map_of(&m);
         assert_eq!(before.address(0xFD00_0000), None);
         assert_eq!(before.shadows.len(), 2, "{:?}", before.shadows);
-        m.pci_write(0x8000_1010, 0, crate::bus::Size::DWORD, 0xFD00_0000);
-        m.pci_write(0x8000_1004, 0, crate::bus::Size::WORD, 2);
-        m.pci_write(0x8000_0058, 0, crate::bus::Size::DWORD, 0x0001_3000);
-        m.pci_write(0x8000_0860, 0, crate::bus::Size::DWORD, 0x0B0B_0A0A);
+        pci_write(&mut m, 0x8000_1010, 0, Size::DWORD, 0xFD00_0000);
+        pci_write(&mut m, 0x8000_1004, 0, Size::WORD, 2);
+        pci_write(&mut m, 0x8000_0058, 0, Size::DWORD, 0x0001_3000);
+        pci_write(&mut m, 0x8000_0860, 0, Size::DWORD, 0x0B0B_0A0A);
         let after = map_of(&m);
         assert_eq!(after.address(0xFDFF_FFFF).map(|c| c.device), Some(DEVICE_VRAM));
         assert_eq!(after.pirq, [Some(10), Some(10), Some(11), Some(11)]);
@@ -351,12 +361,12 @@ mod tests {
             (Backing::Rom(0xFE_0000), Backing::Nowhere)
         );
         // F0000h: read the ROM, write the RAM behind it. E0000h–E3FFFh: RAM.
-        m.pci_write(0x8000_0058, 0, crate::bus::Size::DWORD, 0x0000_2000);
-        m.pci_write(0x8000_005C, 0, crate::bus::Size::DWORD, 0x0003_0000);
+        pci_write(&mut m, 0x8000_0058, 0, Size::DWORD, 0x0000_2000);
+        pci_write(&mut m, 0x8000_005C, 0, Size::DWORD, 0x0003_0000);
         // The VGA's BIOS at FEB00000h, a moving window on top of the firmware.
-        m.pci_write(0x8000_1030, 0, crate::bus::Size::DWORD, 0xFEB0_0001);
-        m.pci_write(0x8000_1018, 0, crate::bus::Size::DWORD, 0xFFFE_0000);
-        m.pci_write(0x8000_1004, 0, crate::bus::Size::WORD, 2);
+        pci_write(&mut m, 0x8000_1030, 0, Size::DWORD, 0xFEB0_0001);
+        pci_write(&mut m, 0x8000_1018, 0, Size::DWORD, 0xFFFE_0000);
+        pci_write(&mut m, 0x8000_1004, 0, Size::WORD, 2);
         let after = map_of(&m);
         let low: Vec<_> = after
             .shadows
@@ -385,9 +395,9 @@ mod tests {
     fn a_window_on_top_of_a_fixed_range_gets_what_is_left() {
         let mut m = machine();
         // Sixteen mebibytes around the test device's memory at FF000000h.
-        m.pci_write(0x8000_1010, 0, crate::bus::Size::DWORD, 0xFE00_0000);
-        m.pci_write(0x8000_1018, 0, crate::bus::Size::DWORD, 0xFF00_0000);
-        m.pci_write(0x8000_1004, 0, crate::bus::Size::WORD, 2);
+        pci_write(&mut m, 0x8000_1010, 0, Size::DWORD, 0xFE00_0000);
+        pci_write(&mut m, 0x8000_1018, 0, Size::DWORD, 0xFF00_0000);
+        pci_write(&mut m, 0x8000_1004, 0, Size::WORD, 2);
         let map = map_of(&m);
         assert_ne!(
             map.address(0xFF00_0000).map(|c| c.device),

@@ -16,13 +16,13 @@ const ERR: u8 = 0x01;
 const TABLE: u64 = 0x8000;
 const DATA: u64 = 0x1_0000;
 
-fn image() -> OwnedFd {
+pub(super) fn image() -> OwnedFd {
     let file = memfd_create("disk", MemfdFlags::CLOEXEC).expect("memfd");
     rustix::fs::ftruncate(&file, (SECTORS * 512) as u64).expect("sized");
     file
 }
 
-fn contents(file: &OwnedFd) -> Vec<u8> {
+pub(super) fn contents(file: &OwnedFd) -> Vec<u8> {
     let mut bytes = vec![0; SECTORS * 512];
     assert_eq!(rustix::io::pread(file.as_fd(), &mut bytes, 0), Ok(SECTORS * 512));
     bytes

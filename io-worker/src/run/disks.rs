@@ -11,12 +11,15 @@ use crate::block::{Disks, RawImage, SECTOR};
 use crate::storage::diskette::Geometry;
 use crate::storage::floppy::Diskette;
 use crate::storage::ide::{DriveConfig, DriveKind};
+use crate::storage::virtio::{UNITS, VirtioConfig};
 
 /// Images and the drives that they are in.
 #[derive(Debug, Default)]
 pub(super) struct Storage {
     pub(super) disks: Disks,
     pub(super) ide: [Option<DriveConfig>; 4],
+    /// In the order of their units.
+    pub(super) virtio: Vec<VirtioConfig>,
     pub(super) diskette: Option<Diskette>,
     /// Files of flash chips, in their order; whether each can be written.
     pub(super) flash: Vec<(File, bool)>,
@@ -57,6 +60,20 @@ pub(super) fn open(
                 bell.ring();
             })
             .map_err(failed)?;
+        if let DiskPlace::Virtio { unit } = config.place {
+            if usize::from(unit) != storage.virtio.len() || unit >= UNITS {
+                return Err(WorkerError::Config(format!(
+                    "There is no room for a disk at virtio unit {unit}"
+                )));
+            }
+            storage.virtio.push(VirtioConfig {
+                disk,
+                len: storage.disks.len_of(disk),
+                read_only: config.read_only,
+                serial: config.serial.clone(),
+            });
+            continue;
+        }
         let DiskPlace::Ide { unit } = config.place else {
             let len = storage.disks.len_of(disk);
             let geometry = Geometry::of(len).ok_or_else(|| {

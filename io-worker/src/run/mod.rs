@@ -101,3 +101,5 @@ mod kill_tests;
 mod rig;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod virtio_tests;

@@ -4,3 +4,4 @@ pub mod diskette;
 pub mod floppy;
 pub mod ide;
 pub mod pflash;
+pub mod virtio;

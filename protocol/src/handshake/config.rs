@@ -78,6 +78,11 @@ pub enum DiskPlace {
         /// 0 and 1: primary master and slave; 2 and 3: secondary ones.
         unit: u8,
     },
+    /// A virtio block device of its own.
+    Virtio {
+        /// Its number among them, from 0.
+        unit: u8,
+    },
     /// The floppy disk controller's drive.
     Floppy,
     /// Below the firmware, and below the flash before it; without firmware the first ends at 4 GiB.

@@ -13,7 +13,7 @@
     reason = "shared words are the hardware's atomics even under loom"
 )]
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use super::Map;
@@ -230,6 +230,26 @@ impl ViewMut {
             done += n;
         }
     }
+}
+
+/// Loads a word of 16 bits.
+///
+/// # Safety
+/// `at` must be aligned and readable for two bytes.
+#[inline]
+pub(crate) unsafe fn load_u16(at: *mut u8, order: Ordering) -> u16 {
+    // SAFETY: by the caller's promise; an atomic, so that others may write it meanwhile.
+    unsafe { AtomicU16::from_ptr(at.cast()) }.load(order)
+}
+
+/// Stores a word of 16 bits.
+///
+/// # Safety
+/// `at` must be aligned and writable for two bytes.
+#[inline]
+pub(crate) unsafe fn store_u16(at: *mut u8, value: u16, order: Ordering) {
+    // SAFETY: as in `load_u16`.
+    unsafe { AtomicU16::from_ptr(at.cast()) }.store(value, order);
 }
 
 /// Copies with volatile accesses of the widest width the alignment of the tail allows.

@@ -54,7 +54,7 @@ const GUESTS: [Guest; 2] = [
 const INIT: &str = include_str!("init.sh");
 
 /// Modules of the kernel's package that disks, CD-ROMs and their file systems need, in the order of loading.
-const DISK_MODULES: [&str; 18] = [
+const DISK_MODULES: [&str; 24] = [
     "crct10dif_common",
     "crc-t10dif",
     "crc64",
@@ -67,6 +67,12 @@ const DISK_MODULES: [&str; 18] = [
     "ata_piix",
     "cdrom",
     "sr_mod",
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "virtio_blk",
     "isofs",
     "crc16",
     "mbcache",
