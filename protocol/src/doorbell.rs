@@ -20,7 +20,7 @@
 mod futex;
 
 use crate::shm::{View, ViewMut};
-use crate::sync::{Ordering, spin_hint};
+use crate::sync::{Ordering, spin_hint, yield_processor};
 use crate::time::HostTime;
 use crate::words::{ReadWords, WriteWords};
 
@@ -38,6 +38,9 @@ pub(crate) fn wake_word(view: &View, offset: usize) {
 /// Longest single sleep, in nanoseconds: a lost wake-up (a peer killed between the word and the wake) costs
 /// this much at worst. Long enough that an idle machine's wake-ups do not show.
 pub const MAX_SLEEP: u64 = 1_000_000_000;
+/// Looks between two offers of the processor to others while spinning: some microseconds, which is longer than a device
+/// serves an access that it has.
+const YIELD: u32 = 64;
 
 /// The ringing half of the protocol, without the system call. Public for the models; use [`Doorbell`].
 #[derive(Clone, Debug)]
@@ -236,7 +239,7 @@ impl Sleeper {
         deadline: HostTime,
         mut ready: impl FnMut() -> bool,
     ) -> Woken {
-        for _ in 0..=policy.tries {
+        for n in 0..=policy.tries {
             if ready() {
                 return Woken::Ready;
             }
@@ -244,6 +247,10 @@ impl Sleeper {
                 return Woken::Rung;
             }
             spin_hint();
+            // On a host with more to do than processors, the peer may be waiting for this one.
+            if n % YIELD == YIELD - 1 {
+                yield_processor();
+            }
         }
         loop {
             let now = HostTime::now();

@@ -15,6 +15,15 @@ pub use crossbeam_utils::CachePadded;
 /// pairs lines on x86 hosts, and Arm servers have lines of 128.
 pub const CACHE_LINE: usize = 128;
 
+/// Lets another thread run that waits for this processor, if there is one: perhaps the very peer whose answer is spun for.
+#[inline]
+pub fn yield_processor() {
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
 /// What a spinning loop does between two looks: the processor's hint, or a switch of threads in a model.
 #[inline]
 pub fn spin_hint() {

@@ -86,6 +86,8 @@ fn wait(worker: &Worker, sleeper: &Sleeper, spin_nanos: u64) {
             if now.since(start) >= spin_nanos {
                 break;
             }
+            // The vCPU may be waiting for this very processor.
+            quintet_protocol::sync::yield_processor();
         }
     }
     worker.status.set_state(WorkerState::Parked);
