@@ -160,8 +160,8 @@ fn inspected(guest: &mut Machine, bus: Bus) {
         }
         Bus::Virtio => {
             assert_eq!(config, ["0x1af4", "0x1042", "0x010000"]);
-            let said =
-                guest.command("cd /sys/block/vda; cat serial cache_type size ro; cat device/features; cd /");
+            let said = guest
+                .command("cd /sys/block/vda; cat serial; echo; cat cache_type size ro device/features; cd /");
             let said: Vec<_> = said.split_whitespace().collect();
             assert_eq!(said[..5], ["QT00005", "write", "back", "131072", "0"]);
             // SEG_MAX, BLK_SIZE, FLUSH, INDIRECT_DESC, EVENT_IDX, VERSION_1 are accepted.

@@ -196,6 +196,12 @@ fn seabios_boots_a_disk_to_grubs_prompt_interpreted() {
 }
 
 #[test]
+fn seabios_boots_a_virtio_disk_to_grubs_prompt() {
+    let image = |folder: &Folder| format!("{},format=raw,bus=virtio", folder.rescue(&[]).display());
+    prompt("seabios-virtio", "--disk", image, &[("--boot", "c")]);
+}
+
+#[test]
 fn seabios_boots_a_diskette_to_grubs_prompt() {
     let image = |folder: &Folder| folder.diskette().display().to_string();
     prompt("seabios-floppy", "--floppy", image, &[("--boot", "a")]);

@@ -130,14 +130,7 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
         } = fetched(guest, &cache, &mut apt)?;
         // The archive is cheap and follows our own sources, so that it is made every time.
         let program = sh::bytes(&busybox)?;
-        let with = |names: &[&str]| {
-            let read = |(n, name): (usize, &&str)| {
-                let bytes = sh::bytes(&modules.join(format!("{name}.ko")))?;
-                Ok((format!("lib/modules/{n:02}-{name}.ko"), bytes))
-            };
-            let named = names.iter().enumerate().map(read);
-            Ok(initramfs(&program, &named.collect::<Result<Vec<_>, Failure>>()?))
-        };
+        let with = |names: &[&str]| Ok(initramfs(&program, &module_files(&modules, names)?));
         let mut programs = |bundle: &Bundle| {
             let path = cache.join(format!("{}-{}.cpio", bundle.name, guest.name));
             if !path.is_file() {
@@ -203,6 +196,26 @@ pub struct Software {
 pub fn software(bits: u32) -> Result<Software, Failure> {
     let guest = &GUESTS[usize::from(bits == 32)];
     fetched(guest, &cache()?, &mut None)
+}
+
+/// Kernel of 64 or 32 bits, and the tests' initramfs with the modules for disks and these files more.
+///
+/// # Errors
+/// A [`Failure`] when packages cannot be had.
+pub fn with_disks(bits: u32, more: &[(String, Vec<u8>)]) -> Result<(PathBuf, Vec<u8>), Failure> {
+    let software = software(bits)?;
+    let mut files = module_files(&software.modules, &DISK_MODULES)?;
+    files.extend_from_slice(more);
+    Ok((software.kernel, initramfs(&sh::bytes(&software.busybox)?, &files)))
+}
+
+/// Modules of the folder `from`, named so that they are loaded in this order.
+fn module_files(from: &Path, names: &[&str]) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let read = |(n, name): (usize, &&str)| {
+        let bytes = sh::bytes(&from.join(format!("{name}.ko")))?;
+        Ok((format!("lib/modules/{n:02}-{name}.ko"), bytes))
+    };
+    names.iter().enumerate().map(read).collect()
 }
 
 /// Files of Debian's architecture-independent package `name`, below `$QUINTET_CACHE/name`.
@@ -281,12 +294,12 @@ fn choose_modules(from: &Path, to: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn initramfs(busybox: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
+fn initramfs(busybox: &[u8], files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut c = Cpio::default();
     for dir in ["bin", "dev", "lib", "lib/modules", "mnt", "proc", "sys", "tmp"] {
         c.dir(dir);
     }
-    for (name, bytes) in modules {
+    for (name, bytes) in files {
         c.program(name, bytes);
     }
     c.device("dev/console", 5, 1);

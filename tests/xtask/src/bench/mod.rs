@@ -4,6 +4,7 @@
 //! seconds are the host's between two marks on the serial line, CPU seconds those of all the engine's processes over the
 //! same stretch.
 
+mod disk;
 mod engine;
 mod guest;
 mod measure;
@@ -27,6 +28,9 @@ use options::{Given, Options};
 /// # Errors
 /// A [`Failure`] when nothing can be measured, an engine does not get to the end, or two compute different things.
 pub fn bench(args: &[String]) -> Result<ExitCode, Failure> {
+    if let Some(("disk", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return disk::disk(rest);
+    }
     let options = match Options::parse(args)? {
         Given::Help => {
             print!("{}", options::HELP);
