@@ -195,3 +195,126 @@ fn a_raw_image_cut_short_is_an_error_and_not_zeros() {
     assert!(image.read(0, &mut [0; 4096]).is_err());
     image.read(0, &mut [0; 1024]).expect("what is left");
 }
+
+/// An image of which the host has all in memory, as it was at the start.
+#[derive(Debug)]
+struct InMemory(MemoryImage, Vec<u8>);
+
+#[derive(Debug)]
+struct Snapshot(Vec<u8>);
+
+impl Cached for Snapshot {
+    fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        into.copy_from_slice(&self.0[offset as usize..][..into.len()]);
+        true
+    }
+}
+
+impl Image for InMemory {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
+        self.0.read(offset, into)
+    }
+    fn write(&mut self, offset: u64, from: &[u8]) -> std::io::Result<()> {
+        self.0.write(offset, from)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+    fn cached(&self) -> Option<Box<dyn Cached>> {
+        Some(Box::new(Snapshot(self.1.clone())))
+    }
+}
+
+#[test]
+fn a_read_is_done_at_once_only_when_nothing_is_under_way_before_it() {
+    let image = MemoryImage::numbered(1024);
+    let before = image.0.lock().expect("whole").bytes.clone();
+    let mut disks = Disks::default();
+    let (bell, rung) = channel();
+    let disk = disks
+        .add("d", Box::new(InMemory(image, before)), false, move || {
+            let _ = bell.send(());
+        })
+        .expect("thread");
+    let read = |len| Operation::Read { offset: 512, len };
+    let first = disks.ask(disk, read(512));
+    assert!(disks.submit(), "done at once");
+    let done = disks.take(disk).expect("done");
+    assert_eq!((done.ticket, done.result.expect("read")[0]), (first, 1));
+    // Behind a write it goes the same way as that, and sees it.
+    let write = Operation::Write {
+        offset: 512,
+        data: vec![7; 512],
+        durable: false,
+    };
+    let tickets = [disks.ask(disk, write), disks.ask(disk, read(512))];
+    assert!(!disks.submit());
+    for _ in 0..2 {
+        rung.recv().expect("rung");
+    }
+    // Not even now, while an end has not been taken.
+    let third = disks.ask(disk, read(1));
+    assert!(!disks.submit());
+    rung.recv().expect("rung");
+    let ends: Vec<Done> = std::iter::from_fn(|| disks.take(disk)).collect();
+    assert_eq!(
+        ends.iter().map(|d| d.ticket).collect::<Vec<_>>(),
+        [tickets[0], tickets[1], third]
+    );
+    assert_eq!(ends[1].result, Ok(vec![7; 512]));
+    assert_eq!(ends[2].result, Ok(vec![7]));
+    // What is refused, and what takes long, is for the thread.
+    for operation in [
+        Operation::Read {
+            offset: u64::MAX,
+            len: 512,
+        },
+        read(CACHED_MAX + 1),
+    ] {
+        disks.ask(disk, operation);
+        assert!(!disks.submit());
+        rung.recv().expect("rung");
+        assert!(disks.take(disk).is_some());
+    }
+}
+
+#[test]
+fn ranges_of_a_raw_image_are_made_zero_and_given_back() {
+    for unmap in [false, true] {
+        let mut image = raw(&[5; 0x4000], 512);
+        image.zero(0x1000, 0x1200, unmap).expect("zeroed");
+        let mut bytes = [9; 0x4000];
+        image.read(0, &mut bytes).expect("read");
+        assert!(bytes[..0x1000].iter().chain(&bytes[0x2200..]).all(|b| *b == 5));
+        assert!(bytes[0x1000..0x2200].iter().all(|b| *b == 0), "unmap {unmap}");
+        image.discard(0x3000, 0x1000).expect("discarded");
+        assert_eq!(image.len(), 0x4000);
+        image
+            .read(0x2FFF, &mut bytes[..0x1001])
+            .expect("all of it is still there");
+        assert_eq!(bytes[0], 5);
+    }
+    let mut disks = Disks::default();
+    let disk = disks.add_here("d", Box::new(MemoryImage::numbered(4)), false);
+    for (offset, len) in [(1024, 1025), (u64::MAX, 2)] {
+        disks.ask(disk, Operation::Discard { offset, len });
+        disks.submit();
+        assert_eq!(disks.take(disk).map(|d| d.result), Some(Err(DiskError)));
+    }
+}
+
+#[test]
+fn what_the_host_has_in_memory_is_read_without_waiting_or_not_at_all() {
+    let image = raw(&[5; 3000], 2048);
+    let cached = image.cached().expect("a file has a cache");
+    let mut bytes = [9; 16];
+    // Whether this host's file system can is its business; what it gives is right.
+    if cached.read(8, &mut bytes) {
+        assert_eq!(bytes, [5; 16]);
+    }
+    assert!(!cached.read(2990, &mut bytes), "past the file's end");
+    assert!(!cached.read(u64::MAX - 3, &mut bytes));
+}

@@ -16,7 +16,7 @@ const BROKEN: [(&str, Mischief); 17] = [
         d.describe(DESC, 1, HEADER, 16, NEXT, 0);
     }),
     ("a chain into itself", |d| {
-        d.describe(DESC, 0, HEADER, 16, NEXT, 0)
+        d.describe(DESC, 0, HEADER, 16, NEXT, 0);
     }),
     ("a next descriptor beyond the table", |d| {
         d.describe(DESC, 0, HEADER, 16, NEXT, 16);
@@ -26,7 +26,7 @@ const BROKEN: [(&str, Mischief); 17] = [
     }),
     ("no header", |d| d.chain(0, &[(DATA, 513, true)])),
     ("half a header", |d| {
-        d.chain(0, &[(HEADER, 15, false), (STATUS, 1, true)])
+        d.chain(0, &[(HEADER, 15, false), (STATUS, 1, true)]);
     }),
     ("no status", |d| d.chain(0, &[(HEADER, 16, false)])),
     ("an empty status", |d| {
@@ -56,7 +56,7 @@ const BROKEN: [(&str, Mischief); 17] = [
         d.describe(DESC, 0, DATA, 24, INDIRECT, 0);
     }),
     ("an empty indirect table", |d| {
-        d.describe(DESC, 0, DATA, 0, INDIRECT, 0)
+        d.describe(DESC, 0, DATA, 0, INDIRECT, 0);
     }),
     ("an indirect table with a next one", |d| {
         d.describe(DESC, 0, DATA, 16, INDIRECT | NEXT, 1);
