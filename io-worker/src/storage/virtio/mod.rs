@@ -1,9 +1,9 @@
 //! A virtio block device on PCI (virtio 1.2, 5.2 and 4.1), the fast path to a disk: one queue, one interrupt.
 //!
-//! The queue is [`queue`], requests are [`request`], the function with its capabilities is [`function`].
+//! The queue is `queue`, requests are `request`, the function with its capabilities is `function`.
 //!
 //! # Exactly once
-//! A chain that was taken from the available ring stays in the committed state until its end does ([`queue::Queue::taken`]):
+//! A chain that was taken from the available ring stays in the committed state until its end does (`Queue::taken`):
 //! a successor walks it again and asks again, in the same order. The image's thread keeps the order of asking, so that
 //! what a successor repeats is always the newest end of what was asked, and a write is never repeated over a later one
 //! whose end the driver has seen. Used buffers are shown in [`Device::completed`], after the commit. The driver must

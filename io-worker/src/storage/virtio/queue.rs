@@ -3,7 +3,7 @@
 //!
 //! Written by hand over [`Dma`], because what is told must be committed first: a used buffer waits in
 //! [`Queue::finished`] until the commit that records it, and all that wait are shown by one store of the used ring's
-//! index, which a successor repeats with the same value ([docs/adr/0081-virtio-blk.md]). An entry of the ring that the
+//! index, which a successor repeats with the same value (ADR 0081). An entry of the ring that the
 //! driver has seen is so never taken back.
 //!
 //! Whatever breaks the ring's own rules is [`Broken`]: the device then needs a reset (2.1.2). Addresses, lengths and
