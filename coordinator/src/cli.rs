@@ -208,7 +208,7 @@ pub struct RunArgs {
     /// Flash image, FILE or FILE,ro=on: the first ends at 4 GiB, or lies below the firmware; each other below the one before.
     #[arg(long)]
     pub pflash: Vec<String>,
-    /// Disk image, FILE[,bus=ide|virtio][,format=raw][,ro=on]; a comma in the file's name is written twice.
+    /// Disk image, FILE and behind commas bus=ide or bus=virtio, format=raw, ro=on; a comma in the file's name is written twice.
     #[arg(long)]
     pub disk: Vec<String>,
     /// CD-ROM image.
