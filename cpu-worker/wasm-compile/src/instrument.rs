@@ -2,9 +2,9 @@
 //!
 //! * `memory.grow m` becomes `memory.grow m; i32.const m; call grown`: the hook gets the result and hands it on, so
 //!   it counts successes only, and also a growth by nothing, which no interface of wasmtime shows (S2.20).
-//! * `memory.fill` and `memory.copy` become calls of functions that work in chunks (see `bulk`), because one large
-//!   operation cannot be interrupted; those whose length is a short constant stay. `memory.init` needs none: a data
-//!   segment is not longer than a module may be.
+//! * `memory.fill` and `memory.copy` look at their length first: of a long one a function does all but the last chunk in
+//!   chunks (see `bulk`), because one large operation cannot be interrupted. Those whose length is a short constant stay.
+//!   `memory.init` needs none: a data segment is not longer than a module may be.
 //!
 //! The hook is the last import, so that functions of the module move up by one; the others are added at the end and
 //! move nothing. A module that does none of this is not touched.
@@ -13,12 +13,17 @@ use quintet_protocol::wasm::MEMORIES;
 use quintet_wasm::engine::{GROWN, RESERVED};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
-    CodeSection, EntityType, Function, FunctionSection, ImportSection, Instruction, Module, SectionId,
-    TypeSection, ValType,
+    BlockType, CodeSection, EntityType, Function, FunctionSection, ImportSection, Instruction, Module,
+    SectionId, TypeSection, ValType,
 };
 
 use crate::validate::{Facts, pair};
 use crate::{Refused, bulk};
+
+/// Parameters and locals that a function may have (`MAX_WASM_FUNCTION_LOCALS` of wasmparser).
+const MOST_LOCALS: u32 = 50_000;
+/// Operands of a bulk operation.
+const OPERANDS: u32 = 3;
 
 /// The changed module; `None` when it may stay as it is. Bulk operations move `chunk` bytes at a time, 1 at least.
 ///
@@ -29,9 +34,10 @@ pub fn instrument(module: &[u8], facts: &Facts, chunk: u32) -> Result<Option<Vec
         return Ok(None);
     }
     let mut rewriter = Rewriter {
-        facts: *facts,
+        facts,
         chunk: chunk.clamp(1, i32::MAX as u32) as i32,
         hooked: !facts.grows,
+        bodies: 0,
     };
     let mut out = Module::new();
     rewriter
@@ -41,15 +47,17 @@ pub fn instrument(module: &[u8], facts: &Facts, chunk: u32) -> Result<Option<Vec
 }
 
 /// The module's parts as they are added: types, the hook, functions at the end.
-struct Rewriter {
-    facts: Facts,
+struct Rewriter<'a> {
+    facts: &'a Facts,
     /// Most bytes of one instruction.
     chunk: i32,
     /// The hook has been imported, or need not be.
     hooked: bool,
+    /// Function bodies so far.
+    bodies: usize,
 }
 
-impl Rewriter {
+impl Rewriter<'_> {
     /// Type of the hook.
     fn hook_type(&self) -> u32 {
         self.facts.types
@@ -65,7 +73,7 @@ impl Rewriter {
     }
 
     fn first_added(&self) -> u32 {
-        self.facts.imported + u32::from(self.facts.grows) + self.facts.defined
+        self.facts.imported + u32::from(self.facts.grows) + self.facts.params.len() as u32
     }
 
     fn fill(&self, memory: u32) -> u32 {
@@ -81,6 +89,61 @@ impl Rewriter {
         self.facts.fills.len() + self.facts.copies.len()
     }
 
+    /// A function with its locals, and the number of the first of three more for the operands of a bulk operation: none
+    /// where nothing needs them, or where there are as many as there may be.
+    fn locals(&mut self, body: &wasmparser::FunctionBody<'_>) -> Result<(Function, Option<u32>), Error> {
+        let mut number = self.facts.params[self.bodies];
+        let mut locals = Vec::new();
+        for several in body.get_locals_reader()? {
+            let (n, ty) = several?;
+            number += n;
+            locals.push((n, self.val_type(ty)?));
+        }
+        let operands = (self.bulk() != 0 && number + OPERANDS <= MOST_LOCALS).then_some(number);
+        locals.extend(operands.map(|_| (OPERANDS, ValType::I32)));
+        Ok((Function::new(locals), operands))
+    }
+
+    /// A bulk operation whose operands are on the stack. `all_but_last` is the number of the function for it.
+    fn bulk_operation(
+        &self,
+        function: &mut Function,
+        operands: Option<u32>,
+        all_but_last: u32,
+        instruction: &Instruction<'_>,
+    ) {
+        let Some(dst) = operands else {
+            function.instruction(&Instruction::Call(all_but_last));
+            function.instruction(instruction);
+            return;
+        };
+        let (src, len) = (dst + 1, dst + 2);
+        for part in [
+            &Instruction::LocalSet(len),
+            &Instruction::LocalSet(src),
+            &Instruction::LocalSet(dst),
+            &Instruction::LocalGet(len),
+            &Instruction::I32Const(self.chunk),
+            &Instruction::I32GtU,
+            &Instruction::If(BlockType::Empty),
+            &Instruction::LocalGet(dst),
+            &Instruction::LocalGet(src),
+            &Instruction::LocalGet(len),
+            &Instruction::Call(all_but_last),
+            // Where to is as before.
+            &Instruction::LocalSet(len),
+            &Instruction::Drop,
+            &Instruction::Drop,
+            &Instruction::End,
+            &Instruction::LocalGet(dst),
+            &Instruction::LocalGet(src),
+            &Instruction::LocalGet(len),
+            instruction,
+        ] {
+            function.instruction(part);
+        }
+    }
+
     fn import_hook(&mut self, imports: &mut ImportSection) {
         if !self.hooked {
             self.hooked = true;
@@ -91,7 +154,7 @@ impl Rewriter {
 
 type Outcome = Result<(), Error>;
 
-impl Reencode for Rewriter {
+impl Reencode for Rewriter<'_> {
     type Error = core::convert::Infallible;
 
     fn function_index(&mut self, function: u32) -> Result<u32, Error> {
@@ -109,7 +172,7 @@ impl Reencode for Rewriter {
             types.ty().function([ValType::I32; 2], [ValType::I32]);
         }
         if self.bulk() != 0 {
-            types.ty().function([ValType::I32; 3], []);
+            types.ty().function([ValType::I32; 3], [ValType::I32; 3]);
         }
         Ok(())
     }
@@ -168,7 +231,8 @@ impl Reencode for Rewriter {
     }
 
     fn parse_function_body(&mut self, code: &mut CodeSection, body: wasmparser::FunctionBody<'_>) -> Outcome {
-        let mut function: Function = self.new_function_with_parsed_locals(&body)?;
+        let (mut function, operands) = self.locals(&body)?;
+        self.bodies += 1;
         let mut reader = body.get_operators_reader()?;
         // A length that is written down and short needs no function, and compilers open-code it.
         let mut short = false;
@@ -184,10 +248,12 @@ impl Reencode for Rewriter {
                     function.instruction(&Instruction::Call(self.hook()));
                 }
                 wasmparser::Operator::MemoryFill { mem } if !follows_short => {
-                    function.instruction(&Instruction::Call(self.fill(mem)));
+                    let fill = Instruction::MemoryFill(mem);
+                    self.bulk_operation(&mut function, operands, self.fill(mem), &fill);
                 }
                 wasmparser::Operator::MemoryCopy { dst_mem, src_mem } if !follows_short => {
-                    function.instruction(&Instruction::Call(self.copy(dst_mem, src_mem)));
+                    let copy = Instruction::MemoryCopy { src_mem, dst_mem };
+                    self.bulk_operation(&mut function, operands, self.copy(dst_mem, src_mem), &copy);
                 }
                 other => {
                     function.instruction(&self.instruction(other)?);

@@ -3,7 +3,7 @@
 use quintet_protocol::payload::hex;
 use quintet_protocol::wasm::{CompileLimits, MEMORIES};
 use quintet_wasm::engine::RESERVED;
-use wasmparser::{Encoding, Operator, Parser, Payload, TypeRef, Validator, WasmFeatures};
+use wasmparser::{CompositeInnerType, Encoding, Operator, Parser, Payload, TypeRef, Validator, WasmFeatures};
 
 use crate::Refused;
 
@@ -11,14 +11,14 @@ use crate::Refused;
 const HEADER: usize = 8;
 
 /// What the instrumentation needs to know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Types.
     pub types: u32,
     /// Imported functions.
     pub imported: u32,
-    /// Functions of its own.
-    pub defined: u32,
+    /// Parameters of each function of its own.
+    pub params: Vec<u32>,
     /// Whether there is an import section.
     pub imports: bool,
     /// Whether it grows its memory.
@@ -134,6 +134,8 @@ fn header(module: &[u8]) -> Result<(), Refused> {
 /// Walks the sections without validating them: what is refused by name, and what the instrumentation needs.
 fn survey(module: &[u8], limits: &CompileLimits) -> Result<Facts, Refused> {
     let mut facts = Facts::default();
+    // Parameters of each type; of what is no function, none.
+    let mut types = Vec::new();
     let mut memories = 0;
     let mut memory = |ty: wasmparser::MemoryType| {
         memories += 1;
@@ -150,10 +152,14 @@ fn survey(module: &[u8], limits: &CompileLimits) -> Result<Facts, Refused> {
             Payload::Version { encoding, .. } if encoding != Encoding::Module => {
                 return Err(Refused::Component);
             }
-            Payload::TypeSection(types) => {
-                for group in types {
-                    facts.types += group?.types().len() as u32;
+            Payload::TypeSection(section) => {
+                for group in section {
+                    types.extend(group?.types().map(|ty| match &ty.composite_type.inner {
+                        CompositeInnerType::Func(ty) => ty.params().len() as u32,
+                        _ => 0,
+                    }));
                 }
+                facts.types = types.len() as u32;
             }
             Payload::ImportSection(imports) => {
                 facts.imports = true;
@@ -174,7 +180,12 @@ fn survey(module: &[u8], limits: &CompileLimits) -> Result<Facts, Refused> {
                     memory(ty?)?;
                 }
             }
-            Payload::FunctionSection(functions) => facts.defined = functions.count(),
+            Payload::FunctionSection(functions) => {
+                for ty in functions {
+                    // A type that is not there is the validator's business.
+                    facts.params.push(types.get(ty? as usize).copied().unwrap_or(0));
+                }
+            }
             Payload::CodeSectionEntry(body) => {
                 let len = body.range().len() as u64;
                 if len > u64::from(limits.function) {

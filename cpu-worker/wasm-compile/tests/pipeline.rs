@@ -2,8 +2,9 @@
 
 mod support;
 
-use quintet_protocol::wasm::{CompileLimits, JobStatus, WasmConfig};
-use quintet_wasm_compile::{CHUNK, Refused, compile, instrument, validate};
+use quintet_protocol::payload::{Payload, PayloadKind};
+use quintet_protocol::wasm::{CompileLimits, JobLimits, JobStatus, WasmConfig};
+use quintet_wasm_compile::{CHUNK, Refused, compile, compile_in_chunks, instrument, validate};
 use support::Rig;
 
 fn assemble(text: &str) -> Vec<u8> {
@@ -225,6 +226,43 @@ fn large_copies_keep_direction_and_bounds() {
         .read(quintet_protocol::addr::GuestPhys(50_000_000), &mut byte)
         .expect("ram");
     assert_eq!(byte, [0]);
+}
+
+/// Fills, copies up and down by `len` bytes, a length that the code does not have; with `locals` parameters and locals.
+fn unknown_length(len: u32, locals: usize) -> Vec<u8> {
+    assemble(&format!(
+        "(module (memory 1)
+            (func $f (param $len i32) (result i32) (local{})
+              i32.const 100 i32.const 0x5A local.get $len memory.fill
+              i32.const 100 i32.const 0x11 i32.store8
+              i32.const 103 i32.const 100 local.get $len memory.copy
+              i32.const 50 i32.const 103 local.get $len memory.copy
+              i32.const 50 i32.load i32.const 0x5A5A5A11 i32.eq
+              local.get $len i32.load8_u offset=49 i32.const 0x5A i32.eq i32.and
+              local.get $len i32.load8_u offset=50 i32.eqz i32.and
+              local.get $len i32.load8_u offset=103 i32.eqz i32.and)
+            (func (export \"main\") (result i32) (call $f (i32.const {len}))))",
+        " i64".repeat(locals - 1)
+    ))
+}
+
+#[test]
+fn short_lengths_and_long_ones_do_the_same_also_without_room_for_a_local() {
+    let rig = Rig::new();
+    for chunk in [20, 21, 22, 7, CHUNK] {
+        for locals in [1, 49_997, 49_998, 50_000] {
+            let module = unknown_length(21, locals);
+            let artefact = compile_in_chunks(&module, &CompileLimits::default(), chunk).expect("compiles");
+            let payload = Payload::from_vec(PayloadKind::WasmArtefact, artefact.bytes);
+            let around = Box::new(rig.around.clone());
+            let outcome = rig
+                .runtime
+                .run(&payload, &WasmConfig::default(), JobLimits::NONE, around);
+            let outcome = outcome.expect("nobody stops it");
+            let at = format!("chunks of {chunk}, {locals} locals: {}", outcome.error);
+            assert_eq!(outcome.return_code, Some(1), "{at}");
+        }
+    }
 }
 
 #[test]
