@@ -9,7 +9,7 @@ use harness::{Machine, wait_until};
 use modules::{ANSWER, Job, LARGE, Module, machine, machine_with, module, report, text};
 use quintet_protocol::control::{Answer, Request};
 use quintet_protocol::handshake::Role;
-use quintet_protocol::payload::Stage;
+use quintet_protocol::payload::{Stage, digest};
 use quintet_protocol::wasm::{JobReport, JobStatus};
 use rustix::process::{Signal, kill_process};
 
@@ -231,6 +231,28 @@ fn s1_11_s1_20_each_stage_shows_the_same_first_bytes_on_both_sides() {
     let artefact = of("-> cpu-worker");
     let first = artefact.entries[0].head;
     assert!(artefact.entries.iter().all(|e| e.head == first), "{artefact}");
+}
+
+#[test]
+fn s1_20_a_module_that_is_not_the_announced_one_does_not_run_and_is_not_kept() {
+    let machine = machine("announced");
+    let good = module(&ANSWER, LARGE);
+    let other = module(&[0x41, 7], LARGE);
+    let lie = |kept: bool| {
+        let ran = Job::new(&other).announced_as(&good).run(&machine);
+        assert_eq!(ran.status, JobStatus::LoadFailed, "{ran:?}");
+        assert!(ran.error.contains("digest differs"), "{ran:?}");
+        let trace = ran.trace.expect("its way");
+        assert!(
+            trace.entries.iter().any(|e| e.digest == Some(digest(&other))),
+            "{trace}"
+        );
+        let ran = Job::new(&good).run(&machine);
+        assert_eq!((ran.return_code, ran.cached), (Some(42), kept), "{ran:?}");
+    };
+    // Nothing is known of the announced module; then its artefact is there.
+    lie(false);
+    lie(true);
 }
 
 /// Processes of the machine's compiler.

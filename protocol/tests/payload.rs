@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
 use quintet_protocol::payload::{
-    FULL_SEALS, Outgoing, Payload, PayloadGrant, PayloadKind, ReceiveError, SealError, Strategy,
-    TransferError, Transport, TransportChoice, head, receive_fd, seal, sealed_memfd, send_fd, sha256,
+    FULL_SEALS, Outgoing, Payload, PayloadGrant, PayloadKind, ReceiveError, Relay, SealError, Strategy,
+    TransferError, Transport, TransportChoice, digest, head, receive_fd, seal, sealed_memfd, send_fd,
 };
 use quintet_protocol::ram::{GUEST_BASE, MAP_START, RUNTIME_RESERVED, WASM_PAGE};
 use quintet_protocol::shm::MapError;
@@ -32,7 +32,7 @@ fn grant_for(content: &[u8]) -> PayloadGrant {
     PayloadGrant {
         kind: PayloadKind::Kernel,
         len: content.len() as u64,
-        digest: sha256(content),
+        digest: digest(content),
         head: head(content),
         transport: Transport::Memfd(-1),
     }
@@ -104,6 +104,41 @@ fn s1_20_a_changed_payload_is_named_with_digests_and_heads_of_both_sides() {
         !zeros && text.contains(&sent_head) && text.contains(&received_head),
         "{text}"
     );
+}
+
+#[test]
+fn s1_20_what_is_passed_on_before_its_digest_is_known_counts_only_if_that_is_right() {
+    // Below and from the size on at which another thread takes the digest.
+    for len in [4096, 600_000] {
+        let sent = bytes(len);
+        let mut arrived = sent.clone();
+        arrived[len - 1] ^= 1;
+        let relay = |content: &[u8]| {
+            let fd = sealed_memfd(content).expect("memfd");
+            Relay::new(grant_for(&sent), fd, TransportChoice::BySize).expect("all but the digest is right")
+        };
+        let mut wrong = relay(&arrived);
+        assert_eq!(wrong.announced(), digest(&sent));
+        let mut seen = 0;
+        let told = wrong.check_beside(|passed_on| seen = passed_on.len());
+        assert!(
+            matches!(told, Err(ReceiveError::DigestMismatch { .. })),
+            "{told:?}"
+        );
+        assert_eq!(seen, len as u64, "it was passed on meanwhile");
+        let entry = wrong.trace().entries.last().expect("an entry");
+        assert_eq!(entry.digest, Some(digest(&arrived)));
+        assert!(wrong.trace().error.contains("digest differs"));
+        let mut alone = relay(&arrived);
+        assert!(alone.check().is_err());
+
+        let mut right = relay(&sent);
+        assert_eq!(right.check_beside(Outgoing::len).expect("right"), len as u64);
+        right.check().expect("taken already");
+        let entry = right.trace().entries.last().expect("an entry");
+        assert_eq!(entry.digest, Some(digest(&sent)));
+        assert!(relay(&sent).check().is_ok());
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use quintet_protocol::control::{Answer, ErrorCode, MachineError};
 use quintet_protocol::handshake::{Role, decode};
 use quintet_protocol::layout::SleeperId;
 use quintet_protocol::lifecycle::{Death, Input, Outcome};
-use quintet_protocol::payload::{Outgoing, TransportChoice};
+use quintet_protocol::payload::{Relay, TransportChoice};
 use quintet_protocol::status::{MachineState, PeerState};
 use quintet_protocol::wasm::{JobAnswer, MAX_ANSWER, Submission};
 
@@ -46,7 +46,7 @@ impl Machine {
                 Some(false) => TransportChoice::Inline,
                 Some(true) => TransportChoice::Memfd,
             };
-            let module = Outgoing::relay(submission.module, file, transport).map_err(|e| e.to_string())?;
+            let module = Relay::new(submission.module, file, transport).map_err(|e| e.to_string())?;
             Ok(Source {
                 module,
                 transport,

@@ -11,7 +11,7 @@ use super::compile::Product;
 /// What an artefact depends on. The compiler's settings are those of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// SHA-256 of the module.
+    /// Digest of the module.
     pub digest: Digest,
     /// What the compilation may cost: it decides what is refused.
     pub limits: CompileLimits,
@@ -139,14 +139,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use quintet_protocol::payload::{Outgoing, PayloadKind, Strategy, TransportTrace, sha256};
+    use quintet_protocol::payload::{Outgoing, PayloadKind, Strategy, TransportTrace, digest};
     use quintet_protocol::wasm::Compiled;
 
     use super::*;
 
     fn key(n: u8) -> Key {
         Key {
-            digest: sha256(&[n]),
+            digest: digest(&[n]),
             limits: CompileLimits::default(),
             transport: TransportChoice::BySize,
             refuse_map: false,
@@ -160,7 +160,7 @@ mod tests {
                 .expect("payload"),
             compiled: Compiled {
                 len: len as u64,
-                digest: sha256(&bytes),
+                digest: digest(&bytes),
                 micros: [0; 3],
                 instrumented: false,
             },
@@ -199,7 +199,7 @@ mod tests {
             })
             .collect();
         for thread in threads {
-            assert_eq!(thread.join().expect("thread"), sha256(&[1; 10]));
+            assert_eq!(thread.join().expect("thread"), digest(&[1; 10]));
         }
         assert_eq!(*made.lock().expect("lock"), 1);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use quintet_protocol::handshake::{decode, encode};
 use quintet_protocol::payload::{
-    Outgoing, PayloadKind, SealError, Strategy, TransportTrace, open_memfd, sealed_memfd,
+    Outgoing, PayloadKind, ReceiveError, Relay, SealError, Strategy, TransportTrace, open_memfd, sealed_memfd,
 };
 use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -41,6 +41,14 @@ pub struct Product {
 /// Why there is no artefact. One cause, one variant (S1.6).
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
+    /// The module is not what was announced.
+    #[error("{reason}")]
+    NotAnnounced {
+        /// What differs.
+        reason: ReceiveError,
+        /// How the module travelled.
+        trace: Box<TransportTrace>,
+    },
     /// The compiler refused the module, or did not get it.
     #[error("{reason}")]
     Refused {
@@ -72,7 +80,7 @@ impl CompileError {
     /// How the module travelled, as far as is known.
     pub fn trace(&self) -> Option<&TransportTrace> {
         match self {
-            Self::Refused { trace, .. } => Some(trace),
+            Self::NotAnnounced { trace, .. } | Self::Refused { trace, .. } => Some(trace),
             _ => None,
         }
     }
@@ -96,17 +104,56 @@ impl Compiler {
         Ok(Self { binary, spawner })
     }
 
-    /// Compiles `module`; takes as long as `limits` allow, and can be called by several threads at once.
+    /// Compiles `module`, taking its digest meanwhile; takes as long as `limits` allow, and can be called by several threads at
+    /// once.
     ///
     /// # Errors
     /// [`CompileError`].
     pub fn compile(
         &self,
-        module: &Outgoing,
+        module: &mut Relay,
         limits: &CompileLimits,
         sandboxed: bool,
         refuse_map: bool,
     ) -> Result<Product, CompileError> {
+        let asked = module.check_beside(|module| self.send(module, limits, sandboxed, refuse_map));
+        let mut trace = module.trace().clone();
+        trace.name = "WebAssembly module -> compiler".to_owned();
+        let (output, reply) = match asked {
+            Ok(answer) => answer?,
+            Err(reason) => {
+                let trace = Box::new(trace);
+                return Err(CompileError::NotAnnounced { reason, trace });
+            }
+        };
+        trace.join(&reply.trace);
+        match (reply.result, reply.strategy) {
+            (Ok(compiled), Some(strategy)) => {
+                // The compiler has been reaped: nobody has a writable map, and nobody will.
+                let payload =
+                    Outgoing::adopt(PayloadKind::WasmArtefact, output, compiled.len, compiled.digest)?;
+                Ok(Product {
+                    payload,
+                    compiled,
+                    strategy,
+                    trace,
+                })
+            }
+            (result, _) => Err(CompileError::Refused {
+                reason: result.err().unwrap_or_default(),
+                trace: Box::new(trace),
+            }),
+        }
+    }
+
+    /// Gives `module` to a new process. Answers the file that it was to write, and what it says.
+    fn send(
+        &self,
+        module: &Outgoing,
+        limits: &CompileLimits,
+        sandboxed: bool,
+        refuse_map: bool,
+    ) -> Result<(OwnedFd, CompileReply), CompileError> {
         let output = open_memfd()?;
         let given = output.try_clone().map_err(CompileError::Start)?;
         let number = given.as_raw_fd();
@@ -128,26 +175,7 @@ impl Compiler {
             refuse_map,
         });
         let reply = self.ask(inherit, &order, Duration::from_millis(limits.millis))?;
-        let mut trace = module.trace().clone();
-        trace.name = "WebAssembly module -> compiler".to_owned();
-        trace.join(&reply.trace);
-        match (reply.result, reply.strategy) {
-            (Ok(compiled), Some(strategy)) => {
-                // The compiler has been reaped: nobody has a writable map, and nobody will.
-                let payload =
-                    Outgoing::adopt(PayloadKind::WasmArtefact, output, compiled.len, compiled.digest)?;
-                Ok(Product {
-                    payload,
-                    compiled,
-                    strategy,
-                    trace,
-                })
-            }
-            (result, _) => Err(CompileError::Refused {
-                reason: result.err().unwrap_or_default(),
-                trace: Box::new(trace),
-            }),
-        }
+        Ok((output, reply))
     }
 
     /// Starts a process, gives it the order, and waits for answer and end.

@@ -7,13 +7,13 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use quintet_protocol::handshake::{Role, encode};
-use quintet_protocol::payload::{Outgoing, TransportChoice, TransportTrace};
+use quintet_protocol::payload::{Relay, TransportChoice, TransportTrace};
 use quintet_protocol::wasm::{
     CompileLimits, JobAnswer, JobLimits, JobOrder, JobReport, JobStatus, WasmConfig,
 };
 
 use super::cache::{Cache, Key};
-use super::compile::{Compiler, Product};
+use super::compile::{CompileError, Compiler, Product};
 use crate::machine::{Event, Waker};
 
 /// Modules that are made ready at the same time.
@@ -29,7 +29,7 @@ const GRACE: u64 = 10_000_000_000;
 #[derive(Debug)]
 pub struct Source {
     /// The module.
-    pub module: Outgoing,
+    pub module: Relay,
     /// How it travels.
     pub transport: TransportChoice,
     /// The compiler behaves as if it could not map.
@@ -264,13 +264,13 @@ fn make(number: u32, fetch: Fetch, compiler: &Compiler, cache: &Cache, sandboxed
         trace: None,
         ready: None,
     };
-    let source = match fetch() {
+    let mut source = match fetch() {
         Ok(source) => source,
         Err(error) => return nothing(failed(error)),
     };
     let limits = CompileLimits::default();
     let key = Key {
-        digest: source.module.digest(),
+        digest: source.module.announced(),
         limits,
         transport: source.transport,
         refuse_map: source.refuse_map,
@@ -279,9 +279,18 @@ fn make(number: u32, fetch: Fetch, compiler: &Compiler, cache: &Cache, sandboxed
         transport: source.module.transport().to_owned(),
         ..JobReport::default()
     };
-    let product = cache.get(key, || {
-        compiler.compile(&source.module, &limits, sandboxed, source.refuse_map)
-    });
+    let module = &mut source.module;
+    let product = cache
+        .get(key, || {
+            compiler.compile(module, &limits, sandboxed, source.refuse_map)
+        })
+        .and_then(|found| match source.module.check() {
+            Ok(()) => Ok(found),
+            Err(reason) => {
+                let trace = Box::new(source.module.trace().clone());
+                Err(CompileError::NotAnnounced { reason, trace })
+            }
+        });
     report.compile_micros = start.elapsed().as_micros() as u64;
     match product {
         Ok((product, cached)) => {

@@ -63,7 +63,7 @@ impl WasmRun {
         let module = Outgoing::new(PayloadKind::WasmModule, &bytes, self.transport)
             .map_err(|e| UsageError(format!("{}: {e}", path.display())))?;
         Ok(Some(Source {
-            module,
+            module: module.into(),
             transport: self.transport,
             refuse_map: self.refuse_map,
             config: self.config.clone(),

@@ -8,7 +8,7 @@ use std::sync::Once;
 
 use quintet_coordinator::control::client::Conversation;
 use quintet_protocol::control::{Answer, Request};
-use quintet_protocol::payload::{Outgoing, PayloadKind, TransportChoice};
+use quintet_protocol::payload::{Digest, Outgoing, PayloadKind, TransportChoice, digest};
 use quintet_protocol::status::MachineState;
 use quintet_protocol::wasm::{JobLimits, JobReport, Submission, WasmConfig};
 
@@ -163,6 +163,8 @@ pub struct Job {
     pub memfd: Option<bool>,
     /// What to call; `main` when `None`.
     pub invoke: Option<String>,
+    /// Whose digest is announced; its own when `None`.
+    pub lie: Option<Digest>,
 }
 
 impl Job {
@@ -176,6 +178,7 @@ impl Job {
             },
             memfd: None,
             invoke: None,
+            lie: None,
         }
     }
 
@@ -199,6 +202,11 @@ impl Job {
         self
     }
 
+    pub fn announced_as(mut self, other: &[u8]) -> Self {
+        self.lie = Some(digest(other));
+        self
+    }
+
     pub fn over(mut self, memfd: bool) -> Self {
         self.memfd = Some(memfd);
         self
@@ -208,8 +216,10 @@ impl Job {
     pub fn submit(&self, machine: &Machine) -> Conversation {
         let module =
             Outgoing::new(PayloadKind::WasmModule, &self.bytes, TransportChoice::Memfd).expect("a memfd");
+        let mut grant = module.grant(0);
+        grant.digest = self.lie.unwrap_or(grant.digest);
         let submission = Submission {
-            module: module.grant(0),
+            module: grant,
             config: WasmConfig {
                 invoke: self.invoke.clone(),
                 ..WasmConfig::default()

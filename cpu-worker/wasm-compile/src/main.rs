@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 use quintet_protocol::handshake::confine::confine;
 use quintet_protocol::handshake::{decode, encode};
-use quintet_protocol::payload::{Payload, Stage, Transport, TransportTrace, sha256};
+use quintet_protocol::payload::{Arrival, Stage, Transport, TransportTrace, digest_beside};
 use quintet_protocol::shm::{Map, MapError};
-use quintet_protocol::wasm::{CompileOrder, CompileReply, Compiled};
+use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled};
 use quintet_wasm_compile::compile;
 
 /// Longest order in bytes: as much as `decode` takes, for tests that send large modules inline.
@@ -70,26 +70,16 @@ fn answer(order: CompileOrder, module_fd: Option<OwnedFd>, output: std::fs::File
         }
         Map::private(fd, len)
     };
-    let received = Payload::receive_traced(order.module, module_fd, map, &mut trace);
-    let (result, strategy) = match received {
+    let (result, strategy) = match Arrival::receive(order.module, module_fd, map, &mut trace) {
         Err(e) => (Err(e.to_string()), None),
-        Ok(payload) => {
-            trace.bytes(Stage::Loader, payload.bytes(), false, "");
-            let result = compile(payload.bytes(), &order.limits)
-                .map_err(|e| e.to_string())
-                .and_then(|artefact| {
-                    let mut output = output;
-                    output
-                        .write_all(&artefact.bytes)
-                        .map_err(|e| format!("the artefact cannot be written: {e}"))?;
-                    Ok(Compiled {
-                        len: artefact.bytes.len() as u64,
-                        digest: sha256(&artefact.bytes),
-                        micros: artefact.micros,
-                        instrumented: artefact.instrumented,
-                    })
-                });
-            (result, Some(payload.strategy()))
+        Ok(arrival) => {
+            trace.bytes(Stage::Loader, arrival.bytes(), "");
+            // Nothing of what is compiled here is executed here, so the digest may be taken meanwhile.
+            let checked = arrival.check_beside(&mut trace, |module| make(module, &order.limits, output));
+            match checked {
+                Err(e) => (Err(e.to_string()), None),
+                Ok((payload, result)) => (result, Some(payload.strategy())),
+            }
         }
     };
     if let Err(e) = &result
@@ -102,4 +92,17 @@ fn answer(order: CompileOrder, module_fd: Option<OwnedFd>, output: std::fs::File
         strategy,
         trace,
     }
+}
+
+/// Compiles, and writes the artefact.
+fn make(module: &[u8], limits: &CompileLimits, mut output: std::fs::File) -> Result<Compiled, String> {
+    let artefact = compile(module, limits).map_err(|e| e.to_string())?;
+    let (digest, written) = digest_beside(&artefact.bytes, || output.write_all(&artefact.bytes));
+    written.map_err(|e| format!("the artefact cannot be written: {e}"))?;
+    Ok(Compiled {
+        len: artefact.bytes.len() as u64,
+        digest,
+        micros: artefact.micros,
+        instrumented: artefact.instrumented,
+    })
 }

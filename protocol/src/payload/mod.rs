@@ -1,13 +1,15 @@
 //! Kernels, initrds and firmware on their way from the coordinator to a worker.
 //!
 //! One rule chooses the transport: below [`INLINE_LIMIT`] bytes a payload lies in the message, from there on
-//! in a memfd that is sealed against every change (S1.1, S1.22). Both carry length, SHA-256 and the first
+//! in a memfd that is sealed against every change (S1.1, S1.22). Both carry length, digest and the first
 //! 16 bytes, so that a payload that does not arrive whole is named at the stage where it went wrong.
 //!
 //! The receiver maps private and read-only: a shared read-only map of a write-sealed memfd is refused by
 //! kernels before 6.7, a private one by none (S1.25).
 
+mod digest;
 mod receive;
+mod relay;
 mod seal;
 mod trace;
 mod transfer;
@@ -15,9 +17,10 @@ mod transfer;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 
-pub use receive::{Payload, ReceiveError, Strategy};
+pub use digest::{Digest, digest, digest_beside};
+pub use receive::{Arrival, Payload, ReceiveError, Strategy};
+pub use relay::{Relay, RelayError};
 pub use seal::{FULL_SEALS, SealError, open_memfd, seal, sealed_memfd};
 pub use trace::{Stage, TraceEntry, TransportTrace};
 pub use transfer::{TransferError, receive_fd, receive_with_fd, send_fd, try_receive_fd};
@@ -28,9 +31,6 @@ pub const INLINE_LIMIT: u64 = 512_000;
 pub const MAX_PAYLOAD: u64 = 2 << 30;
 /// Bytes shown of the head of a payload at each stage (S1.20).
 pub const HEAD: usize = 16;
-
-/// SHA-256.
-pub type Digest = [u8; 32];
 
 /// What a payload is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,17 +97,6 @@ impl TransportChoice {
     }
 }
 
-/// Why a payload could not be passed on.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayError {
-    /// It did not come through.
-    #[error(transparent)]
-    Received(#[from] ReceiveError),
-    /// The host has no descriptor left.
-    #[error("The payload's descriptor cannot be kept: {0}")]
-    Keep(std::io::Error),
-}
-
 /// A payload as a hello names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayloadGrant {
@@ -115,7 +104,7 @@ pub struct PayloadGrant {
     pub kind: PayloadKind,
     /// Length in bytes.
     pub len: u64,
-    /// Its SHA-256, taken when the coordinator read the file.
+    /// Its digest, taken when the coordinator read the file.
     pub digest: Digest,
     /// Its first 16 bytes, zeros behind a shorter one (S1.20).
     pub head: [u8; HEAD],
@@ -150,18 +139,17 @@ impl Outgoing {
         if len == 0 || len > MAX_PAYLOAD {
             return Err(SealError::Size { len });
         }
-        let inline = choice.inline(len);
         let mut trace = TransportTrace::new(kind.text());
-        let digest = sha256(bytes);
-        trace.bytes(Stage::Source, bytes, false, "");
-        if let Some(source) = trace.entries.last_mut() {
-            source.digest = Some(digest);
-        }
-        let held = if inline {
-            Held::Inline(bytes.to_vec())
-        } else {
-            Held::Memfd(seal::sealed_memfd_traced(bytes, &mut trace)?)
-        };
+        trace.bytes(Stage::Source, bytes, "");
+        let (digest, held) = digest_beside(bytes, || -> Result<Held, SealError> {
+            Ok(if choice.inline(len) {
+                Held::Inline(bytes.to_vec())
+            } else {
+                Held::Memfd(seal::sealed_memfd_traced(bytes, &mut trace)?)
+            })
+        });
+        let held = held?;
+        trace.entries[0].digest = Some(digest);
         Ok(Self {
             kind,
             len,
@@ -189,7 +177,7 @@ impl Outgoing {
         let map = map.map_err(|_| SealError::Seal(rustix::io::Errno::NOMEM))?;
         let actual = rustix::fs::fstat(&fd).map_err(SealError::Seal)?.st_size as u64;
         let (found, first) = if actual == len {
-            receive::with_sealed_bytes(&map, len as usize, |bytes| (sha256(bytes), head(bytes)))
+            receive::with_sealed_bytes(&map, len as usize, |bytes| (self::digest(bytes), head(bytes)))
         } else {
             (Digest::default(), [0; HEAD])
         };
@@ -210,40 +198,12 @@ impl Outgoing {
         })
     }
 
-    /// What has come from somebody else as a sealed memfd, for somebody else again: checked like every payload, and
-    /// passed on as it is if it travels as a memfd.
-    ///
-    /// # Errors
-    /// [`RelayError`].
-    pub fn relay(grant: PayloadGrant, fd: OwnedFd, choice: TransportChoice) -> Result<Self, RelayError> {
-        let mut trace = TransportTrace::new(grant.kind.text());
-        let (kind, digest) = (grant.kind.clone(), grant.digest);
-        let kept = fd.try_clone().map_err(RelayError::Keep)?;
-        let payload = Payload::receive_traced(grant, Some(fd), crate::shm::Map::private, &mut trace)?;
-        let bytes = payload.bytes();
-        let len = bytes.len() as u64;
-        let inline = choice.inline(len);
-        let held = if inline {
-            Held::Inline(bytes.to_vec())
-        } else {
-            Held::Memfd(kept)
-        };
-        Ok(Self {
-            kind,
-            len,
-            digest,
-            head: head(bytes),
-            held,
-            trace,
-        })
-    }
-
     /// What was seen of it so far, in this process.
     pub fn trace(&self) -> &TransportTrace {
         &self.trace
     }
 
-    /// Its SHA-256.
+    /// Its digest.
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -294,11 +254,6 @@ impl Outgoing {
             },
         }
     }
-}
-
-/// SHA-256 of `bytes`.
-pub fn sha256(bytes: &[u8]) -> Digest {
-    sha2::Sha256::digest(bytes).into()
 }
 
 /// The first bytes of `bytes`, zeros behind a shorter slice.

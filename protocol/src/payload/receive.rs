@@ -7,8 +7,8 @@ use rustix::fs::{FileType, OFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::{
-    FULL_SEALS, HEAD, MAX_PAYLOAD, PayloadGrant, PayloadKind, Stage, Transport, TransportTrace, head, hex,
-    sha256,
+    Digest, FULL_SEALS, HEAD, MAX_PAYLOAD, PayloadGrant, PayloadKind, Stage, Transport, TransportTrace,
+    digest, digest_beside, head, hex,
 };
 use crate::shm::{Map, MapError};
 
@@ -92,9 +92,9 @@ pub enum ReceiveError {
         if *.zeros { " (all zero: the map is not the file)" } else { "" }
     )]
     DigestMismatch {
-        /// SHA-256 from the message, in hex.
+        /// Digest from the message, in hex.
         sent: String,
-        /// SHA-256 of what arrived, in hex.
+        /// Digest of what arrived, in hex.
         received: String,
         /// First bytes from the message.
         sent_head: String,
@@ -160,6 +160,55 @@ impl Payload {
         map: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Map, MapError>,
         trace: &mut TransportTrace,
     ) -> Result<Self, ReceiveError> {
+        Arrival::receive(grant, fd, map, trace)?.check(trace)
+    }
+
+    /// What it is for.
+    pub fn kind(&self) -> &PayloadKind {
+        &self.kind
+    }
+
+    /// How its bytes came here.
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// Its bytes: exactly as many as were announced, never the tail of the last page (S1.21).
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Heap(v) => v,
+            Bytes::Map(m, len) => sealed_bytes(m, *len),
+        }
+    }
+
+    /// The first bytes, zeros behind a shorter payload.
+    pub fn head(&self) -> [u8; HEAD] {
+        head(self.bytes())
+    }
+}
+
+/// A payload of which everything has been checked but the digest: its bytes never change, but they may not be the
+/// announced ones.
+#[derive(Debug)]
+pub struct Arrival {
+    payload: Payload,
+    digest: Digest,
+    head: [u8; HEAD],
+    /// Where the trace has it.
+    entry: usize,
+}
+
+impl Arrival {
+    /// As [`Payload::receive_traced`], without the digest.
+    ///
+    /// # Errors
+    /// As [`Payload::receive`].
+    pub fn receive(
+        grant: PayloadGrant,
+        fd: Option<OwnedFd>,
+        map: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Map, MapError>,
+        trace: &mut TransportTrace,
+    ) -> Result<Self, ReceiveError> {
         let received = Self::take_in(grant, fd, map, trace);
         if let Err(e) = &received {
             trace.error = e.to_string();
@@ -200,54 +249,69 @@ impl Payload {
                 }
             }
         };
-        let payload = Self {
+        let payload = Payload {
             kind: grant.kind,
             bytes,
             strategy,
         };
-        let received = sha256(payload.bytes());
         let (stage, how) = match strategy {
             Strategy::Inline => (Stage::Inline, ""),
             Strategy::Mapped => (Stage::Mapped, "private, read-only"),
             Strategy::Copied => (Stage::Copied, ""),
         };
-        trace.bytes(stage, payload.bytes(), false, how);
-        if let Some(entry) = trace.entries.last_mut() {
+        trace.bytes(stage, payload.bytes(), how);
+        Ok(Self {
+            payload,
+            digest: grant.digest,
+            head: grant.head,
+            entry: trace.entries.len() - 1,
+        })
+    }
+
+    /// Its bytes, whether they are the announced ones or not.
+    pub fn bytes(&self) -> &[u8] {
+        self.payload.bytes()
+    }
+
+    /// Takes the digest, and notes it in the trace that saw the payload arrive.
+    ///
+    /// # Errors
+    /// [`ReceiveError::DigestMismatch`].
+    pub fn check(self, trace: &mut TransportTrace) -> Result<Payload, ReceiveError> {
+        let received = digest(self.bytes());
+        self.judge(received, trace)
+    }
+
+    /// As [`Self::check`], while `meanwhile` looks at the bytes already. What came of that is told only if the digest was the
+    /// announced one.
+    ///
+    /// # Errors
+    /// [`ReceiveError::DigestMismatch`].
+    pub fn check_beside<T>(
+        self,
+        trace: &mut TransportTrace,
+        meanwhile: impl FnOnce(&[u8]) -> T,
+    ) -> Result<(Payload, T), ReceiveError> {
+        let (received, done) = digest_beside(self.bytes(), || meanwhile(self.bytes()));
+        Ok((self.judge(received, trace)?, done))
+    }
+
+    fn judge(self, received: Digest, trace: &mut TransportTrace) -> Result<Payload, ReceiveError> {
+        if let Some(entry) = trace.entries.get_mut(self.entry) {
             entry.digest = Some(received);
         }
-        if received != grant.digest {
-            return Err(ReceiveError::DigestMismatch {
-                sent: hex(&grant.digest),
-                received: hex(&received),
-                sent_head: hex(&grant.head),
-                received_head: hex(&head(payload.bytes())),
-                zeros: payload.bytes().iter().all(|&b| b == 0),
-            });
+        if received == self.digest {
+            return Ok(self.payload);
         }
-        Ok(payload)
-    }
-
-    /// What it is for.
-    pub fn kind(&self) -> &PayloadKind {
-        &self.kind
-    }
-
-    /// How its bytes came here.
-    pub fn strategy(&self) -> Strategy {
-        self.strategy
-    }
-
-    /// Its bytes: exactly as many as were announced, never the tail of the last page (S1.21).
-    pub fn bytes(&self) -> &[u8] {
-        match &self.bytes {
-            Bytes::Heap(v) => v,
-            Bytes::Map(m, len) => sealed_bytes(m, *len),
-        }
-    }
-
-    /// The first bytes, zeros behind a shorter payload.
-    pub fn head(&self) -> [u8; HEAD] {
-        head(self.bytes())
+        let mismatch = ReceiveError::DigestMismatch {
+            sent: hex(&self.digest),
+            received: hex(&received),
+            sent_head: hex(&self.head),
+            received_head: hex(&head(self.bytes())),
+            zeros: self.bytes().iter().all(|&b| b == 0),
+        };
+        trace.error = mismatch.to_string();
+        Err(mismatch)
     }
 }
 

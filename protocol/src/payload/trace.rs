@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, HEAD, head, hex, sha256};
+use super::{Digest, HEAD, head, hex};
 use crate::time::HostTime;
 
 /// A place on the way.
@@ -80,8 +80,8 @@ impl TransportTrace {
         }
     }
 
-    /// Notes a stage at which the bytes themselves are at hand.
-    pub fn bytes(&mut self, stage: Stage, bytes: &[u8], digest: bool, map: &str) {
+    /// Notes a stage at which the bytes themselves are at hand. Whoever takes their digest adds it.
+    pub fn bytes(&mut self, stage: Stage, bytes: &[u8], map: &str) {
         let entry = TraceEntry {
             stage,
             pid: std::process::id(),
@@ -91,7 +91,7 @@ impl TransportTrace {
             seals: None,
             map: map.to_owned(),
             head: head(bytes),
-            digest: digest.then(|| sha256(bytes)),
+            digest: None,
             micros: self.elapsed(),
         };
         self.entries.push(entry);

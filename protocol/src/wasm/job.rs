@@ -60,7 +60,7 @@ pub struct CompileOrder {
 pub struct Compiled {
     /// Length of the artefact in bytes.
     pub len: u64,
-    /// Its SHA-256.
+    /// Its digest.
     pub digest: Digest,
     /// Microseconds for validation, instrumentation and compilation.
     pub micros: [u64; 3],
