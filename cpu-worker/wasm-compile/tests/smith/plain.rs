@@ -36,10 +36,11 @@ impl ResourceLimiter for Memory {
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let used = self.used - current + desired;
-        let fits = used <= self.most;
+        // wasmtime asks before it looks at the memory's own maximum, and what fails there takes nothing.
+        let fits = used <= self.most && maximum.is_none_or(|most| desired <= most);
         if fits {
             self.used = used;
         }
