@@ -12,5 +12,5 @@ mod view;
 pub use alias::RamAlias;
 pub use map::{Map, MapError};
 pub use memfd::{Segment, SegmentError};
-pub use view::{View, ViewMut};
+pub use view::{View, ViewMut, Word};
 pub(crate) use view::{load_u16, store_u16, volatile_copy};

@@ -13,6 +13,7 @@
     reason = "shared words are the hardware's atomics even under loom"
 )]
 
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -24,6 +25,29 @@ pub struct View {
     map: Arc<Map>,
     start: usize,
     len: usize,
+}
+
+/// One 32-bit word for reading, whose place has been looked up and checked: a load is a load. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Word {
+    at: NonNull<AtomicU32>,
+    /// Keeps the word where it is.
+    _map: Arc<Map>,
+}
+
+// SAFETY: a word is an atomic in a map that lives as long as this does and is itself shared among threads.
+unsafe impl Send for Word {}
+// SAFETY: as above.
+unsafe impl Sync for Word {}
+
+impl Word {
+    /// Loads it.
+    #[inline]
+    pub fn load(&self, order: Ordering) -> u32 {
+        // SAFETY: `View::word` found it in bounds of the map and aligned, and the map is still there; other processes may
+        // write it, which is what an atomic is for.
+        unsafe { self.at.as_ref() }.load(order)
+    }
 }
 
 /// Read and write access to part of a writable map. Whoever holds it is, by the protocol, the one writer.
@@ -88,6 +112,14 @@ impl View {
         assert!(p.addr().is_multiple_of(8), "misaligned u64 at {offset}");
         // SAFETY: as in `word32`.
         unsafe { AtomicU64::from_ptr(p.cast()) }
+    }
+
+    /// The 32-bit word at `offset`, for who loads it often.
+    pub fn word(&self, offset: usize) -> Word {
+        Word {
+            at: NonNull::from(self.word32(offset)),
+            _map: Arc::clone(&self.map),
+        }
     }
 
     /// Loads the 32-bit word at `offset`.
@@ -313,6 +345,25 @@ mod tests {
             assert_eq!(all[2], 0xEE);
             assert_eq!(all[3 + len], 0xEE);
         }
+    }
+
+    #[test]
+    fn a_word_is_read_where_it_was_looked_up_and_keeps_its_map() {
+        let v = anonymous(64);
+        let (first, last) = (v.view().slice(8, 8).word(4), v.view().word(60));
+        v.store_u32(12, 7, Ordering::Relaxed);
+        v.store_u32(60, 9, Ordering::Relaxed);
+        drop(v);
+        assert_eq!(
+            (first.load(Ordering::Acquire), last.load(Ordering::Acquire)),
+            (7, 9)
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "4 bytes at 61")]
+    fn a_word_past_the_end_panics_when_it_is_looked_up() {
+        drop(anonymous(64).view().word(61));
     }
 
     #[test]

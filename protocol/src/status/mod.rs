@@ -11,7 +11,7 @@ use crate::doorbell::Doorbell;
 use crate::handshake::{FileId, MapSet, Role, WorkerContext};
 use crate::layout::{Ends, SleeperId};
 use crate::ram::{GUEST_BASE, PCI_MMIO_BASE, RUNTIME_RESERVED, RamLayout};
-use crate::shm::{View, ViewMut};
+use crate::shm::{View, ViewMut, Word};
 use crate::sync::Ordering;
 
 pub use word::{Owner, StatusWord};
@@ -184,6 +184,11 @@ impl StatusReader {
     /// Loads a word, acquiring what its writer did before.
     pub fn load(&self, word: StatusWord) -> u32 {
         self.0.load_u32(word.index() * 4, Ordering::Acquire)
+    }
+
+    /// A word for who loads it often.
+    pub fn word(&self, word: StatusWord) -> Word {
+        self.0.word(word.index() * 4)
     }
 
     /// The newest event of a worker and its number; `None` before the first and while one is being written.

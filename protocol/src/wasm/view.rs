@@ -12,8 +12,9 @@ use crate::addr::GuestPhys;
 use crate::handshake::Role;
 use crate::ram::{GUEST_BASE, GuestRam, MAP_START};
 use crate::seqlock::SeqError;
-use crate::shm::View;
+use crate::shm::{View, Word};
 use crate::status::{PeerState, StatusReader, StatusWord};
+use crate::sync::Ordering;
 
 /// Longest sleep without a look at the process that owns the memory, in nanoseconds: it may have died silently.
 const SLICE: u64 = 100_000_000;
@@ -64,8 +65,34 @@ enum Bytes {
 #[derive(Debug)]
 struct Shared {
     words: MemoryReader,
-    coordinator: Option<StatusReader>,
+    owner: Option<Owner>,
     bytes: Bytes,
+}
+
+/// The coordinator's words on the process that has the memory.
+#[derive(Clone, Debug)]
+struct Owner {
+    process: Word,
+    state: Word,
+}
+
+impl Owner {
+    fn new(coordinator: &StatusReader) -> Self {
+        Self {
+            process: coordinator.word(StatusWord::generation(Role::Cpu)),
+            state: coordinator.word(StatusWord::peer(Role::Cpu)),
+        }
+    }
+
+    /// Whether `process` is the newest one and lives.
+    #[inline]
+    fn is(&self, process: u32) -> bool {
+        self.process.load(Ordering::Acquire) == process
+            && !matches!(
+                PeerState::from_u32(self.state.load(Ordering::Acquire)),
+                Some(PeerState::Restarting | PeerState::Failed | PeerState::Absent) | None
+            )
+    }
 }
 
 /// The linear memory of the running module, seen from any process. Cloning is cheap.
@@ -78,7 +105,7 @@ impl LiveMemory {
     pub fn new(words: MemoryReader, coordinator: Option<StatusReader>, ram: GuestRam) -> Self {
         Self(Arc::new(Shared {
             words,
-            coordinator,
+            owner: coordinator.map(|words| Owner::new(&words)),
             bytes: Bytes::Writable(ram),
         }))
     }
@@ -87,7 +114,7 @@ impl LiveMemory {
     pub fn read_only(words: MemoryReader, coordinator: Option<StatusReader>, map: View) -> Self {
         Self(Arc::new(Shared {
             words,
-            coordinator,
+            owner: coordinator.map(|words| Owner::new(&words)),
             bytes: Bytes::ReadOnly(map),
         }))
     }
@@ -109,10 +136,12 @@ impl LiveMemory {
         if words.state != MemoryState::Live {
             return Err(ViewError::NoMemory(words.state));
         }
-        if !self.0.owner_lives(words.owner) {
+        if self.0.owner.as_ref().is_some_and(|o| !o.is(words.owner)) {
             return Err(ViewError::OwnerGone);
         }
         Ok(MemoryView {
+            current: self.0.words.generation().clone(),
+            owner_now: self.0.owner.clone(),
             shared: Arc::clone(&self.0),
             id: words.id,
             generation: words.generation,
@@ -137,23 +166,12 @@ impl LiveMemory {
     }
 }
 
-impl Shared {
-    #[inline]
-    fn owner_lives(&self, owner: u32) -> bool {
-        let Some(coordinator) = &self.coordinator else {
-            return true;
-        };
-        coordinator.load(StatusWord::generation(Role::Cpu)) == owner
-            && !matches!(
-                PeerState::from_u32(coordinator.load(StatusWord::peer(Role::Cpu))),
-                Some(PeerState::Restarting | PeerState::Failed | PeerState::Absent) | None
-            )
-    }
-}
-
 /// The memory as it was in one generation.
 #[derive(Clone, Debug)]
 pub struct MemoryView {
+    /// What a check compares: its places are looked up once, and not behind another pointer.
+    current: Word,
+    owner_now: Option<Owner>,
     shared: Arc<Shared>,
     id: u32,
     generation: u32,
@@ -171,23 +189,22 @@ impl PartialEq for MemoryView {
 impl Eq for MemoryView {}
 
 impl MemoryView {
-    /// Whether the view is still attached: two or three loads.
+    /// Whether the view is still attached: one word, and two of the coordinator's outside the owner's process.
     ///
     /// # Errors
     /// [`ViewError::Detached`], [`ViewError::OwnerGone`].
     #[inline]
     pub fn check(&self) -> Result<(), ViewError> {
-        let now = self.shared.words.generation();
+        let now = self.current.load(Ordering::Acquire);
         if now != self.generation {
             return Err(ViewError::Detached {
                 had: self.generation,
                 now,
             });
         }
-        if self.shared.owner_lives(self.owner) {
-            Ok(())
-        } else {
-            Err(ViewError::OwnerGone)
+        match &self.owner_now {
+            Some(owner) if !owner.is(self.owner) => Err(ViewError::OwnerGone),
+            _ => Ok(()),
         }
     }
 

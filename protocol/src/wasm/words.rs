@@ -5,8 +5,7 @@
 //! runs backwards within a machine, whichever memory or process it speaks of.
 
 use crate::seqlock::{SEQ_HEADER, SeqError, SeqReader, SeqWriter, seq_size};
-use crate::shm::{View, ViewMut};
-use crate::sync::Ordering;
+use crate::shm::{View, ViewMut, Word};
 
 /// Bytes of the record.
 const RECORD: usize = 32;
@@ -156,6 +155,7 @@ impl MemoryWriter {
 pub struct MemoryReader {
     lock: SeqReader<View>,
     region: View,
+    generation: Word,
 }
 
 impl MemoryReader {
@@ -163,6 +163,7 @@ impl MemoryReader {
     pub fn new(region: View) -> Self {
         Self {
             lock: SeqReader::new(region.clone()),
+            generation: region.word(GENERATION),
             region,
         }
     }
@@ -177,10 +178,9 @@ impl MemoryReader {
         Ok(MemoryWords::decode(&record))
     }
 
-    /// The generation alone: one load.
-    #[inline]
-    pub fn generation(&self) -> u32 {
-        self.region.load_u32(GENERATION, Ordering::Acquire)
+    /// The generation alone.
+    pub fn generation(&self) -> &Word {
+        &self.generation
     }
 
     /// Sleeps while the generation is `known`, at most `nanos` nanoseconds. Every return means: look again.
