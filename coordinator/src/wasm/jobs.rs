@@ -138,9 +138,12 @@ impl Jobs {
             let thread = std::thread::Builder::new()
                 .name(format!("job-{number}"))
                 .spawn(move || {
-                    let made = make(number, fetch, &compiler, &cache, sandboxed);
+                    let mut source = fetch();
+                    let made = make(number, &mut source, &compiler, &cache, sandboxed);
                     let _ = events.send(Event::Made(Box::new(made)));
                     waker.wake();
+                    // Last, and beside the job: giving the pages of a large module back takes milliseconds.
+                    drop(source);
                 });
             match thread {
                 Ok(_) => self.at_once += 1,
@@ -256,7 +259,13 @@ fn failed(error: String) -> JobReport {
 }
 
 /// What a thread does for a job.
-fn make(number: u32, fetch: Fetch, compiler: &Compiler, cache: &Cache, sandboxed: bool) -> Made {
+fn make(
+    number: u32,
+    source: &mut Result<Source, String>,
+    compiler: &Compiler,
+    cache: &Cache,
+    sandboxed: bool,
+) -> Made {
     let start = Instant::now();
     let nothing = |report| Made {
         number,
@@ -264,9 +273,9 @@ fn make(number: u32, fetch: Fetch, compiler: &Compiler, cache: &Cache, sandboxed
         trace: None,
         ready: None,
     };
-    let mut source = match fetch() {
+    let source = match source {
         Ok(source) => source,
-        Err(error) => return nothing(failed(error)),
+        Err(error) => return nothing(failed(error.clone())),
     };
     let limits = CompileLimits::default();
     let key = Key {
@@ -303,7 +312,7 @@ fn make(number: u32, fetch: Fetch, compiler: &Compiler, cache: &Cache, sandboxed
                 number,
                 report,
                 trace: (!cached).then(|| product.trace.clone()),
-                ready: Some((product, source.config, source.limits)),
+                ready: Some((product, source.config.clone(), source.limits)),
             }
         }
         Err(e) => {

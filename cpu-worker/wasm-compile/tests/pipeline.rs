@@ -2,8 +2,11 @@
 
 mod support;
 
-use quintet_protocol::payload::{Payload, PayloadKind};
+use quintet_protocol::payload::{
+    Outgoing, Payload, PayloadGrant, PayloadKind, ReceiveError, Stage, TransportChoice, TransportTrace,
+};
 use quintet_protocol::wasm::{CompileLimits, JobLimits, JobStatus, WasmConfig};
+use quintet_wasm::kept::Kept;
 use quintet_wasm_compile::{CHUNK, Refused, compile, compile_in_chunks, instrument, validate};
 use support::Rig;
 
@@ -263,6 +266,65 @@ fn short_lengths_and_long_ones_do_the_same_also_without_room_for_a_local() {
             assert_eq!(outcome.return_code, Some(1), "{at}");
         }
     }
+}
+
+#[test]
+fn s1_20_s1_36_an_artefact_is_taken_in_once_as_long_as_it_is_the_same_file() {
+    let rig = Rig::new();
+    let artefact = |code: u32| {
+        let text = format!("(module (func (export \"main\") (result i32) i32.const {code}))");
+        compile(&assemble(&text), &CompileLimits::default())
+            .expect("compiles")
+            .bytes
+    };
+    let outgoing = |bytes: &[u8]| {
+        Outgoing::new(PayloadKind::WasmArtefact, bytes, TransportChoice::Memfd).expect("a memfd")
+    };
+    let mut kept = Kept::default();
+    // The stage that ended with the module, and what that returned.
+    let mut run = |sent: &Outgoing, grant: PayloadGrant| {
+        let mut trace = TransportTrace::default();
+        let fd = sent
+            .fd()
+            .expect("asked for")
+            .try_clone_to_owned()
+            .expect("a descriptor");
+        let module = kept.module(&rig.runtime, grant, fd, &mut trace)?;
+        let around = Box::new(rig.around.clone());
+        let config = WasmConfig::default();
+        let outcome = rig.runtime.run_module(module, &config, JobLimits::NONE, around);
+        let last = trace.entries.last().expect("an entry");
+        assert_eq!((last.digest, last.head), (Some(sent.digest()), sent.head()));
+        Ok::<_, ReceiveError>((last.stage, outcome.expect("nobody stops it").return_code))
+    };
+    let (seven, eight) = (artefact(7), artefact(8));
+    let (first, other) = (outgoing(&seven), outgoing(&eight));
+    for stage in [Stage::Mapped, Stage::Kept, Stage::Kept] {
+        assert_eq!(run(&first, first.grant(0)).expect("whole"), (stage, Some(7)));
+    }
+    // The same file, announced as another; another file, announced as that one; the same bytes in another file.
+    let lies = [run(&first, other.grant(0)), run(&other, first.grant(0))];
+    for lie in lies {
+        let lie = lie.map(|_| ()).expect_err("refused").to_string();
+        assert!(lie.contains("digest differs") || lie.contains("bytes"), "{lie}");
+    }
+    let again = outgoing(&seven);
+    assert_eq!(
+        run(&again, again.grant(0)).expect("whole"),
+        (Stage::Mapped, Some(7))
+    );
+    // The oldest is given up.
+    for code in 100..120 {
+        let many = outgoing(&artefact(code));
+        assert_eq!(
+            run(&many, many.grant(0)).expect("whole"),
+            (Stage::Mapped, Some(code.into()))
+        );
+    }
+    assert_eq!(
+        run(&first, first.grant(0)).expect("whole"),
+        (Stage::Mapped, Some(7))
+    );
 }
 
 #[test]

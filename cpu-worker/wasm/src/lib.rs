@@ -6,6 +6,7 @@
 pub mod engine;
 mod files;
 pub mod host;
+pub mod kept;
 pub mod memory;
 pub mod run;
 pub mod screen;

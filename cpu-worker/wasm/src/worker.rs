@@ -8,8 +8,8 @@ use quintet_protocol::doorbell::{Doorbell, Sleeper, SpinPolicy, Woken};
 use quintet_protocol::handshake::worker::with_sources;
 use quintet_protocol::handshake::{Role, WorkerContext, WorkerError, decode, encode};
 use quintet_protocol::layout::{Ends, Region, SleeperId};
-use quintet_protocol::payload::{Payload, TransportTrace, try_receive_fd};
-use quintet_protocol::shm::{Map, View, ViewMut};
+use quintet_protocol::payload::{TransportTrace, try_receive_fd};
+use quintet_protocol::shm::{View, ViewMut};
 use quintet_protocol::status::{MachineState, PeerState, WorkerState, WorkerStatus};
 use quintet_protocol::stream::{StreamReader, StreamWriter};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
@@ -18,6 +18,7 @@ use quintet_protocol::wasm::{
 };
 
 use crate::host::{Stopped, Surroundings};
+use crate::kept::Kept;
 use crate::memory::GuestMemory;
 use crate::run::{ERROR, Runtime};
 use crate::screen::Screen;
@@ -49,6 +50,7 @@ pub fn run(context: &WorkerContext) -> Result<(), WorkerError> {
     let memory = GuestMemory::attach(context.ram.clone(), &context.maps, context.generation);
     let runtime = Runtime::new(memory)
         .map_err(|e| WorkerError::Failed(format!("Cannot start the WebAssembly engine: {e:#}")))?;
+    let mut kept = Kept::default();
     let sleeper = ends.sleeper(SleeperId::Vcpu(0), SpinPolicy::NEVER);
     status.set_ready();
     while !status.stop_requested() {
@@ -64,7 +66,7 @@ pub fn run(context: &WorkerContext) -> Result<(), WorkerError> {
             let order: JobOrder = decode(&message)
                 .map_err(|e| WorkerError::Failed(format!("Cannot understand an order: {e}")))?;
             let around = Around::new(&ends, &status, sleeper.clone(), generation)?;
-            if let Some(answer) = job(&runtime, order, fd, around) {
+            if let Some(answer) = job(&runtime, &mut kept, order, fd, around) {
                 report(&ends, &answer)?;
             }
             continue;
@@ -78,11 +80,16 @@ pub fn run(context: &WorkerContext) -> Result<(), WorkerError> {
 }
 
 /// Does one order; `None` when the machine stopped it.
-fn job(runtime: &Runtime, order: JobOrder, fd: OwnedFd, around: Around) -> Option<JobAnswer> {
+fn job(
+    runtime: &Runtime,
+    kept: &mut Kept,
+    order: JobOrder,
+    fd: OwnedFd,
+    around: Around,
+) -> Option<JobAnswer> {
     let mut trace = TransportTrace::new(order.artefact.kind.text());
-    let received = Payload::receive_traced(order.artefact, Some(fd), Map::private, &mut trace);
-    let outcome = match received {
-        Ok(artefact) => runtime.run(&artefact, &order.config, order.limits, Box::new(around))?,
+    let outcome = match kept.module(runtime, order.artefact, fd, &mut trace) {
+        Ok(module) => runtime.run_module(module, &order.config, order.limits, Box::new(around))?,
         Err(e) => JobOutcome {
             status: JobStatus::LoadFailed,
             return_code: None,

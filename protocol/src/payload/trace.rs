@@ -29,6 +29,8 @@ pub enum Stage {
     Inline,
     /// As given to the loader.
     Loader,
+    /// The receiver has it already: the same sealed file came before.
+    Kept,
 }
 
 /// What was seen at one stage.
