@@ -37,7 +37,7 @@ fn passes(architecture: &str) {
     guest.shell();
     // A busy host is worth a message that would stand between what is read here; all of them are looked at below.
     guest.command("dmesg -n 1");
-    let time: Duration = scale(Duration::from_secs(75), Duration::from_secs(1800));
+    let time: Duration = scale(Duration::from_secs(90), Duration::from_secs(1800));
     guest.command(&format!(
         "cd /tmp; (/usr/bin/stress-ng {STRESSORS} --verify --metrics-brief --timeout {}s >log 2>&1; echo $? >status) & true",
         time.as_secs()
