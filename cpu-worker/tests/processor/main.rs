@@ -6,6 +6,7 @@ mod debugger;
 mod fast_call;
 mod faults;
 mod gates;
+mod loops;
 mod machine;
 mod paging;
 mod returns;
