@@ -99,7 +99,7 @@ impl Pump {
                         moved |= copy(outlet);
                     }
                     if moved {
-                        io.nudge();
+                        io.ring();
                     } else if last {
                         return;
                     } else {
@@ -252,4 +252,39 @@ fn put(writer: &mut StreamWriter, io: &Doorbell, stopped: &OwnedFd, mut bytes: &
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use quintet_protocol::doorbell::SpinPolicy;
+    use quintet_protocol::handshake::Role;
+    use quintet_protocol::layout::{Ends, SegmentSet, SleeperId};
+    use quintet_protocol::ram::RamLayout;
+
+    use super::*;
+
+    /// A writer that waits for room looks for commands, not for room, before it sleeps.
+    #[test]
+    fn room_rings_for_a_writer_that_is_about_to_sleep() {
+        let files = SegmentSet::create(RamLayout::new(0x1_0000), 1).expect("files");
+        let ours = Ends::new(&files.maps(Role::Coordinator).expect("maps"));
+        let io = Ends::new(&files.maps(Role::Io).expect("maps"));
+        let sleeper = io.sleeper(SleeperId::Io, SpinPolicy::NEVER);
+        let mut writer = io.stream_out_writer(0, 0).expect("a stream");
+        assert_eq!(writer.write(b"guest").expect("room"), 5);
+        writer.publish(writer.position());
+        let outlet = Outlet {
+            reader: ours.stream_out_reader(0).expect("a stream"),
+            sink: Sink::None,
+        };
+        let pump = Pump::start(vec![outlet], ours.doorbell(SleeperId::Io)).expect("a thread");
+        let start = Instant::now();
+        while !sleeper.take() {
+            assert!(start.elapsed() < Duration::from_secs(20), "nobody rang");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        pump.finish(Duration::from_secs(20));
+    }
 }

@@ -263,7 +263,7 @@ impl Worker {
         self.status
             .own()
             .store(StatusWord::InputEvents, self.input.events());
-        self.io.nudge();
+        self.io.ring();
         Ok(())
     }
 
@@ -276,7 +276,7 @@ impl Worker {
             let own = self.status.own();
             own.add(StatusWord::InputBatches, 1);
             own.store(StatusWord::InputEvents, self.input.events());
-            self.io.nudge();
+            self.io.ring();
         }
         Ok(pumped.blocked)
     }

@@ -4,6 +4,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use quintet_gpu_worker::run;
+use quintet_protocol::doorbell::SpinPolicy;
 use quintet_protocol::font::CP437_8X16;
 use quintet_protocol::framebuffer::FrameReader;
 use quintet_protocol::handshake::config::GpuConfig;
@@ -324,6 +325,26 @@ fn typed_text_reaches_the_input_ring_in_order_however_long_it_is() {
         received.len() == sent.len()
     });
     assert_eq!(received, sent);
+}
+
+#[test]
+fn typed_text_rings_for_a_device_worker_that_is_about_to_sleep() {
+    let mut machine = Machine::new();
+    machine.start();
+    let io = Ends::new(&machine.files.maps(Role::Io).expect("maps"));
+    // Awake: it has looked at its input and has not said yet that it sleeps, before which it looks at commands only.
+    let sleeper = io.sleeper(SleeperId::Io, SpinPolicy::NEVER);
+    let mut typing = machine
+        .coordinator
+        .lifecycle_to_producer(Role::Gpu)
+        .expect("a good ring");
+    for stroke in strokes_of("a").expect("typable") {
+        for event in stroke.events() {
+            typing.push(event.to_record(0).as_bytes()).expect("room");
+        }
+    }
+    machine.coordinator.doorbell(SleeperId::Gpu).ring();
+    machine.wait("a ring", |_| sleeper.take());
 }
 
 #[test]

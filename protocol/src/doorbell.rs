@@ -122,9 +122,9 @@ impl Doorbell {
         }
     }
 
-    /// Rings only if the sleeper sleeps: for owners that look at their condition between announcing and
-    /// sleeping ([`Sleeper::wait`] does), it spares the line of the word. Not for exit words, which translated
-    /// code polls.
+    /// Rings only if the sleeper sleeps, which spares the line of the word. Only for reasons that the sleeper's `ready` in
+    /// [`Sleeper::wait`] looks at between announcing and sleeping: a sleeper that is about to sleep misses any other, and
+    /// sleeps over it until it is woken for something else. Not for exit words, which translated code polls.
     #[inline]
     pub fn nudge(&self) {
         if self.0.sleeping() {
