@@ -128,14 +128,11 @@ impl Vcpu {
                 }
             };
             // An instruction must lie inside CS whole; if not, it faults when its turn comes.
-            if code != CodeSize::Bits64 && op.len > 0 {
-                let end = self.rip() + offset + u64::from(op.len) - 1;
-                if end > u64::from(self.state.segs[crate::state::seg::CS].limit) {
-                    if ops.is_empty() {
-                        return self.gp0();
-                    }
-                    break;
+            if op.len > 0 && !self.within_cs(offset + u64::from(op.len)) {
+                if ops.is_empty() {
+                    return self.gp0();
                 }
+                break;
             }
             ops.push(op);
             offset += u64::from(op.len);
@@ -213,12 +210,16 @@ impl Vcpu {
             }
             ops.push(op);
         }
-        let limit = u64::from(self.state.segs[crate::state::seg::CS].limit);
-        let inside = code == CodeSize::Bits64 || self.rip() + offset - 1 <= limit;
         let closed = ops.last().is_some_and(|op| op.has(flag::ENDS));
         let out = nearest >= offset as i64;
         let second = stretch.second.and_then(|s| s.1);
-        (closed && out && inside).then_some((at.0, offset as u32, second))
+        (closed && out && self.within_cs(offset)).then_some((at.0, offset as u32, second))
+    }
+
+    /// Whether `len` bytes, at least 1, from rIP on lie inside CS.
+    pub(super) fn within_cs(&self, len: u64) -> bool {
+        self.code_size == CodeSize::Bits64
+            || self.rip() + len - 1 <= u64::from(self.state.segs[crate::state::seg::CS].limit)
     }
 
     /// The stretch of code from `linear` on, which [`Vcpu::translate_code`] has found `at`.

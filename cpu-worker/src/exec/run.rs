@@ -283,9 +283,7 @@ impl Vcpu {
     /// elsewhere now, and there may be breakpoints inside.
     fn fits(&mut self, n: u32, linear: u64) -> Result<bool, Exit> {
         let b = *self.blocks.block(n);
-        let inside = self.code_size == CodeSize::Bits64
-            || self.rip() + u64::from(b.len) - 1 <= u64::from(self.state.segs[crate::state::seg::CS].limit);
-        if !inside {
+        if !self.within_cs(b.len.into()) {
             return Ok(false);
         }
         if let Some(second) = b.second_page {

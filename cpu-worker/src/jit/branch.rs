@@ -13,7 +13,7 @@ use super::abi::{self, G_RCX, G_RSP, RAX, RCX};
 use super::asm::{Asm, at, frame, frame_at};
 use super::memory::{Address, Want};
 use super::translate::{Block, Unsupported};
-use crate::exec::{Frame, JUMPS, Target};
+use crate::exec::{Frame, JUMPS, ModeKey, Target};
 use crate::state::{CodeSize, seg};
 
 /// Whether `i` may be one of these.
@@ -25,6 +25,17 @@ pub(super) fn known(i: &Instruction) -> bool {
         || i.is_call_near_indirect()
         || counter(i.code()).is_some()
         || matches!(i.mnemonic(), Mnemonic::Ret | Mnemonic::Stac | Mnemonic::Clac)
+}
+
+/// Whether `code`, a block from `start` on, ends in a jump back to there.
+pub(super) fn closes(code: &[Instruction], mode: &ModeKey, start: u64) -> bool {
+    let Some(last) = code.last() else { return false };
+    let near = match mode.code {
+        CodeSize::Bits64 => OpKind::NearBranch64,
+        CodeSize::Bits32 => OpKind::NearBranch32,
+        CodeSize::Bits16 => return false,
+    };
+    last.is_jcc_short_or_near() && last.op0_kind() == near && last.near_branch_target() == start
 }
 
 /// The bytes of rCX that LOOP or JrCXZ looks at.

@@ -89,6 +89,8 @@ pub(super) struct Plan {
     pub used: u16,
     /// Whether it uses XMM registers.
     pub vector: bool,
+    /// Whether a turn may look at the flags that it begins with.
+    pub flags_live: bool,
 }
 
 /// An access in terms of the registers at the top.
@@ -131,17 +133,15 @@ pub(super) fn plan(
     start: u64,
     info: &mut InstructionInfoFactory,
 ) -> Option<Plan> {
-    let (last, body) = code.split_last()?;
-    let direct = match last.op0_kind() {
-        OpKind::NearBranch64 => mode.code == CodeSize::Bits64,
-        OpKind::NearBranch32 => mode.code == CodeSize::Bits32,
-        _ => false,
-    };
-    let closed = last.is_jcc_short_or_near() && direct && last.near_branch_target() == start;
-    if !closed || !mode.flat || body.iter().zip(ops).any(|(i, op)| !usable(i, op, mode)) {
+    let (_, body) = code.split_last()?;
+    if !super::branch::closes(code, mode, start)
+        || !mode.flat
+        || body.iter().zip(ops).any(|(i, op)| !usable(i, op, mode))
+    {
         return None;
     }
-    let check_at = dead_point(body)?;
+    let (check_at, flags_live) = dead_point(body);
+    let check_at = check_at?;
     let written = values::written(body, info);
     if written & 1 << gpr::RSP != 0 {
         return None;
@@ -152,7 +152,7 @@ pub(super) fn plan(
         info,
         values: Values::at_top(mode.code, written),
     };
-    search.run(check_at)
+    search.run(check_at, flags_live)
 }
 
 /// Whether `i` may be in such a loop: it cannot fault but by its memory operand, and its registers are all there is to it.
@@ -170,24 +170,25 @@ fn usable(i: &Instruction, op: &Op, mode: &ModeKey) -> bool {
     }
 }
 
-/// The last place from which on the flags are written before they are read.
-fn dead_point(body: &[Instruction]) -> Option<usize> {
+/// The last place from which on the flags are written before they are read, and whether those at the top may be read.
+fn dead_point(body: &[Instruction]) -> (Option<usize>, bool) {
     let mut live = flags::ARITHMETIC;
+    let mut last = None;
     for (n, i) in body.iter().enumerate().rev() {
         let effect = Effect::of(i);
         live = live & !effect.writes | effect.reads;
         if i.is_jcc_short_or_near() {
             live = flags::ARITHMETIC;
         }
-        if live == 0 {
-            return Some(n);
+        if live == 0 && last.is_none() {
+            last = Some(n);
         }
     }
-    None
+    (last, live != 0)
 }
 
 impl Search<'_> {
-    fn run(mut self, check_at: usize) -> Option<Plan> {
+    fn run(mut self, check_at: usize, flags_live: bool) -> Option<Plan> {
         let mut found = Vec::new();
         let mut at_check = self.values.clone();
         for n in 0..self.code.len() {
@@ -251,6 +252,7 @@ impl Search<'_> {
             check_at,
             used,
             vector,
+            flags_live,
         })
     }
 

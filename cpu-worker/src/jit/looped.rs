@@ -20,7 +20,6 @@ use super::abi::{self, RAX, RCX};
 use super::asm::{Label, at, frame};
 use super::flags::{self, Flags};
 use super::induction::{By, MARGIN, Plan, Step};
-use super::live::Effect;
 use super::memory::Want;
 use super::translate::{Block, Unsupported};
 use super::values::Kind;
@@ -77,19 +76,6 @@ impl Plan {
         self.uses(r.number())
             || self.groups.iter().any(|g| g.pointer == r)
             || self.steps.iter().any(|s| s.limit == r)
-    }
-
-    /// Whether a turn may look at the flags that it begins with.
-    fn flags_live(&self) -> bool {
-        let mut left = flags::ARITHMETIC;
-        for i in &self.body {
-            let effect = Effect::of(i);
-            if effect.reads & left != 0 || i.is_jcc_short_or_near() {
-                return true;
-            }
-            left &= !effect.writes;
-        }
-        left != 0
     }
 
     /// The steps that have a limit.
@@ -168,7 +154,7 @@ impl Block<'_> {
             // Such addresses are not planned with; if one is, nothing is lost but the pointers.
             self.asm.branch(Code::Jmp_rel32_64, fail);
         }
-        if plan.flags_live() {
+        if plan.flags_live {
             // They are in the frame, and what follows are moves.
             flags::load(&mut self.asm);
         }

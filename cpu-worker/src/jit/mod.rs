@@ -301,11 +301,9 @@ impl Jit {
     /// led to by the jump cache, which knows when that page is no more, but from itself.
     pub(crate) fn link(&mut self, number: u32, n: u32, mode: (usize, ModeKey), crosses: bool) {
         let link = *self.book.link(number);
-        let own = || {
-            let to = self.book.find(n, link.target, mode.0)?;
-            Some(self.book.has_link(to, number))
-        };
-        let (led, entry) = if crosses && own() != Some(true) {
+        let to = self.book.find(n, link.target, mode.0);
+        let own = to.is_some_and(|to| self.book.has_link(to, number));
+        let (led, entry) = if crosses && !own {
             if self.full() {
                 return;
             }
@@ -316,9 +314,7 @@ impl Jit {
             self.book.take(code.len());
             (Led::Stub, base)
         } else {
-            let Some(to) = self.book.find(n, link.target, mode.0) else {
-                return;
-            };
+            let Some(to) = to else { return };
             let t = self.book.native(to);
             // The flags need not even be saved where nothing looks at them: a jump takes the place of that code.
             let short = t.flags_dead && link.save + 4 < link.jump;

@@ -9,14 +9,12 @@
 //!
 //! Rejected: looks hoisted before the loop, since a turn may leave before it makes them, and they may fault.
 
-use iced_x86::{Instruction, OpKind};
+use iced_x86::Instruction;
 
 use super::asm::Label;
 use super::branch::jcc_code;
 use super::flags::Flags;
 use super::translate::Block;
-use crate::exec::ModeKey;
-use crate::state::CodeSize;
 
 /// Most bytes of the first copy: with what misses need, two of them must fit into the room of a translation.
 const LONGEST: usize = super::LARGEST / 8;
@@ -30,17 +28,6 @@ pub(super) struct Top {
     unit: bool,
     /// Numbers of the groups whose pointers are there.
     groups: Vec<usize>,
-}
-
-/// Whether `code`, a block from `start` on, ends in a jump back to there.
-pub(super) fn closes(code: &[Instruction], mode: &ModeKey, start: u64) -> bool {
-    let Some(last) = code.last() else { return false };
-    let near = match mode.code {
-        CodeSize::Bits64 => OpKind::NearBranch64,
-        CodeSize::Bits32 => OpKind::NearBranch32,
-        CodeSize::Bits16 => return false,
-    };
-    last.is_jcc_short_or_near() && last.op0_kind() == near && last.near_branch_target() == start
 }
 
 impl Block<'_> {

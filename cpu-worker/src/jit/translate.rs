@@ -17,7 +17,7 @@ use super::groups::{Groups, Regroup, Stretch};
 use super::induction;
 use super::lines::Lines;
 use super::looped::Looped;
-use super::peel::{self, Top};
+use super::peel::Top;
 use super::thunks::Thunks;
 use crate::exec::{Frame, ModeKey, Op, flag, is_guard};
 
@@ -270,7 +270,8 @@ impl<'a> Block<'a> {
         let guarded = request.ops.first().is_some_and(is_guard);
         if request.groups && request.mode.flat && !guarded && is_straight(&code) {
             block.groups = Groups::of(&code, request.ops, &request.mode, block.info);
-            block.closes = request.loops && !looped && peel::closes(&code, &request.mode, request.rip);
+            block.closes =
+                request.loops && !looped && super::branch::closes(&code, &request.mode, request.rip);
         }
         block.body(&code, &live);
         if block.top.is_some() {

@@ -70,14 +70,11 @@ impl Vcpu {
 
     /// RAM page of code at `linear`, if finding out neither faults nor sets an accessed bit: for code that may never be executed.
     pub(crate) fn code_page_quietly(&mut self, linear: u64) -> Option<u64> {
-        let e = self.tlb.code_entry(self.tlb_index, linear);
-        if e.tag == linear & !0xFFF {
-            return Some(e.page);
-        }
-        if !self.is_accessed(linear) {
+        let known = self.tlb.code_entry(self.tlb_index, linear).tag == linear & !0xFFF;
+        if !known && !self.is_accessed(linear) {
             return None;
         }
-        self.translate_code_slow(linear).ok()?.1
+        self.translate_code(linear).ok()?.1
     }
 
     /// Fetches the bytes at `linear` up to the end of the page. `code` is what [`Self::translate_code`] gave.

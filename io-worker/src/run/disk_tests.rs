@@ -1,54 +1,21 @@
 //! Disk requests while the worker is killed at every step: each is done before its end is seen, and never after.
 
-use std::os::fd::{AsFd as _, OwnedFd};
-
 use quintet_protocol::addr::GuestPhys;
-use quintet_protocol::handshake::config::{DiskConfig, DiskKind, DiskPlace};
+use quintet_protocol::handshake::config::DiskPlace;
 use quintet_protocol::message::{Command, CommandFlags};
-use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::rig::Rig;
 
-const SECTORS: usize = 64;
+/// Configuration of the IDE controller.
+const FUNCTION: u32 = 0x8000_0900;
 const BSY: u8 = 0x80;
 const DRQ: u8 = 0x08;
 const ERR: u8 = 0x01;
 const TABLE: u64 = 0x8000;
 const DATA: u64 = 0x1_0000;
 
-pub(super) fn image() -> OwnedFd {
-    let file = memfd_create("disk", MemfdFlags::CLOEXEC).expect("memfd");
-    rustix::fs::ftruncate(&file, (SECTORS * 512) as u64).expect("sized");
-    file
-}
-
-pub(super) fn contents(file: &OwnedFd) -> Vec<u8> {
-    let mut bytes = vec![0; SECTORS * 512];
-    assert_eq!(rustix::io::pread(file.as_fd(), &mut bytes, 0), Ok(SECTORS * 512));
-    bytes
-}
-
 fn rig() -> Rig {
-    let mut r = Rig::new();
-    r.images.push(image());
-    r.config.disks.push(DiskConfig {
-        name: "disk".into(),
-        kind: DiskKind::HardDisk,
-        place: DiskPlace::Ide { unit: 0 },
-        read_only: false,
-        serial: "QT00001".into(),
-    });
-    r
-}
-
-fn pci(r: &mut Rig, register: u8, size: u8, value: u32) {
-    r.ask(Command::PciWrite {
-        flags: CommandFlags::REPLY,
-        address: 0x8000_0900 | u32::from(register),
-        offset: 0,
-        size,
-        value,
-    });
+    Rig::with_disk(DiskPlace::Ide { unit: 0 }, "QT00001")
 }
 
 /// Waits as a driver does that polls, and acknowledges.
@@ -107,8 +74,8 @@ fn dma(r: &mut Rig, code: u8, sector: u8, count: u8) {
 fn guest(r: &mut Rig) -> Vec<u8> {
     r.boot();
     let ram = r.set.guest_ram().expect("RAM");
-    pci(r, 0x20, 4, 0xC001);
-    pci(r, 0x04, 2, 5);
+    r.pci(FUNCTION, 0x20, 4, 0xC001);
+    r.pci(FUNCTION, 0x04, 2, 5);
     for round in 1..=2_u8 {
         command(r, 0x30, 4, 2);
         for sector in 0..2 {
@@ -150,7 +117,7 @@ fn guest(r: &mut Rig) -> Vec<u8> {
 
 fn check(r: &mut Rig) {
     let seen = guest(r);
-    let disk = contents(&r.images[0]);
+    let disk = r.disk();
     let expected = |sector: usize| match sector {
         4 | 5 => 32 + (sector - 4) as u8,
         10..=12 => 40,
@@ -179,33 +146,10 @@ fn a_disk_is_written_and_read_through_the_whole_path() {
 
 #[test]
 fn killed_once_at_every_step_no_write_is_lost_or_late() {
-    let (mut step, mut lives) = (0, 0);
-    loop {
-        let mut r = rig();
-        r.lives.push_back(step);
-        check(&mut r);
-        lives += 1;
-        if r.generation == 1 {
-            break;
-        }
-        // Each step of the first turns, then in growing strides: how often a guest polls is up to the host's threads.
-        step += 1 + step / 40;
-    }
-    assert!(lives > 100, "only {lives} lives");
+    Rig::killed_at_every_step(rig, check);
 }
 
 #[test]
 fn killed_over_and_over_no_write_is_lost_or_late() {
-    for seed in 1..=10_u32 {
-        let mut r = rig();
-        let mut x = seed;
-        r.lives = (0..60)
-            .map(|_| {
-                x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                x >> 24 & 0x7F
-            })
-            .collect();
-        check(&mut r);
-        assert!(r.generation > 10, "the guest ended before it was hurt");
-    }
+    Rig::killed_over_and_over(rig, check);
 }

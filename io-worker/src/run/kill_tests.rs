@@ -148,13 +148,7 @@ fn killed_over_and_over_the_guest_sees_everything_exactly_once() {
     let expected = expected();
     for seed in 1..=12_u32 {
         let mut r = Rig::new();
-        let mut x = seed;
-        r.lives = (0..60)
-            .map(|_| {
-                x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                x >> 24 & 0x7F
-            })
-            .collect();
+        r.hurt(seed);
         let seen = guest(&mut r);
         assert_eq!(seen, expected, "seed {seed}");
         assert!(r.generation > 10, "the guest ended before it was hurt");

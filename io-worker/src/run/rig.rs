@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use quintet_protocol::clock::ClockMaster;
-use quintet_protocol::handshake::config::{DebugconConfig, IoConfig};
+use quintet_protocol::handshake::config::{DebugconConfig, DiskConfig, DiskKind, DiskPlace, IoConfig};
 use quintet_protocol::handshake::{FileId, Role, WorkerContext, WorkerError};
 use quintet_protocol::layout::{Ends, SegmentSet};
 use quintet_protocol::message::{Command, CommandFlags, MAX_COMMAND};
@@ -22,7 +22,12 @@ use quintet_protocol::stream::{StreamReader, StreamWriter};
 use quintet_protocol::wires::WireReader;
 use quintet_protocol::words::Steps;
 
+use rustix::fs::{MemfdFlags, memfd_create};
+
 use super::{Turn, Worker};
+
+/// Of the disk that a test may ask for.
+const SECTORS: usize = 64;
 
 /// Dies at a step, or calls a hook at every one.
 #[derive(Clone)]
@@ -184,6 +189,79 @@ impl Rig {
             Err(payload) if payload.is::<Killed>() => Turn::Served,
             Err(payload) => resume_unwind(payload),
         }
+    }
+
+    /// A machine with one hard disk of [`SECTORS`].
+    pub(super) fn with_disk(place: DiskPlace, serial: &str) -> Self {
+        let mut r = Self::new();
+        let file = memfd_create("disk", MemfdFlags::CLOEXEC).expect("memfd");
+        rustix::fs::ftruncate(&file, (SECTORS * 512) as u64).expect("sized");
+        r.images.push(file);
+        r.config.disks.push(DiskConfig {
+            name: "disk".into(),
+            kind: DiskKind::HardDisk,
+            place,
+            read_only: false,
+            serial: serial.into(),
+        });
+        r
+    }
+
+    /// What is on that disk.
+    pub(super) fn disk(&self) -> Vec<u8> {
+        let mut bytes = vec![0; SECTORS * 512];
+        let read = rustix::io::pread(&self.images[0], &mut bytes, 0);
+        assert_eq!(read, Ok(SECTORS * 512));
+        bytes
+    }
+
+    /// Gives the worker sixty lives of up to 127 steps.
+    pub(super) fn hurt(&mut self, seed: u32) {
+        let mut x = seed;
+        self.lives = (0..60)
+            .map(|_| {
+                x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                x >> 24 & 0x7F
+            })
+            .collect();
+    }
+
+    /// Has `check` done by machines of `make`'s, the worker of each being killed once, one step later each time.
+    pub(super) fn killed_at_every_step(make: impl Fn() -> Self, mut check: impl FnMut(&mut Self)) {
+        let (mut step, mut lives) = (0, 0);
+        loop {
+            let mut r = make();
+            r.lives.push_back(step);
+            check(&mut r);
+            lives += 1;
+            if r.generation == 1 {
+                break;
+            }
+            // Each step of the first turns, then in growing strides: how often a guest looks is up to the host's threads.
+            step += 1 + step / 40;
+        }
+        assert!(lives > 100, "only {lives} lives");
+    }
+
+    /// Has `check` done by machines of `make`'s whose workers are killed over and over.
+    pub(super) fn killed_over_and_over(make: impl Fn() -> Self, mut check: impl FnMut(&mut Self)) {
+        for seed in 1..=10 {
+            let mut r = make();
+            r.hurt(seed);
+            check(&mut r);
+            assert!(r.generation > 10, "the guest ended before it was hurt");
+        }
+    }
+
+    /// Writes a register of the PCI function whose configuration begins at `function`.
+    pub(super) fn pci(&mut self, function: u32, register: u8, size: u8, value: u32) {
+        self.ask(Command::PciWrite {
+            flags: CommandFlags::REPLY,
+            address: function | u32::from(register),
+            offset: 0,
+            size,
+            value,
+        });
     }
 
     /// Waits, as a vCPU does, until the worker has carried out the reset with which a machine begins.

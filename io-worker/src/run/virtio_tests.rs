@@ -2,13 +2,14 @@
 //! end is seen and never after, and the driver is shown each end once.
 
 use quintet_protocol::addr::GuestPhys;
-use quintet_protocol::handshake::config::{DiskConfig, DiskKind, DiskPlace};
+use quintet_protocol::handshake::config::DiskPlace;
 use quintet_protocol::message::{Command, CommandFlags};
 use quintet_protocol::ram::GuestRam;
 
-use super::disk_tests::{contents, image};
 use super::rig::Rig;
 
+/// Configuration of the disk.
+const FUNCTION: u32 = 0x8000_2800;
 /// Where the guest puts BAR 4, and its structures there.
 const BAR: u64 = 0xFE00_0000;
 const ISR: u64 = BAR + 0x1000;
@@ -27,26 +28,7 @@ const FLUSH: u32 = 4;
 const LEN: usize = 3 * 512;
 
 fn rig() -> Rig {
-    let mut r = Rig::new();
-    r.images.push(image());
-    r.config.disks.push(DiskConfig {
-        name: "disk".into(),
-        kind: DiskKind::HardDisk,
-        place: DiskPlace::Virtio { unit: 0 },
-        read_only: false,
-        serial: "QT00005".into(),
-    });
-    r
-}
-
-fn pci(r: &mut Rig, register: u8, value: u32) {
-    r.ask(Command::PciWrite {
-        flags: CommandFlags::REPLY,
-        address: 0x8000_2800 | u32::from(register),
-        offset: 0,
-        size: 4,
-        value,
-    });
+    Rig::with_disk(DiskPlace::Virtio { unit: 0 }, "QT00005")
 }
 
 /// A posted write.
@@ -77,8 +59,8 @@ struct Driver {
 impl Driver {
     fn new(r: &mut Rig) -> Self {
         let ram = r.set.guest_ram().expect("RAM");
-        pci(r, 0x20, BAR as u32);
-        pci(r, 0x04, 6);
+        r.pci(FUNCTION, 0x20, 4, BAR as u32);
+        r.pci(FUNCTION, 0x04, 4, 6);
         write(r, BAR + 0x14, 1, 0);
         write(r, BAR + 0x14, 1, 3);
         // FLUSH; VERSION_1.
@@ -210,7 +192,7 @@ fn guest(r: &mut Rig, rounds: u8) {
 /// The guest with at most 15 rounds, and what it leaves on the disk.
 fn check(r: &mut Rig, rounds: u8) {
     guest(r, rounds);
-    for (n, sector) in contents(&r.images[0]).chunks(512).enumerate() {
+    for (n, sector) in r.disk().chunks(512).enumerate() {
         let expected = match n {
             4..=6 => rounds * 16 + 2,
             20..=22 => rounds * 16 + 1,
@@ -234,33 +216,10 @@ fn a_virtio_disk_is_written_and_read_through_the_whole_path() {
 
 #[test]
 fn killed_once_at_every_step_every_request_ends_once() {
-    let (mut step, mut lives) = (0, 0);
-    loop {
-        let mut r = rig();
-        r.lives.push_back(step);
-        check(&mut r, 3);
-        lives += 1;
-        if r.generation == 1 {
-            break;
-        }
-        // Each step of the first turns, then in growing strides: how often a guest looks is up to the host's threads.
-        step += 1 + step / 40;
-    }
-    assert!(lives > 100, "only {lives} lives");
+    Rig::killed_at_every_step(rig, |r| check(r, 3));
 }
 
 #[test]
 fn killed_over_and_over_every_request_ends_once() {
-    for seed in 1..=10_u32 {
-        let mut r = rig();
-        let mut x = seed;
-        r.lives = (0..60)
-            .map(|_| {
-                x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                x >> 24 & 0x7F
-            })
-            .collect();
-        check(&mut r, 15);
-        assert!(r.generation > 10, "the guest ended before it was hurt");
-    }
+    Rig::killed_over_and_over(rig, |r| check(r, 15));
 }
