@@ -1,5 +1,7 @@
 //! Frames out of the ring, at the pace of VM time.
 //!
+//! The PC speaker is mixed into the stream from the ring, at that one's rate, and makes one of its own while there is none.
+//!
 //! How many frames are due is computed from the stream's start each time, never summed up from periods, so there is no
 //! drift, however late or early the wake-ups are. While VM time stands still, nothing is due.
 //!
@@ -11,6 +13,7 @@ use quintet_protocol::shm::{View, ViewMut};
 use quintet_protocol::time::VmTime;
 
 use crate::sink::Sink;
+use crate::speaker::Speaker;
 
 /// Frames that are taken at a time: a power of two, some 10 ms at usual rates.
 pub const PERIOD: usize = 512;
@@ -89,17 +92,28 @@ impl Excess {
     }
 }
 
+/// What gives a stream its rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The ring; the speaker is mixed in.
+    Ring,
+    /// Nothing but the speaker.
+    Speaker,
+}
+
 /// A stream under way.
 #[derive(Debug, Clone, Copy)]
 struct Stream {
+    source: Source,
     format: Format,
     pacer: Pacer,
     excess: Excess,
 }
 
 impl Stream {
-    fn new(format: Format, now: VmTime) -> Self {
+    fn new(source: Source, format: Format, now: VmTime) -> Self {
         Self {
+            source,
             format,
             pacer: Pacer::new(format.rate, now),
             excess: Excess::new(format),
@@ -125,11 +139,14 @@ impl Step {
     }
 }
 
-/// The consumer of the playback ring with a sink behind it.
+/// The consumer of the playback ring and of the PC speaker, with a sink behind them.
 #[derive(Debug)]
 pub struct Player {
     ring: PlaybackConsumer<ViewMut, View>,
+    speaker: Speaker,
     sink: Box<dyn Sink>,
+    /// Frames per second while there is nothing but the speaker.
+    rate: u32,
     stream: Option<Stream>,
     period: [f32; PERIOD * 2],
     /// An error of the ring that has been told.
@@ -137,11 +154,18 @@ pub struct Player {
 }
 
 impl Player {
-    /// Plays what is in `ring` to `sink`.
-    pub fn new(ring: PlaybackConsumer<ViewMut, View>, sink: Box<dyn Sink>) -> Self {
+    /// Plays what is in `ring` and `speaker` to `sink`; the latter alone at `rate` frames per second.
+    pub fn new(
+        ring: PlaybackConsumer<ViewMut, View>,
+        speaker: Speaker,
+        sink: Box<dyn Sink>,
+        rate: u32,
+    ) -> Self {
         Self {
             ring,
+            speaker,
             sink,
+            rate,
             stream: None,
             period: [0.0; PERIOD * 2],
             told: false,
@@ -150,7 +174,7 @@ impl Player {
 
     /// Whether there is something to play, for a sleeper's condition.
     pub fn is_awake(&self) -> bool {
-        self.ring.is_running() || self.stream.is_some()
+        self.ring.is_running() || self.stream.is_some() || self.speaker.has_news()
     }
 
     /// Frames in the ring.
@@ -165,17 +189,48 @@ impl Player {
 
     /// Takes what is due. A stream that the producer has stopped is played to its end, and then forgotten.
     pub fn step(&mut self, now: VmTime) -> Step {
+        self.speaker.listen(now);
         let running = self.ring.is_running();
         let Some(mut stream) = self.stream_at(now, running) else {
             return Step::default();
         };
-        let step = self.take_due(&mut stream, now, running);
-        if !running && self.ring.level() == 0 {
+        let step = match stream.source {
+            Source::Ring => self.take_due(&mut stream, now, running),
+            Source::Speaker => self.speak(&mut stream, now),
+        };
+        let over = match stream.source {
+            Source::Ring => !running && self.ring.level() == 0,
+            Source::Speaker => !self.speaker.sounds(now),
+        };
+        if over {
             self.stream = None;
             self.sink.stop();
-            return Step { next: None, ..step };
+            // What the other source has may go on at once.
+            let next = self.is_awake_at(now).then_some(now);
+            return Step { next, ..step };
         }
         self.stream = Some(stream);
+        step
+    }
+
+    fn is_awake_at(&self, now: VmTime) -> bool {
+        self.ring.is_running() || self.speaker.sounds(now)
+    }
+
+    /// Periods of the speaker alone.
+    fn speak(&mut self, stream: &mut Stream, now: VmTime) -> Step {
+        let mut step = Step::default();
+        while stream.pacer.due(now) >= PERIOD as u64 {
+            let samples = &mut self.period[..PERIOD * stream.format.channels as usize];
+            samples.fill(0.0);
+            let (at, format) = (stream.pacer.due_at(0), stream.format);
+            self.speaker
+                .mix(at, format.rate, format.channels as usize, samples);
+            self.sink.play(samples, PERIOD);
+            stream.pacer.take(PERIOD as u64);
+            step.played += PERIOD as u64;
+        }
+        step.next = Some(stream.pacer.due_at(PERIOD as u64));
         step
     }
 
@@ -185,6 +240,7 @@ impl Player {
             format,
             pacer,
             excess,
+            ..
         }: &mut Stream,
         now: VmTime,
         running: bool,
@@ -203,7 +259,7 @@ impl Player {
             if frames == 0 || running && due < PERIOD as u64 {
                 break;
             }
-            step.add(self.take(frames as usize, *format));
+            step.add(self.take(frames as usize, *format, pacer.due_at(0)));
             pacer.take(frames);
         }
         let past = excess.look(self.ring.level(), pacer);
@@ -217,9 +273,13 @@ impl Player {
         step
     }
 
-    fn take(&mut self, frames: usize, format: Format) -> Fill {
-        let samples = &mut self.period[..frames * format.channels as usize];
+    fn take(&mut self, frames: usize, format: Format, at: VmTime) -> Fill {
+        let channels = format.channels as usize;
+        let samples = &mut self.period[..frames * channels];
         let filled = self.ring.fill(samples);
+        if self.speaker.sounds(at) {
+            self.speaker.mix(at, format.rate, channels, samples);
+        }
         self.sink.play(samples, filled.frames as usize);
         filled
     }
@@ -238,23 +298,30 @@ impl Player {
                 None
             }
         };
-        let Some(format) = format.filter(|_| running || self.stream.is_some()) else {
+        let of_ring = self.stream.is_some_and(|stream| stream.source == Source::Ring);
+        let wanted = match format.filter(|_| running || of_ring) {
+            Some(format) => Some((Source::Ring, format)),
+            None if self.speaker.sounds(now) => Some((Source::Speaker, Format::new(self.rate, 2))),
+            None => None,
+        };
+        let Some((source, format)) = wanted else {
             if self.stream.take().is_some() {
                 self.sink.stop();
             }
             return None;
         };
         let held_up = |stream: &Stream| stream.pacer.due(now) > GAP * u64::from(format.rate);
+        let same = |stream: &Stream| (stream.source, stream.format) == (source, format);
         match self.stream {
-            Some(stream) if stream.format == format && !held_up(&stream) => {}
+            Some(stream) if same(&stream) && !held_up(&stream) => {}
             old => {
-                if old.is_some_and(|old| old.format == format) {
+                if old.is_some_and(|old| same(&old)) {
                     tracing::warn!("Held up for more than {GAP} s: the sound goes on from now");
                     self.ring.skip_to_write();
                 } else {
                     self.sink.start(format);
                 }
-                self.stream = Some(Stream::new(format, now));
+                self.stream = Some(Stream::new(source, format, now));
             }
         }
         self.stream

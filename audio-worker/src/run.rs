@@ -12,6 +12,7 @@ use quintet_protocol::time::{HostTime, NANOS_PER_SEC, VmTime};
 
 use crate::player::Player;
 use crate::sink::{NullSink, Sink, WavSink};
+use crate::speaker::Speaker;
 
 /// Shortest time between two beats, in nanoseconds.
 const BEAT: u64 = NANOS_PER_SEC / 4;
@@ -26,7 +27,12 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
     let status = WorkerStatus::new(&context);
     status.set_state(WorkerState::Starting);
     let sink = open(&config, context)?;
-    let player = Player::new(ends.playback_consumer(config.rate), sink);
+    let player = Player::new(
+        ends.playback_consumer(config.rate),
+        Speaker::new(ends.speaker_reader()),
+        sink,
+        config.rate,
+    );
     Worker {
         status,
         clock: ends.clock(),

@@ -1,5 +1,7 @@
 //! The player over a ring in private memory, with VM time set by hand.
 
+mod support;
+
 use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -20,7 +22,10 @@ fn stream(rate: u32, channels: u32, sink: impl Sink + 'static) -> (Producer, Pla
     let (ours, theirs) = (part(RING_BYTES), part(HEAD_BYTES));
     let producer = PlaybackProducer::attach(ours.clone(), theirs.view().clone(), Format::new(rate, channels));
     let ring = PlaybackConsumer::attach(theirs, ours.view().clone(), rate);
-    (producer, Player::new(ring, Box::new(sink)))
+    (
+        producer,
+        Player::new(ring, support::no_speaker(), Box::new(sink), 48_000),
+    )
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -151,7 +156,7 @@ fn a_broken_ring_is_silence_until_it_is_made_again() {
     let mut producer: Producer =
         PlaybackProducer::attach(ours.clone(), theirs.view().clone(), Format::new(48_000, 2));
     let ring = PlaybackConsumer::attach(theirs, ours.view().clone(), 48_000);
-    let mut player = Player::new(ring, Box::new(NullSink));
+    let mut player = Player::new(ring, support::no_speaker(), Box::new(NullSink), 48_000);
     producer.set_running(true);
     ours.store_u32(0, 0x1234, quintet_protocol::sync::Ordering::Release);
     assert_eq!(player.step(VmTime(0)), Step::default());
@@ -302,7 +307,12 @@ fn a_successor_goes_on_with_what_has_piled_up() {
     for (frames, at) in [(3000, 0), (4000, SECOND)] {
         let ring = PlaybackConsumer::attach(theirs.clone(), ours.view().clone(), 48_000);
         producer.push(&vec![0.5; frames]);
-        let mut player = Player::new(ring, Box::new(Patient(sink.clone())));
+        let mut player = Player::new(
+            ring,
+            support::no_speaker(),
+            Box::new(Patient(sink.clone())),
+            48_000,
+        );
         player.step(VmTime(at));
         player.step(VmTime(at + SECOND / 4));
     }

@@ -1,6 +1,8 @@
 //! The consumer's path allocates nothing: what a real-time callback may call.
 #![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
 
+mod support;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -74,7 +76,7 @@ fn a_step_of_the_player_allocates_nothing() {
     let (ours, theirs) = (part(RING_BYTES), part(HEAD_BYTES));
     let mut producer = PlaybackProducer::attach(ours.clone(), theirs.view().clone(), Format::new(48_000, 2));
     let ring = PlaybackConsumer::attach(theirs, ours.view().clone(), 48_000);
-    let mut player = Player::new(ring, Box::new(NullSink));
+    let mut player = Player::new(ring, support::no_speaker(), Box::new(NullSink), 48_000);
     producer.set_running(true);
     player.step(VmTime(0));
     producer.push(&[0.5; 4000]);

@@ -71,6 +71,7 @@ pub mod ring;
 pub mod scanout;
 pub mod seqlock;
 pub mod shm;
+pub mod speaker;
 pub mod status;
 pub mod stream;
 pub mod sync;

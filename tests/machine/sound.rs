@@ -1,5 +1,5 @@
 //! Linux plays a sine through the AC'97 card, and the WAV file has it: no frame more, none less, none other. Where workers
-//! die meanwhile, it goes on afterwards.
+//! die meanwhile, it goes on afterwards. And a guest of ours uses the PC speaker.
 
 #[allow(dead_code, reason = "only files are made here")]
 #[path = "../xtask/src/cpio.rs"]
@@ -13,7 +13,7 @@ use std::time::Duration;
 use cpio::Cpio;
 use quintet_protocol::control::SoundReport;
 use quintet_protocol::handshake::Role;
-use support::{Machine, Setup, assert_clean, scale, variable};
+use support::{Machine, Setup, assert_clean, guest_file, scale, variable};
 
 /// Frames per second in the WAV file.
 const RATE: u32 = 48_000;
@@ -267,4 +267,64 @@ fn sound_goes_on_when_io_worker_and_audio_worker_die() {
     assert!(good >= seconds as usize * 10 - 15 * kills, "{good}");
     let end = &sounds.last().expect("a sound");
     assert!(snr(&end[end.len() - RATE as usize..], 1000) > SNR);
+}
+
+/// Where a sound rises through zero, which what is quiet does not.
+fn rises(sound: &[i16]) -> impl Iterator<Item = usize> + '_ {
+    let mut below = false;
+    sound.iter().enumerate().filter_map(move |(n, s)| {
+        let rises = below && *s > QUIET;
+        below = *s < -QUIET || below && !rises;
+        rises.then_some(n)
+    })
+}
+
+/// Times per second at which a sound rises through zero, from the first time to the last: what is left of a swing at the end fades away.
+fn pitch(sound: &[i16]) -> f64 {
+    let rises = sound
+        .windows(2)
+        .enumerate()
+        .filter(|(_, w)| w[0] < 0 && w[1] >= 0);
+    let rises: Vec<usize> = rises.map(|(n, _)| n).collect();
+    let (first, last) = (rises[0], rises[rises.len() - 1]);
+    (rises.len() - 1) as f64 * f64::from(RATE) / (last - first) as f64
+}
+
+/// The PC speaker by counter 2 and by its line alone.
+fn speaks(accel: &str) {
+    let Some(quintet) = support::quintet() else { return };
+    let name = format!("speaker-{accel}");
+    let wav = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.wav", std::process::id()));
+    let guest = Setup::new(quintet, guest_file(&name, quintet_guests::SPEAKER))
+        .option("--ram", "16M")
+        .option("--accel", accel)
+        .option("--exit-port", "0xf4")
+        .option("--audio", format!("wav:{}", wav.display()))
+        .start(&name);
+    let (status, text) = guest.end();
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("speaker: done"), "{text}");
+    let (left, right) = read_wav(&wav);
+    let _ = std::fs::remove_file(&wav);
+    assert_eq!(left, right);
+    let tone = sounds(&left)[0];
+    println!("tone: {} frames, {:.1} Hz", tone.len(), pitch(tone));
+    assert!(tone.len() > RATE as usize * 99 / 100, "{} frames", tone.len());
+    assert!((pitch(tone) / 440.0 - 1.0).abs() < 0.005, "{} Hz", pitch(tone));
+    // A guest that moves the line itself is as even as its host lets it be, but each move is heard.
+    let end = tone.as_ptr_range().end.addr() - left.as_ptr().addr();
+    let rest = &left[end / size_of::<i16>()..];
+    let moves = rises(rest).count();
+    println!("line: {moves} rises in {} frames", rest.len());
+    assert!((995..=1010).contains(&moves), "{moves} rises");
+}
+
+#[test]
+fn the_speaker_speaks_by_counter_two_and_by_its_line() {
+    speaks("jit");
+}
+
+#[test]
+fn the_speaker_speaks_by_counter_two_and_by_its_line_interpreted() {
+    speaks("interp");
 }

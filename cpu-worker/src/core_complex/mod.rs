@@ -30,6 +30,7 @@ use std::collections::VecDeque;
 
 use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::ram::RamLayout;
+use quintet_protocol::speaker::Waves;
 use quintet_protocol::time::VmTime;
 
 use acpi_pm::AcpiPm;
@@ -38,7 +39,7 @@ use ioapic::{IOAPIC_BASE, IOAPIC_LEN, InterruptMessage, IoApic};
 use lapic::ipi::{Shorthand, route};
 use lapic::{Lapic, LapicOutput};
 use pic::Pic;
-use pit::{Pit, SpeakerState};
+use pit::Pit;
 use reset::ResetPorts;
 use rtc::Rtc;
 use snapshot::Snapshot;
@@ -397,9 +398,9 @@ impl CoreComplex {
         self.reset.config_address()
     }
 
-    /// What the speaker hears.
-    pub fn speaker(&self) -> SpeakerState {
-        self.pit.speaker()
+    /// How the speaker's line goes on from `now` if nothing is written.
+    pub fn speaker(&mut self, now: VmTime) -> Waves {
+        self.pit.speaker(now)
     }
 
     /// The time-stamp counter at `now`, for RDTSC.

@@ -5,28 +5,14 @@
 //! a guest that counts them keeps its clock (other timers merge late ticks). How many are owed is known
 //! here; when the next may be delivered is for the interrupt controllers to say.
 
+use quintet_protocol::speaker::{PIT_HZ, Wave, Waves};
 use quintet_protocol::time::VmTime;
 
 use super::pit_channel::ChannelState;
 use super::snapshot::Snapshot;
 
-/// CLK of all three counters, in Hz.
-pub const PIT_HZ: u64 = 1_193_182;
 /// Pulses between two toggles of the refresh bit in port 61h: about 15 µs.
 const REFRESH_PULSES: u64 = 18;
-
-/// What the speaker hears.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SpeakerState {
-    /// Port 61h bit 1: the speaker follows counter 2 (else it rests).
-    pub enabled: bool,
-    /// Port 61h bit 0: GATE of counter 2.
-    pub gate: bool,
-    /// Mode of counter 2, 0 to 5.
-    pub mode: u8,
-    /// Count of counter 2, 1 to 65536; 0 when none is loaded. The tone is [`PIT_HZ`] divided by it.
-    pub divisor: u32,
-}
 
 /// State of the timer.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -206,15 +192,16 @@ impl Pit {
             .map(|t| VmTime::from_ticks(t, PIT_HZ))
     }
 
-    /// What the speaker hears.
-    pub fn speaker(&self) -> SpeakerState {
-        let channel = &self.state.channels[2];
-        SpeakerState {
-            enabled: self.state.port61 & 2 != 0,
-            gate: self.state.port61 & 1 != 0,
-            mode: channel.mode(),
-            divisor: channel.divisor().unwrap_or(0),
+    /// How the speaker's line goes on from `now` if nothing is written: OUT of counter 2 while port 61h bit 1 is set (IBM PC AT
+    /// Technical Reference, system board, speaker interface).
+    pub fn speaker(&mut self, now: VmTime) -> Waves {
+        let t = now.ticks(PIT_HZ);
+        if self.state.port61 & 2 == 0 {
+            return [Some(Wave::rest(t, false)), None, None];
         }
+        let channel = &mut self.state.channels[2];
+        channel.settle(t);
+        channel.waves(t)
     }
 }
 
@@ -331,19 +318,18 @@ mod tests {
     }
 
     #[test]
-    fn the_speaker_hears_counter_two() {
+    fn the_speaker_hears_counter_two_while_bit_1_of_port_61h_is_set() {
         let mut pit = Pit::new();
         program(&mut pit, at(0), 0xB6, 1193);
-        pit.write(at(5), 0x61, 0x03);
-        assert_eq!(
-            pit.speaker(),
-            SpeakerState {
-                enabled: true,
-                gate: true,
-                mode: 3,
-                divisor: 1193
-            }
-        );
+        pit.write(at(5), 0x61, 0x01);
+        assert_eq!(pit.speaker(at(5)), [Some(Wave::rest(5, false)), None, None]);
+        pit.write(at(9), 0x61, 0x03);
+        let [Some(tone), None, None] = pit.speaker(at(9)) else {
+            panic!("one wave for a tone");
+        };
+        assert_eq!((tone.from, tone.high, tone.period), (9, 597, 1193));
+        // The gate opened at 5 loads the count at the next pulse.
+        assert_eq!(tone.phase, 3);
     }
 
     #[test]

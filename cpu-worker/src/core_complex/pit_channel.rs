@@ -4,6 +4,8 @@
 //! described by when its count was loaded; count and OUT at any pulse follow from that. In mode 3 an odd
 //! count counts down from count − 1 by two in both halves, the high half being one pulse longer.
 
+use quintet_protocol::speaker::{Wave, Waves};
+
 /// Access through the data port, control word bits 5:4.
 const LOW_BYTE: u8 = 1;
 const HIGH_BYTE: u8 = 2;
@@ -95,11 +97,6 @@ impl ChannelState {
         self.written = self.written.map(|count| count.clamp(1, 0x1_0000));
     }
 
-    /// The mode, 0 to 5.
-    pub fn mode(&self) -> u8 {
-        self.mode
-    }
-
     /// The count in use, 1 to 65536, when one is loaded.
     pub fn divisor(&self) -> Option<u32> {
         self.loaded.map(|_| self.count)
@@ -153,6 +150,50 @@ impl ChannelState {
             (3, Some(n)) => n < count.div_ceil(2),
             (4 | 5, Some(n)) => n != count,
             (_, _) => true,
+        }
+    }
+
+    /// How OUT goes on from pulse `t` if nothing is written. [`Self::settle`] must have been called for `t`.
+    pub fn waves(&self, t: u64) -> Waves {
+        let now = Wave::rest(t, self.out(t));
+        let Some(loaded) = self.loaded.filter(|_| self.frozen.is_none()) else {
+            return [Some(now), None, None];
+        };
+        let end = loaded + u64::from(self.count);
+        let edge = |at: u64, high: bool| (at > t).then(|| Wave::rest(at, high));
+        let next = match self.mode {
+            0 => [None, edge(end, true)],
+            1 => [edge(loaded, false), edge(end, true)],
+            4 | 5 => [edge(end, false), edge(end + 1, true)],
+            _ if !self.gate => [None; 2],
+            _ => {
+                let running = self.cycles(loaded, self.count, self.phase);
+                let new = self.next.map(|n| self.cycles(n.at, n.count, n.phase()));
+                return if loaded > t {
+                    [Some(now), Some(running), new]
+                } else {
+                    [Some(running.going_on(t)), new, None]
+                };
+            }
+        };
+        match next {
+            [None, last] => [Some(now), last, None],
+            [first, last] => [Some(now), first, last],
+        }
+    }
+
+    /// The cycles of mode 2 or 3 with `count`, loaded at `from` when `phase` pulses of them were over.
+    fn cycles(&self, from: u64, count: u32, phase: u64) -> Wave {
+        let high = if self.mode == 2 {
+            count - 1
+        } else {
+            count.div_ceil(2)
+        };
+        Wave {
+            from,
+            phase: phase as u32,
+            high,
+            period: count,
         }
     }
 

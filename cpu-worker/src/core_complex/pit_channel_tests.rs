@@ -136,8 +136,8 @@ fn mode_5_strobes_after_each_trigger() {
 
 #[test]
 fn modes_6_and_7_are_modes_2_and_3() {
-    assert_eq!(counter(0x0C, 3, true).mode(), 2);
-    assert_eq!(counter(0x0E, 3, true).mode(), 3);
+    assert_eq!(counter(0x0C, 3, true).mode, 2);
+    assert_eq!(counter(0x0E, 3, true).mode, 3);
 }
 
 #[test]
@@ -226,4 +226,49 @@ fn rises_and_deadlines_agree_with_the_waveform() {
             }
         }
     }
+}
+
+/// What `waves` tell of pulse `t`: the last one that has begun counts.
+fn told(waves: &Waves, t: u64) -> bool {
+    let begun = waves.iter().flatten().rfind(|w| w.from <= t);
+    begun.expect("the first begins at once").level(t)
+}
+
+#[test]
+fn waves_are_what_out_does() {
+    let mut random = 0x1234_5678_9ABC_DEF1u64;
+    let mut draw = |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    let mut moved = [0u32; 6];
+    for _ in 0..4000 {
+        let mut c = ChannelState::new(draw(2) == 0);
+        let mut t = draw(50);
+        for _ in 0..12 {
+            match draw(6) {
+                0 => c.control((draw(3) + 1 << 4 | draw(8) << 1 | u64::from(draw(5) == 0)) as u8),
+                1 => c.set_gate(t, draw(3) != 0),
+                _ => c.write(t, draw(12) as u8),
+            }
+            c.settle(t);
+            let waves = c.waves(t);
+            assert!(
+                waves.iter().skip_while(|w| w.is_some()).all(Option::is_none),
+                "{waves:?}"
+            );
+            let starts: Vec<u64> = waves.iter().flatten().map(|w| w.from).collect();
+            assert!(starts[0] == t && starts.is_sorted_by(|a, b| a < b), "{waves:?}");
+            let (mut later, before) = (c.clone(), c.out(t));
+            for t in t..t + 60 {
+                later.settle(t);
+                assert_eq!(told(&waves, t), later.out(t), "pulse {t} of {c:?}: {waves:?}");
+                moved[usize::from(c.mode)] += u32::from(later.out(t) != before);
+            }
+            t += draw(40);
+        }
+    }
+    assert!(moved.iter().all(|&n| n > 50), "{moved:?}");
 }

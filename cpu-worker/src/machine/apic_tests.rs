@@ -8,7 +8,7 @@ use quintet_protocol::profile::ProfileWriter;
 use quintet_protocol::ram::RamLayout;
 use quintet_protocol::status::WorkerStatus;
 
-use super::{IoClient, MachineBus, TimerThread};
+use super::{IoClient, MachineBus, SpeakerLine, TimerThread};
 use crate::bus::Bus as _;
 use crate::core_complex::{CoreComplex, CoreConfig};
 use crate::mmu::PageKind;
@@ -49,6 +49,7 @@ fn bus(set: &SegmentSet) -> (MachineBus, TimerThread) {
         ends.invalidation_reader().expect("ring"),
         ends.rom(),
         Vga::new(ends.vram_writer().expect("VRAM")),
+        SpeakerLine::new(ends.speaker_writer(), ends.doorbell(SleeperId::Audio)),
         arm,
         set.ram_layout().total() / 4096,
     );

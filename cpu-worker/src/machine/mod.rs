@@ -11,6 +11,7 @@ mod debugger;
 mod decode;
 mod io_client;
 mod shadow;
+mod speaker;
 mod timer;
 pub mod worker;
 
@@ -33,6 +34,7 @@ use crate::vga::{Vga, VgaEffects};
 pub use decode::Tables;
 use decode::VgaWindow;
 pub use io_client::IoClient;
+pub use speaker::SpeakerLine;
 pub use timer::{TimerArm, TimerThread};
 
 /// What the machine wants of whoever runs the vCPU.
@@ -62,6 +64,7 @@ pub struct MachineBus {
     invalidations: InvalidationReader,
     rom: View,
     vga: Vga,
+    speaker: SpeakerLine,
     timer: TimerArm,
     nmi: bool,
     requests: Vec<Request>,
@@ -89,6 +92,7 @@ impl MachineBus {
         invalidations: InvalidationReader,
         rom: View,
         vga: Vga,
+        speaker: SpeakerLine,
         timer: TimerArm,
         ram_pages: u64,
     ) -> Self {
@@ -103,6 +107,7 @@ impl MachineBus {
             invalidations,
             rom,
             vga,
+            speaker,
             timer,
             nmi: false,
             requests: Vec::new(),
@@ -233,6 +238,7 @@ impl MachineBus {
             self.core.firmware_state(now, PCI_ELCR);
             let _ = self.vga.firmware_mode3();
         }
+        self.speaker.follow(self.core.speaker(now));
         self.requests.clear();
         self.nmi = false;
         self.io.forget_map();
@@ -320,6 +326,9 @@ impl Bus for MachineBus {
             effects |= self.drain_before(Access::Port(port), u64::from(value));
             let now = self.clock.now();
             if let Some(e) = self.core.port_write(now, port, value, size) {
+                if SpeakerLine::hears(port, size) {
+                    self.speaker.follow(self.core.speaker(now));
+                }
                 return effects | self.core_effects(e);
             }
         }

@@ -11,7 +11,7 @@ use quintet_protocol::status::{GuestEvent, MachineState, ResetCause, WorkerState
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
 
 use super::debugger::{Debugger, Turn};
-use super::{IoClient, MachineBus, Request, TimerThread, boot};
+use super::{IoClient, MachineBus, Request, SpeakerLine, TimerThread, boot};
 use crate::bus::Bus as _;
 use crate::core_complex::{CoreComplex, CoreConfig, ResetCause as GuestReset, ResetKind};
 use crate::cpuid::Model;
@@ -105,6 +105,7 @@ pub fn run_with(mut context: WorkerContext, code: Option<CodeMemory>) -> Result<
         ends.invalidation_reader().map_err(|e| broken(e.to_string()))?,
         ends.rom(),
         Vga::new(ends.vram_writer().map_err(|e| broken(e.to_string()))?),
+        SpeakerLine::new(ends.speaker_writer(), ends.doorbell(SleeperId::Audio)),
         arm,
         context.ram.layout().total() / 4096,
     );

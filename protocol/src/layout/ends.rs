@@ -14,6 +14,7 @@ use crate::profile::{ProfileReader, ProfileWriter};
 use crate::reply::{ReplyReader, ReplyWriter};
 use crate::ring::{Consumer, PopError, Position, Producer, PushError};
 use crate::shm::{View, ViewMut};
+use crate::speaker::{SpeakerReader, SpeakerWriter};
 use crate::stream::{StreamError, StreamReader, StreamWriter};
 use crate::sync::CACHE_LINE;
 use crate::wires::{WireReader, WireWriter};
@@ -54,6 +55,16 @@ impl Ends {
     /// What the vCPU says it is doing.
     pub fn profile_reader(&self) -> ProfileReader {
         ProfileReader::new(self.view(Region::profile()))
+    }
+
+    /// Where cpu-worker tells how the PC speaker's line goes on.
+    pub fn speaker_writer(&self) -> SpeakerWriter {
+        SpeakerWriter::new(self.view_mut(Region::speaker()))
+    }
+
+    /// How the PC speaker's line goes on.
+    pub fn speaker_reader(&self) -> SpeakerReader {
+        SpeakerReader::new(self.view(Region::speaker()))
     }
 
     /// The doorbell of `who`, for ringing.

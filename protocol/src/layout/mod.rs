@@ -237,6 +237,8 @@ region_fns! {
     guest_memory(n: usize) = FileId::Control(Role::Cpu), "guest memory", [n; crate::wasm::MEMORIES], 0x3000, crate::wasm::WORDS_LEN, crate::wasm::WORDS_LEN;
     /// What the vCPU is doing (see [`crate::profile`]).
     profile() = FileId::Control(Role::Cpu), "profile", [0; 1], 0x2_0000, 0, crate::profile::PROFILE_SIZE;
+    /// How the PC speaker's line goes on (see [`crate::speaker`]).
+    speaker() = FileId::Control(Role::Cpu), "speaker", [0; 1], 0x8_0000, 0, crate::speaker::SPEAKER_SIZE;
     /// Consumer's part of a module's standard input.
     guest_in_head() = FileId::Control(Role::Cpu), "guest in head", [0; 1], 0x2800, 0, CACHE_LINE;
     /// Outgoing byte stream of a module: standard output and error.
@@ -312,6 +314,7 @@ pub fn regions() -> Vec<Region> {
         Region::capture_head(),
         Region::guest_in_head(),
         Region::profile(),
+        Region::speaker(),
     ]);
     all.sort_by_key(|r| (r.file.number(), r.offset));
     all

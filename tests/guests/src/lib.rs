@@ -29,6 +29,10 @@ pub const DMACODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dmacode.elf
 /// instruction) or "r" (one repeated string instruction). Prints "spinning" on COM1 first.
 pub const SPIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/spin.elf"));
 
+/// The PC speaker: a second of 440 Hz by counter 2 of the 8254, half a second of silence, a second of 1004 Hz by bit 1 of port 61h, half a
+/// second of silence. Prints "speaker: tone", "speaker: line" and "speaker: done" on COM1; 0 to isa-debug-exit ends it.
+pub const SPEAKER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/speaker.elf"));
+
 /// Every mode of the VGA and its VBE interface in turn, by registers alone, filled with pseudo-random numbers. Prints
 /// "mode N name" on COM1 when a picture stands and waits for a byte; "screens: done" after the last. The byte 'x' ends
 /// it through isa-debug-exit.
@@ -54,6 +58,7 @@ pub const ALL: &[(&str, &[u8])] = &[
     ("echo", ECHO),
     ("irqstorm", IRQSTORM),
     ("screens", SCREENS),
+    ("speaker", SPEAKER),
     ("spin", SPIN),
 ];
 
