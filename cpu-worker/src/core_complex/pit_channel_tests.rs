@@ -249,7 +249,7 @@ fn waves_are_what_out_does() {
         let mut t = draw(50);
         for _ in 0..12 {
             match draw(6) {
-                0 => c.control((draw(3) + 1 << 4 | draw(8) << 1 | u64::from(draw(5) == 0)) as u8),
+                0 => c.control(((draw(3) + 1) << 4 | draw(8) << 1 | u64::from(draw(5) == 0)) as u8),
                 1 => c.set_gate(t, draw(3) != 0),
                 _ => c.write(t, draw(12) as u8),
             }

@@ -15,12 +15,16 @@ const BLOCK: usize = 4096;
 /// Bytes of the device that are used.
 const SPAN: u64 = 64 << 20;
 
+/// Says something to whoever measures.
+fn mark(text: &str) {
+    println!("@@{text}");
+    std::io::stdout().flush().expect("standard output");
+}
+
 fn phase(name: &str, work: impl FnOnce()) {
-    println!("@@ {name} start");
-    std::io::stdout().flush().expect("standard output");
+    mark(&format!("START {name}"));
     work();
-    println!("@@ {name} end");
-    std::io::stdout().flush().expect("standard output");
+    mark(&format!("END {name}"));
 }
 
 /// `len` bytes of `memory` where the device can put them.
@@ -69,4 +73,5 @@ fn main() {
     phase("randwrite", || {
         places(blocks).for_each(|at| file.write_all_at(block, at).expect("written"))
     });
+    mark("DONE");
 }

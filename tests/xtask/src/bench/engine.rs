@@ -34,6 +34,17 @@ pub struct Setup {
     pub quintet: PathBuf,
     /// Kernel and initramfs.
     pub files: Files,
+    /// A disk, for those engines that are measured with one.
+    pub disk: Option<Disk>,
+}
+
+/// A raw image, and what it is behind.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Written to.
+    pub image: PathBuf,
+    /// `ide` or `virtio`.
+    pub bus: &'static str,
 }
 
 /// An engine's command line, and where its first serial port comes out.
@@ -131,6 +142,10 @@ impl Engine {
                     self.name(),
                 ]);
                 command.arg("--ram").arg(format!("{ram}M")).args(boot);
+                if let Some(Disk { image, bus }) = &setup.disk {
+                    let disk = format!("{},format=raw,bus={bus}", image.display());
+                    command.arg("--disk").arg(disk);
+                }
                 command
             }
             Self::Qemu => {
@@ -146,6 +161,10 @@ impl Engine {
                     "-no-reboot",
                 ]);
                 command.args(boot);
+                if let Some(Disk { image, bus }) = &setup.disk {
+                    let drive = format!("file={},format=raw,if={bus}", image.display());
+                    command.arg("-drive").arg(drive);
+                }
                 command
             }
             Self::Bochs => {
@@ -276,6 +295,10 @@ mod tests {
                 kernel: "k".into(),
                 initrd: "i".into(),
             },
+            disk: Some(Disk {
+                image: "d".into(),
+                bus: "ide",
+            }),
         };
         for (engine, program, ram) in [
             (Engine::Interp, "quintet", "300M"),
@@ -291,6 +314,7 @@ mod tests {
                 "{line}"
             );
             assert!(line.contains(&format!("|{ram}|")), "{line}");
+            assert!(line.contains("d,format=raw,"), "{line}");
         }
         assert!(grub(&setup.append).contains("linux /boot/kernel console=ttyS0 Q_LIST=gzip\n"));
     }

@@ -46,7 +46,7 @@ pub fn named(name: &str) -> Option<&'static str> {
 }
 
 /// Where kernel and initramfs lie.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Files {
     /// bzImage.
     pub kernel: PathBuf,

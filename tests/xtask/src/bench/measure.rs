@@ -11,7 +11,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Launch, Setup};
-use super::options::Options;
 use super::procfs;
 use crate::sh::Failure;
 
@@ -170,6 +169,15 @@ impl Drop for Scratch {
     }
 }
 
+/// How one boot is watched.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    /// Where what the engine says is kept.
+    pub log: Option<&'a Path>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
 /// Boots `engine` and follows it to the end.
 ///
 /// # Errors
@@ -178,13 +186,13 @@ pub fn run(
     engine: Engine,
     setup: &Setup,
     round: usize,
-    options: &Options,
+    how: &Watch<'_>,
     title: &str,
 ) -> Result<Run, Failure> {
     let scratch = Scratch::new()?;
     let Launch { mut command, serial } = engine.launch(setup, &scratch.0)?;
-    let mut log = match &options.log {
-        Some(dir) => Some(log_file(dir, engine, options.bits, round)?),
+    let mut log = match how.log {
+        Some(dir) => Some(log_file(dir, engine, setup.bits, round)?),
         None => None,
     };
     let output = if serial.is_some() {
@@ -225,7 +233,7 @@ pub fn run(
         &lines,
         log.as_mut(),
         start,
-        options.timeout,
+        how.timeout,
         title,
     );
     let used = procfs::cpu_seconds(pid);

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use crate::sh::{self, Failure};
 use crate::{packages, run};
 use engine::{Engine, Setup};
-use measure::Run;
+use measure::{Run, Watch};
 use options::{Given, Options};
 
 /// Measures what `args` ask for ([`options::HELP`]).
@@ -44,7 +44,8 @@ pub fn bench(args: &[String]) -> Result<ExitCode, Failure> {
         }
         Given::Run(options) => options,
     };
-    let quintet = quintet(&options)?;
+    let ours = options.engines.iter().any(|e| e.is_ours());
+    let quintet = quintet(options.quintet.as_deref(), ours)?;
     let engines = usable(&options, &quintet)?;
     let files = guest::prepare(options.bits)?;
     let setup = Setup {
@@ -53,13 +54,18 @@ pub fn bench(args: &[String]) -> Result<ExitCode, Failure> {
         append: guest::append(&options.only, options.scale),
         quintet,
         files,
+        disk: None,
+    };
+    let how = Watch {
+        log: options.log.as_deref(),
+        timeout: options.timeout,
     };
     let mut runs: Vec<Run> = Vec::new();
     let total = engines.len() * options.rounds;
     for round in 1..=options.rounds {
         for engine in &engines {
             let title = format!("[{}/{total}] {}", runs.len() + 1, engine.name());
-            let run = measure::run(*engine, &setup, round, &options, &title)?;
+            let run = measure::run(*engine, &setup, round, &how, &title)?;
             eprintln!("{title}: {}", run.outcome_line());
             runs.push(run);
         }
@@ -99,15 +105,15 @@ fn verdict(report: &report::Report<'_>, runs: &[Run]) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-/// The program to measure: the one named, or a release built now.
-fn quintet(options: &Options) -> Result<PathBuf, Failure> {
-    if let Some(path) = &options.quintet {
+/// The program to measure: the one named, or a release, built now if it is `wanted`.
+fn quintet(named: Option<&Path>, wanted: bool) -> Result<PathBuf, Failure> {
+    if let Some(path) = named {
         if path.is_file() {
-            return Ok(path.clone());
+            return Ok(path.to_owned());
         }
         return Err(Failure::new(format!("{}: no such program", path.display())));
     }
-    if options.engines.iter().any(|e| e.is_ours()) {
+    if wanted {
         packages::for_build()?;
         run::build("release")?;
     }
