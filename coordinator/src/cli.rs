@@ -262,7 +262,8 @@ pub struct RunArgs {
     /// Let gdb debug the guest: `target remote HOST:PORT`; with wait=on, nothing is executed before gdb says so.
     #[arg(long, value_name = "HOST:PORT[,wait=on]")]
     pub gdb: Option<String>,
-    /// Let a worker wait for a debugger before it starts.
+    /// Let the guest wait until a debugger has attached to a worker (cpu, io, gpu, audio) and let it go on; the command to type
+    /// is printed.
     #[arg(long, value_name = "ROLE")]
     pub wait_for_debugger: Vec<String>,
     /// Let somebody else start a worker.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use quintet_cpu_worker::cpuid::{Feature, Model};
 use quintet_protocol::control::check_name;
+use quintet_protocol::handshake::Role;
 use quintet_protocol::handshake::config::{
     Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, DebuggerConfig, DiskKind, GpuConfig, IoConfig,
     ModuleConfig,
@@ -24,6 +25,7 @@ use crate::firmware::{self, Firmware};
 use crate::gdb::GdbArg;
 use crate::images::{self, ImageArg};
 use crate::limits;
+use crate::machine::attach;
 use crate::supervise::start::random_u64;
 use crate::units::show_size;
 use crate::wasm::{GuestDir, WasmRun};
@@ -102,6 +104,8 @@ pub struct MachineConfig {
     pub debugcon: Vec<Debugcon>,
     /// The guest's debugger.
     pub gdb: Option<GdbArg>,
+    /// Workers for whose debuggers the guest waits.
+    pub wait_for_debugger: Vec<Role>,
     /// Disk images, in the order of the io-worker's disks.
     pub images: Vec<ImageArg>,
     /// Sound.
@@ -186,6 +190,12 @@ impl MachineConfig {
         let boot = firmware::boot_order(args.boot)?;
         let wasm = wasm(args)?;
         let gdb = args.gdb.as_deref().map(GdbArg::parse).transpose()?;
+        let wait_for_debugger = attach::roles(&args.wait_for_debugger)?;
+        if args.single_process && !wait_for_debugger.is_empty() {
+            return refuse(
+                "--wait-for-debugger needs workers that are processes; with --single-process there is one, quintet itself",
+            );
+        }
         if gdb.is_some() && wasm.is_some() {
             return refuse("--gdb debugs a PC, not WebAssembly modules");
         }
@@ -272,6 +282,7 @@ impl MachineConfig {
                 .map_or(Ok(StreamTarget::Stdio), |s| stream("--serial", s))?,
             debugcon,
             gdb,
+            wait_for_debugger,
             images,
             audio: audio(&args.audio)?,
             time_limit: args.time_limit,
@@ -561,7 +572,6 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
         (a.cpus != 1, "--cpus other than 1"),
         (a.boot.is_some() && !a.kernel.is_empty(), "--boot with --kernel"),
         (a.machine.is_some(), "--machine"),
-        (!a.wait_for_debugger.is_empty(), "--wait-for-debugger"),
         (!a.external.is_empty(), "--external"),
         (a.trace.is_some(), "--trace"),
     ];
@@ -618,6 +628,12 @@ mod tests {
     fn what_does_not_work_yet_says_so() {
         assert_eq!(error(|a| a.trace = Some("t".into())), "--trace does not work yet");
         assert_eq!(error(|a| a.cpus = 2), "--cpus other than 1 does not work yet");
+    }
+
+    #[test]
+    fn a_debugger_is_waited_for_by_a_process_of_its_own() {
+        let alone = |a: &mut RunArgs| (a.wait_for_debugger, a.single_process) = (vec!["io".into()], true);
+        assert!(error(alone).contains("--single-process"));
     }
 
     #[test]

@@ -9,24 +9,46 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
 /// The signals that end a machine in good order.
 const ENDING: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
+fn ending() -> libc::sigset_t {
+    // SAFETY: the set is initialised before use, and all pointers are to a local.
+    unsafe {
+        let mut set = core::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in ENDING {
+            libc::sigaddset(&mut set, signal);
+        }
+        set
+    }
+}
+
+/// Lets the signals come as they do to any process: in a child between fork and exec, for it makes one system call and nothing else. A
+/// debugger's Ctrl-C is SIGINT to what it debugs, and `kill PID` is to end a worker.
+///
+/// # Errors
+/// The host's.
+pub fn unblock() -> std::io::Result<()> {
+    let set = ending();
+    // SAFETY: the pointer is to a local.
+    match unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, core::ptr::null_mut()) } {
+        0 => Ok(()),
+        e => Err(std::io::Error::from_raw_os_error(e)),
+    }
+}
+
 /// Signals that have come.
 #[derive(Debug)]
 pub struct Signals(OwnedFd);
 
 impl Signals {
-    /// Blocks the signals in this thread and, if called before others are made, in all. Children do not inherit
-    /// it: the standard library clears the mask between fork and exec.
+    /// Blocks the signals in this thread and, if called before others are made, in all. Children inherit that; workers undo it
+    /// ([`unblock`]).
     ///
     /// # Errors
     /// The host's.
     pub fn block() -> std::io::Result<Self> {
-        // SAFETY: the set is initialised before use, and all pointers are to locals.
+        // SAFETY: all pointers are to locals.
         let fd = unsafe {
-            let mut set: libc::sigset_t = core::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            for signal in ENDING {
-                libc::sigaddset(&mut set, signal);
-            }
+            let set = ending();
             let e = libc::pthread_sigmask(libc::SIG_BLOCK, &set, core::ptr::null_mut());
             if e != 0 {
                 return Err(std::io::Error::from_raw_os_error(e));

@@ -5,6 +5,7 @@
 //! threads (spawner, start-up conversations, serial streams, control socket, doorbell) only send it events.
 
 mod act;
+pub mod attach;
 mod fleet;
 mod jobs;
 mod observe;
@@ -41,6 +42,7 @@ use crate::supervise::names;
 use crate::supervise::start::{Heads, random_u64};
 use crate::terminal::{RawTerminal, Typed};
 use crate::wasm::{Compiler, Jobs, Made, Source};
+use attach::Awaited;
 use fleet::Fleet;
 use requests::Waiting;
 
@@ -135,6 +137,8 @@ pub struct Machine {
     obeyed: u32,
     /// The guest's debugger holds the vCPUs, as last seen.
     debugged: bool,
+    /// Workers for whose debuggers the guest waits.
+    awaited: Vec<Awaited>,
     /// Key presses asked for on the command line.
     keys: Producer,
     error: Option<MachineError>,
@@ -263,6 +267,7 @@ pub fn run_with(
         .lifecycle_to_producer(Role::Gpu)
         .map_err(|e| cannot("use the shared memory", &e))?;
 
+    let awaited = Awaited::of(&config.wait_for_debugger);
     let mut machine = Machine {
         life: Lifecycle::new(policy, set.instance()),
         started: Instant::now(),
@@ -279,6 +284,7 @@ pub fn run_with(
         waiting: Vec::new(),
         obeyed: 0,
         debugged: false,
+        awaited,
         keys,
         error: None,
         traces: Vec::new(),

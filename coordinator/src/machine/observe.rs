@@ -9,6 +9,9 @@ use quintet_protocol::status::{GuestEvent, PeerState, StatusWord, WorkerState};
 use super::Machine;
 use crate::supervise::process;
 
+/// How often to look while a debugger is attached or waited for: what it stops is to be noticed soon, and that it went on.
+const DEBUGGED_LOOK: Duration = Duration::from_millis(20);
+
 impl Machine {
     /// Takes note of what the workers have said since the last look.
     pub(super) fn observe(&mut self) {
@@ -21,10 +24,10 @@ impl Machine {
             self.wake_everybody();
         }
         // First of all: time is not to run for a guest that is held from its start.
-        let debugged = self.seen[Role::Cpu.index() - 1]
+        let holds = self.seen[Role::Cpu.index() - 1]
             .status
-            .load(StatusWord::DebuggerHolds)
-            != 0;
+            .load(StatusWord::DebuggerHolds);
+        let debugged = holds != 0 || self.awaits_debuggers();
         if debugged != self.debugged {
             self.debugged = debugged;
             self.step(Input::Debugged(debugged));
@@ -63,7 +66,7 @@ impl Machine {
         if now < self.next_look {
             return;
         }
-        self.next_look = now + self.fleet.look_interval();
+        let mut traced = false;
         for role in Role::WORKERS {
             let generation = self.life.generation(role);
             let state = self.life.peer(role);
@@ -82,20 +85,25 @@ impl Machine {
                 parked: said == Some(WorkerState::Parked),
                 cpu: look.cpu,
                 blocked: look.blocked,
-                held: look.held,
+                // One that a debugger lets run may be stopped at any time; it is late for nothing.
+                held: look.stopped || look.traced,
             };
+            traced |= look.traced;
             let verdict = self.fleet.judge(role, sample);
-            if look.held != (state == PeerState::Held) {
-                tracing::info!("the {role} is {}", if look.held { "held" } else { "let go" });
-                self.step(Input::Held(role, look.held));
+            if look.stopped != (state == PeerState::Held) {
+                tracing::info!("the {role} is {}", if look.stopped { "held" } else { "let go" });
+                self.step(Input::Held(role, look.stopped));
             }
             if verdict == HangVerdict::Hung {
                 self.step(Input::Hung(role, generation));
             }
         }
-        // Looks cost little, but an ending machine is not to be watched.
-        if self.life.outcome().is_some() {
-            self.next_look = now + Duration::from_secs(1);
-        }
+        self.next_look = now
+            + match self.life.outcome() {
+                // Looks cost little, but an ending machine is not to be watched.
+                Some(_) => Duration::from_secs(1),
+                None if traced || !self.awaited.is_empty() => DEBUGGED_LOOK,
+                None => self.fleet.look_interval(),
+            };
     }
 }

@@ -9,8 +9,10 @@ pub struct Look {
     pub cpu: Duration,
     /// None of its threads is runnable.
     pub blocked: bool,
-    /// A debugger is attached, or a stop signal holds it.
-    pub held: bool,
+    /// A debugger or a stop signal holds one of its threads.
+    pub stopped: bool,
+    /// A debugger is attached, whether it lets it run or not.
+    pub traced: bool,
 }
 
 /// Looks at a process; `None` when it is gone.
@@ -39,7 +41,8 @@ pub fn look(pid: u32) -> Option<Look> {
     Some(Look {
         cpu,
         blocked: !runnable,
-        held: traced || stopped,
+        stopped,
+        traced,
     })
 }
 
@@ -96,7 +99,7 @@ mod tests {
     #[test]
     fn this_process_runs_and_is_not_held() {
         let look = look(std::process::id()).expect("alive");
-        assert!(!look.held && !look.blocked);
+        assert!(!look.stopped && !look.traced && !look.blocked);
         assert!(pss(std::process::id()).expect("alive") > 0);
     }
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags};
 
+use crate::signals;
+
 /// Longest time from an order to a process that executes its file. It covers a host that swaps.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -152,6 +154,7 @@ fn prepare(parent: Pid, inherit: &[RawFd]) -> std::io::Result<()> {
         // The coordinator died between fork and the line above: nobody would end this process.
         return Err(rustix::io::Errno::SRCH.into());
     }
+    signals::unblock()?;
     for &fd in inherit {
         // SAFETY: the parent keeps these descriptors open until the spawn has returned.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
