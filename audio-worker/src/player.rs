@@ -206,15 +206,12 @@ impl Player {
             self.stream = None;
             self.sink.stop();
             // What the other source has may go on at once.
-            let next = self.is_awake_at(now).then_some(now);
+            let other = self.ring.is_running() || self.speaker.sounds(now);
+            let next = other.then_some(now);
             return Step { next, ..step };
         }
         self.stream = Some(stream);
         step
-    }
-
-    fn is_awake_at(&self, now: VmTime) -> bool {
-        self.ring.is_running() || self.speaker.sounds(now)
     }
 
     /// Periods of the speaker alone.

@@ -5,10 +5,11 @@ use std::fs::File;
 use quintet_protocol::clock::VmClock;
 use quintet_protocol::doorbell::{Sleeper, SpinPolicy};
 use quintet_protocol::handshake::config::{AudioConfig, AudioSink};
-use quintet_protocol::handshake::{WorkerContext, WorkerError};
+use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
 use quintet_protocol::layout::{Ends, SleeperId};
 use quintet_protocol::status::{StatusWord, WorkerState, WorkerStatus};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC, VmTime};
+use quintet_protocol::trace::{Kind, Tracer};
 
 use crate::player::Player;
 use crate::sink::{NullSink, Sink, WavSink};
@@ -26,6 +27,7 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
     let ends = Ends::new(&context.maps);
     let status = WorkerStatus::new(&context);
     status.set_state(WorkerState::Starting);
+    let tracer = ends.tracer(Role::Audio, context.generation);
     let sink = open(&config, context)?;
     let player = Player::new(
         ends.playback_consumer(config.rate),
@@ -39,6 +41,7 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
         sleeper: ends.sleeper(SleeperId::Audio, SpinPolicy::NEVER),
         player,
         beaten: HostTime(0),
+        tracer,
     }
     .run(|| ends.doorbell(SleeperId::Coordinator).ring());
     Ok(())
@@ -71,6 +74,7 @@ struct Worker {
     sleeper: Sleeper,
     player: Player,
     beaten: HostTime,
+    tracer: Tracer,
 }
 
 impl Worker {
@@ -86,7 +90,12 @@ impl Worker {
             self.status.set_reset_done(self.status.reset_generation());
             self.status.epoch_seen(epoch);
             self.beat();
+            let begun = self.tracer.begin();
             let step = self.player.step(self.clock.now());
+            self.tracer.end(Kind::Play, begun, step.played);
+            if step.missing > 0 {
+                self.tracer.instant(Kind::Underrun, step.missing);
+            }
             let own = self.status.own();
             own.store(StatusWord::AudioLevel, self.player.level());
             own.store(StatusWord::AudioUnderrun, self.player.underruns());

@@ -8,8 +8,7 @@
 use std::collections::VecDeque;
 use std::f32::consts::TAU;
 
-use quintet_protocol::shm::View;
-use quintet_protocol::speaker::{PIT_HZ, SpeakerReader, Wave};
+use quintet_protocol::speaker::{PIT_HZ, SLOTS, SpeakerReader, Wave};
 use quintet_protocol::time::{NANOS_PER_SEC, VmTime};
 
 /// By how much the speaker is heard late, in nanoseconds: longer than cpu-worker takes to tell of a change.
@@ -30,7 +29,7 @@ const WAITING_MAX: usize = 8192;
 /// The consumer of the line.
 #[derive(Debug)]
 pub struct Speaker {
-    line: SpeakerReader<View>,
+    line: SpeakerReader,
     /// What the line does now, where the rendering stands.
     wave: Wave,
     /// What it does later, by when.
@@ -44,7 +43,7 @@ pub struct Speaker {
 
 impl Speaker {
     /// Listens to `line`.
-    pub fn new(line: SpeakerReader<View>) -> Self {
+    pub fn new(line: SpeakerReader) -> Self {
         Self {
             line,
             wave: Wave::default(),
@@ -60,10 +59,11 @@ impl Speaker {
         self.line.has_news()
     }
 
-    /// Takes what cpu-worker has told until now.
+    /// Takes what cpu-worker has told until now; a writer that does not stop is listened to again later.
     pub fn listen(&mut self, now: VmTime) {
         let latest = now.ticks(PIT_HZ) + AHEAD_MAX;
-        while let Some(wave) = self.line.take() {
+        for _ in 0..SLOTS {
+            let Some(wave) = self.line.take() else { break };
             // It revokes what was to come then and later.
             while self.later.back().is_some_and(|last| last.from >= wave.from) {
                 self.later.pop_back();

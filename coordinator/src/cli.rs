@@ -3,33 +3,176 @@
 //! Everything of the final command line is parsed already, so that a script written for it fails with a
 //! sentence and not with a usage text; what does not work yet is refused by [`crate::config`].
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::{
+    ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
 
+use quintet_protocol::control::Drive;
+
+use crate::config::UsageError;
+use crate::machine_file;
 use crate::units::{parse_duration, parse_port, parse_size};
 
-/// A PC emulator that is five processes over shared memory.
+/// What the exit statuses mean (docs/lifecycle.md).
+const EXIT_STATUSES: &str = "\
+Exit status: 0 the guest powered off, or the command did what it should; 1 usage or configuration; 2 a worker failed for good; \
+3 triple fault or reset with --no-reboot; 4 a soak found a violation; 124 time limit; with --exit-port, a write of v is (v << 1) | 1.";
+
+/// A PC emulator that is five processes over shared memory; without a command, a window on the built-in demo guest.
 #[derive(Debug, Parser)]
-#[command(name = "quintet", version, disable_help_subcommand = true)]
+#[command(name = "quintet", version, disable_help_subcommand = true, after_help = EXIT_STATUSES)]
 pub struct Cli {
     /// What to do; without it, the built-in demo guest is run.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
+/// Subcommands that take the options of a machine, and so a machine file.
+const WITH_MACHINE: [&str; 3] = ["run", "config", "soak"];
+
+/// A command line that was read, with the machine file that it names.
+#[derive(Debug)]
+pub struct Line {
+    /// What it says.
+    pub cli: Cli,
+    /// The machine that it describes.
+    pub described: Described,
+}
+
+/// What a command line says about each option, and by whom it was said.
+#[derive(Debug)]
+pub struct Described {
+    options: clap::Command,
+    given: ArgMatches,
+}
+
+/// Why a command line was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// It is wrong, or help was asked for.
+    #[error(transparent)]
+    Clap(#[from] clap::Error),
+    /// The machine file is wrong.
+    #[error(transparent)]
+    File(#[from] UsageError),
+}
+
+impl Line {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// [`LineError`]; that somebody asks for help is one too.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, LineError> {
+        let mut words: Vec<OsString> = words.into_iter().collect();
+        let options = command();
+        let mut given = options.clone().try_get_matches_from(&words)?;
+        if let Some((name, run)) = given.subcommand()
+            && WITH_MACHINE.contains(&name)
+            && let Some(subcommand) = options.find_subcommand(name)
+        {
+            let (mut in_file, behind) = machine_file::words(subcommand, run)?;
+            if !in_file.is_empty() || !behind.is_empty() {
+                // Behind the program's name and the subcommand's.
+                let rest = words.split_off(2);
+                words.append(&mut in_file);
+                words.extend(rest);
+                words.extend(behind);
+                given = options.clone().try_get_matches_from(words)?;
+            }
+        }
+        Ok(Self {
+            cli: Cli::from_arg_matches(&given)?,
+            described: Described { options, given },
+        })
+    }
+}
+
+impl Described {
+    /// The machine that the line describes, as a machine file; empty if it describes none.
+    pub fn machine_file(&self) -> String {
+        let here = std::env::current_dir().unwrap_or_default();
+        let described = self.given.subcommand().and_then(|(name, given)| {
+            let options = self.options.find_subcommand(name)?;
+            Some(machine_file::show(options, given, &here))
+        });
+        described.unwrap_or_default()
+    }
+}
+
+/// The command line as it is parsed and as help shows it.
+pub fn command() -> clap::Command {
+    WITH_MACHINE.into_iter().fold(Cli::command(), |cli, name| {
+        cli.mut_subcommand(name, flags_with_values)
+    })
+}
+
+/// Lets `--flag=off` take back what a machine file says.
+fn flags_with_values(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .value_parser(BoolishValueParser::new())
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .default_value("false")
+            .hide_default_value(true)
+            .hide_possible_values(true)
+            .value_name("on|off"),
+        _ => arg,
+    })
+}
+
+/// A drive whose medium can be changed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DriveArg {
+    /// The floppy drive.
+    Floppy,
+    /// The first CD-ROM drive.
+    Cdrom,
+}
+
+impl From<DriveArg> for Drive {
+    fn from(drive: DriveArg) -> Self {
+        match drive {
+            DriveArg::Floppy => Self::Floppy,
+            DriveArg::Cdrom => Self::Cdrom,
+        }
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a machine.
+    #[command(after_help = EXIT_STATUSES)]
     Run(Box<RunArgs>),
     /// List the machines of this user.
     Ps,
     /// Show how a machine and its workers are.
-    Status(Name),
-    /// Watch a machine's workers.
-    Top(Name),
+    Status {
+        /// Name of the machine.
+        name: String,
+        /// Everything that the machine says of itself, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Watch a machine: processes, speed, exits, rings, interrupts, disks, sound.
+    Top {
+        /// Name of the machine.
+        name: String,
+        /// Time from one look to the next.
+        #[arg(long, value_name = "TIME", default_value = "1s")]
+        every: String,
+        /// Print one page and end; so it is, too, where there is no terminal.
+        #[arg(long)]
+        once: bool,
+    },
     /// Let a machine's time stand still.
     Pause(Name),
     /// Let a paused machine go on.
@@ -60,6 +203,25 @@ pub enum Command {
         name: String,
         /// The keys, as in ctrl-alt-delete.
         chord: String,
+    },
+    /// Put a diskette or a CD-ROM into a machine's drive, in place of what is there.
+    Insert {
+        /// Name of the machine.
+        name: String,
+        /// The drive.
+        drive: DriveArg,
+        /// Its image; a floppy image has a length that the drive can read.
+        file: PathBuf,
+        /// Writes to the diskette are refused.
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// Take out what is in a machine's drive, whether or not the guest has locked it.
+    Eject {
+        /// Name of the machine.
+        name: String,
+        /// The drive.
+        drive: DriveArg,
     },
     /// Move a machine's mouse.
     Mouse {
@@ -110,34 +272,36 @@ pub enum Command {
         #[arg(long, default_value_t = 0)]
         memory: usize,
     },
-    /// Attach gdb to a worker, or look into a machine.
+    /// Attach gdb or lldb to a worker, or look into a machine.
     Debug {
         /// Name of the machine.
         name: String,
-        /// cpu, io, gpu, audio, coordinator; transport: how payloads travelled; profile: where the vCPU's time goes.
+        /// cpu, io, gpu, audio, coordinator; transport: how payloads travelled; profile: where the vCPU's time goes; perf-map: names of
+        /// translated code for perf.
         role: String,
         /// How long to look (profile; 10s unless given).
         #[arg(long, value_parser = parse_duration)]
         time: Option<Duration>,
+        /// Where the sources are, if not where they were compiled [default: $QUINTET_SOURCE].
+        #[arg(long, value_name = "DIR")]
+        source: Option<PathBuf>,
+        /// The debugger.
+        #[arg(long, value_enum, default_value_t)]
+        with: crate::debug::Debugger,
+        /// Arguments of the debugger.
+        #[arg(last = true)]
+        more: Vec<String>,
     },
     /// Run a machine for a long time while breaking it.
-    Soak {
-        /// As for `run`.
-        #[command(flatten)]
-        run: Box<RunArgs>,
-        /// How long.
-        #[arg(long, value_parser = parse_duration)]
-        duration: Option<Duration>,
-        /// What to break: kill-gpu, kill-io, stall-audio, …
-        #[arg(long, value_delimiter = ',')]
-        faults: Vec<String>,
-        /// Seed of the faults.
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Where to write the report.
-        #[arg(long)]
-        report: Option<PathBuf>,
-    },
+    Soak(Box<crate::soak::SoakArgs>),
+    /// Examine this host: what a machine can have here, and the remedy for what it cannot.
+    Doctor(crate::doctor::DoctorArgs),
+    /// Write man pages and completions.
+    #[command(hide = true)]
+    Generate(crate::generate::GenerateArgs),
+    /// Take nearly all memory that the host has left, for a soak.
+    #[command(hide = true)]
+    TakeMemory(crate::soak::pressure::PressureArgs),
 }
 
 /// A machine by name.
@@ -208,15 +372,16 @@ pub struct RunArgs {
     /// Flash image, FILE or FILE,ro=on: the first ends at 4 GiB, or lies below the firmware; each other below the one before.
     #[arg(long)]
     pub pflash: Vec<String>,
-    /// Disk image, FILE and behind commas bus=ide or bus=virtio, format=raw, ro=on; a comma in the file's name is written twice.
+    /// Disk image, FILE and behind commas bus=ide or bus=virtio, format=raw or format=qcow2, ro=on, snapshot=on (writes are thrown away at the
+    /// end), overlay=FILE (writes go there, and the image stays as it is); a comma in a file's name is written twice.
     #[arg(long)]
     pub disk: Vec<String>,
-    /// CD-ROM image.
+    /// CD-ROM image. Further ones are at hand: Ctrl+Alt+C in the window puts the next one in.
     #[arg(long)]
-    pub cdrom: Option<PathBuf>,
-    /// Floppy image of 160 KiB to 2880 KiB.
+    pub cdrom: Vec<PathBuf>,
+    /// Floppy image of 160 KiB to 2880 KiB. Further ones are at hand: Ctrl+Alt+D in the window puts the next one in.
     #[arg(long)]
-    pub floppy: Option<PathBuf>,
+    pub floppy: Vec<PathBuf>,
     /// WebAssembly module to run instead of a PC.
     #[arg(long)]
     pub wasm: Option<PathBuf>,
@@ -256,17 +421,21 @@ pub struct RunArgs {
     /// End after this long, with status 124.
     #[arg(long, value_parser = parse_duration)]
     pub time_limit: Option<Duration>,
-    /// File with the machine's configuration.
+    /// File with these options, one `name = value` a line in TOML; what is given here counts more, --flag=off takes a flag back.
     #[arg(long)]
     pub machine: Option<PathBuf>,
     /// Let gdb debug the guest: `target remote HOST:PORT`; with wait=on, nothing is executed before gdb says so.
     #[arg(long, value_name = "HOST:PORT[,wait=on]")]
     pub gdb: Option<String>,
+    /// Tell figures in the text format of Prometheus: unix:PATH, or HOST:PORT of this host.
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<String>,
     /// Let the guest wait until a debugger has attached to a worker (cpu, io, gpu, audio) and let it go on; the command to type
     /// is printed.
     #[arg(long, value_name = "ROLE")]
     pub wait_for_debugger: Vec<String>,
-    /// Let somebody else start a worker.
+    /// Let somebody else start a worker (cpu, io, gpu, audio), under whatever tool: the command to type is printed, for its successors
+    /// too.
     #[arg(long, value_name = "ROLE")]
     pub external: Vec<String>,
     /// Draw without a GPU.
@@ -278,8 +447,8 @@ pub struct RunArgs {
     /// How much to log: error, warn, info, debug, trace, or a filter.
     #[arg(long, default_value = "warn")]
     pub log: String,
-    /// Write a trace.
-    #[arg(long)]
+    /// Write a timeline of all five processes to FILE, which Perfetto and Chrome open.
+    #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Write to FILE, when the machine ends, where the vCPU's time went: translated code, TLB misses, exits by cause, waiting.
     #[arg(long)]
@@ -330,7 +499,6 @@ impl Default for RunArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -1,39 +1,70 @@
 //! The commands of the command line.
 
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use quintet_protocol::control::{Answer, Request, StatusReport};
-use quintet_protocol::handshake::Role;
+use quintet_protocol::control::{Answer, Drive, Medium, Request};
 
-use crate::cli::{Cli, Command, RunArgs};
+use crate::cli::{Command, Line, RunArgs};
 use crate::config::{self, MachineConfig, UsageError, reason};
 use crate::control::{client, show};
+use crate::machine::media;
 use crate::signals::Signals;
+use crate::units::parse_duration;
 use crate::wasm::{self, SubmitArgs, WatchArgs};
-use crate::{machine, profile};
+use crate::{debug, doctor, generate, images, machine, soak, top};
 
 /// Carries out a command line and answers the exit status. `signals` are blocked already.
 ///
 /// # Errors
 /// [`UsageError`], one sentence for the user; the exit status is 1 then.
-pub fn execute(cli: Cli, signals: &Signals) -> Result<u8, UsageError> {
-    match cli.command {
+pub fn execute(line: Line, signals: &Signals) -> Result<u8, UsageError> {
+    match line.cli.command {
         None => run(&RunArgs::default(), signals),
         Some(Command::Run(args)) => run(&args, signals),
         Some(Command::Ps) => Ok(ps()),
-        Some(Command::Status(n)) => status(&n.name),
+        Some(Command::Status { name, json }) => status(&name, json),
         Some(Command::Pause(n)) => tell(&n.name, &Request::Pause),
         Some(Command::Resume(n)) => tell(&n.name, &Request::Resume),
         Some(Command::Quit(n)) => tell(&n.name, &Request::Quit),
         Some(Command::Reset(n)) => tell(&n.name, &Request::Reset),
         Some(Command::Type { name, text }) => tell(&name, &Request::Type(unescape(&text))),
         Some(Command::Mouse { name, action }) => tell(&name, &Request::Mouse(action.join(" "))),
+        Some(Command::Insert {
+            name,
+            drive,
+            file,
+            read_only,
+        }) => insert(&name, drive.into(), &file, read_only),
+        Some(Command::Eject { name, drive }) => change(&name, &Request::Eject(drive.into()), None),
         Some(Command::Key { name, chord }) => tell(&name, &Request::Key(chord)),
-        Some(Command::Config(args)) => show_config(&args),
+        Some(Command::Config(args)) => {
+            // What cannot be run is not shown either.
+            MachineConfig::new(&args)?;
+            print!("{}", line.described.machine_file());
+            Ok(0)
+        }
         Some(Command::Screenshot { name, file }) => screenshot(&name, &file),
-        Some(Command::Debug { name, role, time }) => debug(&name, &role, time),
-        Some(Command::Top(_)) => not_yet("top"),
+        Some(Command::Debug {
+            name,
+            role,
+            time,
+            source,
+            with,
+            more,
+        }) => debug::run(&debug::DebugArgs {
+            name,
+            role,
+            time,
+            source,
+            with,
+            more,
+        }),
+        Some(Command::Top { name, every, once }) => {
+            let every = parse_duration(&every).map_err(|e| UsageError(format!("--every: {e}")))?;
+            top::run(&name, every, once, signals)
+        }
         Some(Command::Submit {
             name,
             modules,
@@ -60,12 +91,11 @@ pub fn execute(cli: Cli, signals: &Signals) -> Result<u8, UsageError> {
             time,
             memory,
         }) => wasm::watch(&name, &WatchArgs { at, time, memory }),
-        Some(Command::Soak { .. }) => not_yet("soak"),
+        Some(Command::Soak(args)) => soak::run(&args, signals),
+        Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Generate(args)) => generate::run(&args),
+        Some(Command::TakeMemory(args)) => soak::pressure::run(&args),
     }
-}
-
-fn not_yet(command: &str) -> Result<u8, UsageError> {
-    Err(UsageError(format!("`quintet {command}` does not work yet")))
 }
 
 fn run(args: &RunArgs, signals: &Signals) -> Result<u8, UsageError> {
@@ -82,9 +112,12 @@ fn run(args: &RunArgs, signals: &Signals) -> Result<u8, UsageError> {
     }
 }
 
+/// Environment variables that name a display.
+pub(crate) const DISPLAYS: [&str; 3] = ["WAYLAND_DISPLAY", "WAYLAND_SOCKET", "DISPLAY"];
+
 /// Whether the environment names a display.
 fn has_display() -> bool {
-    ["WAYLAND_DISPLAY", "WAYLAND_SOCKET", "DISPLAY"]
+    DISPLAYS
         .into_iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
@@ -95,55 +128,17 @@ fn log_to_stderr(filter: &str) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(crate::trace::LogWriter::default)
         .with_ansi(false)
         .without_time()
         .with_target(false)
         .try_init();
 }
 
-fn show_config(args: &RunArgs) -> Result<u8, UsageError> {
-    let c = MachineConfig::new(args)?;
-    println!("name = {:?}", c.name);
-    println!("ram = \"{}\"", crate::units::show_size(c.ram.total()));
-    println!("cpus = {}", c.cpu.vcpus);
-    println!("cpu = {:?}", c.cpu.model);
-    println!("accel = \"{}\"", format!("{:?}", c.cpu.accel).to_lowercase());
-    println!(
-        "kernel = {:?}",
-        c.kernel
-            .as_deref()
-            .unwrap_or(Path::new("(the built-in demo guest)"))
-    );
-    for (file, line) in &c.initrd {
-        println!("initrd = {file:?} # {line}");
-    }
-    println!("append = {:?}", c.io.append);
-    println!("serial = {:?}", c.serial);
-    println!("debugcon = {:?}", c.debugcon);
-    println!("audio = {:?}", c.audio);
-    println!("exit-port = {:?}", c.io.exit_port);
-    println!("pc-testdev = {}", c.io.testdev);
-    println!("AC97 = {}", c.io.ac97);
-    println!("no-reboot = {}", c.io.no_reboot);
-    println!("time-limit = {:?}", c.time_limit);
-    println!("sandbox = {}", c.sandbox);
-    println!("single-process = {}", c.single_process);
-    Ok(0)
-}
-
 fn ps() -> u8 {
     for name in client::names() {
         match client::ask(&name, &Request::Status) {
-            Ok(Answer::Status(r)) => {
-                println!(
-                    "{:<24} {:<10} pid {:<8} {} s",
-                    r.name,
-                    format!("{:?}", r.state),
-                    r.pid,
-                    r.uptime_ms / 1000
-                );
-            }
+            Ok(Answer::Status(r)) => println!("{}", show::line(&r)),
             Ok(_) => println!("{name:<24} answers strangely"),
             Err(e) => println!("{name:<24} {e}"),
         }
@@ -151,22 +146,40 @@ fn ps() -> u8 {
     0
 }
 
-fn report(name: &str) -> Result<StatusReport, UsageError> {
-    match client::ask(name, &Request::Status)? {
-        Answer::Status(report) => Ok(*report),
-        Answer::Error(e) => Err(UsageError(show::error(&e))),
-        _ => Err(UsageError(format!("The machine \"{name}\" answers strangely"))),
+fn status(name: &str, json: bool) -> Result<u8, UsageError> {
+    let report = client::report(name)?;
+    if json {
+        println!("{}", show::json(&report));
+    } else {
+        print!("{}", show::status(&report));
     }
-}
-
-fn status(name: &str) -> Result<u8, UsageError> {
-    print!("{}", show::status(&report(name)?));
     Ok(0)
 }
 
 fn tell(name: &str, request: &Request) -> Result<u8, UsageError> {
     match client::ask(name, request)? {
         Answer::Error(e) => Err(UsageError(show::error(&e))),
+        _ => Ok(0),
+    }
+}
+
+/// Opens an image and has it put into a drive; the machine judges and locks it.
+fn insert(name: &str, drive: Drive, file: &Path, read_only: bool) -> Result<u8, UsageError> {
+    let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let image = images::open_unlocked(&media::image(drive, file, read_only))?;
+    let medium = Medium {
+        name: path.display().to_string(),
+        read_only,
+    };
+    change(name, &Request::Insert(drive, medium), Some(image.as_fd()))
+}
+
+/// Has what is in a drive changed.
+fn change(name: &str, request: &Request, image: Option<BorrowedFd<'_>>) -> Result<u8, UsageError> {
+    // The machine's own patience and some.
+    let patience = media::patience() + Duration::from_secs(2);
+    match client::Conversation::start(name, request, image)?.answer(Some(patience))? {
+        (Answer::Error(e), _) => Err(UsageError(show::error(&e))),
         _ => Ok(0),
     }
 }
@@ -205,55 +218,6 @@ pub(crate) fn screenshot(name: &str, file: &Path) -> Result<u8, UsageError> {
         (Answer::Error(e), _) => Err(UsageError(show::error(&e))),
         _ => Err(UsageError(format!("The machine \"{name}\" answers strangely"))),
     }
-}
-
-/// Shows how the payloads of a machine travelled.
-fn transport(name: &str) -> Result<u8, UsageError> {
-    match client::ask(name, &Request::Transport)? {
-        Answer::Transport(traces) => {
-            for trace in traces {
-                print!("{trace}");
-            }
-            Ok(0)
-        }
-        Answer::Error(e) => Err(UsageError(show::error(&e))),
-        _ => Err(UsageError(format!("The machine \"{name}\" answers strangely"))),
-    }
-}
-
-/// Attaches gdb to a worker, or prints how.
-fn debug(name: &str, role: &str, time: Option<Duration>) -> Result<u8, UsageError> {
-    use std::os::unix::process::CommandExt as _;
-    if role == "profile" {
-        return profile::of_machine(name, time.unwrap_or(profile::DEFAULT_TIME));
-    }
-    if role == "transport" {
-        return transport(name);
-    }
-    let report = report(name)?;
-    let pid = if role == Role::Coordinator.name() {
-        Some(report.pid)
-    } else {
-        let Some(role) = Role::from_name(role) else {
-            return Err(UsageError(format!(
-                "\"{role}\" is not a worker; cpu, io, gpu, audio, coordinator, transport and profile are"
-            )));
-        };
-        report.workers.iter().find(|w| w.role == role).and_then(|w| w.pid)
-    };
-    let Some(pid) = pid else {
-        return Err(UsageError(format!(
-            "The {role} of \"{name}\" does not run at present"
-        )));
-    };
-    let error = std::process::Command::new("gdb")
-        .args(["-p", &pid.to_string()])
-        .exec();
-    if error.kind() == std::io::ErrorKind::NotFound {
-        println!("gdb -p {pid}");
-        return Ok(0);
-    }
-    Err(UsageError(format!("Cannot start gdb: {error}")))
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::gdb::GdbArg;
 use crate::images::{self, ImageArg};
 use crate::limits;
 use crate::machine::attach;
+use crate::metrics::MetricsArg;
 use crate::supervise::start::random_u64;
 use crate::units::show_size;
 use crate::wasm::{GuestDir, WasmRun};
@@ -104,10 +105,16 @@ pub struct MachineConfig {
     pub debugcon: Vec<Debugcon>,
     /// The guest's debugger.
     pub gdb: Option<GdbArg>,
+    /// Where figures are told.
+    pub metrics: Option<MetricsArg>,
     /// Workers for whose debuggers the guest waits.
     pub wait_for_debugger: Vec<Role>,
+    /// Workers that somebody else starts.
+    pub external: Vec<Role>,
     /// Disk images, in the order of the io-worker's disks.
     pub images: Vec<ImageArg>,
+    /// Diskettes and discs that can take the place of the first of theirs.
+    pub at_hand: Vec<ImageArg>,
     /// Sound.
     pub audio: Audio,
     /// After which the machine ends.
@@ -120,6 +127,8 @@ pub struct MachineConfig {
     pub backend: Backend,
     /// Where a profile of the vCPU goes.
     pub profile: Option<PathBuf>,
+    /// Where a timeline of all processes goes.
+    pub trace: Option<PathBuf>,
     /// Log filter.
     pub log: String,
     /// A worker that was ready for so long has not died in vain.
@@ -181,8 +190,10 @@ impl MachineConfig {
             .iter()
             .map(|text| ImageArg::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
-        images.extend(args.cdrom.as_deref().map(ImageArg::cdrom));
-        images.extend(args.floppy.as_deref().map(ImageArg::floppy));
+        let mut discs = args.cdrom.iter().map(|path| ImageArg::cdrom(path));
+        let mut diskettes = args.floppy.iter().map(|path| ImageArg::floppy(path));
+        images.extend(discs.next().into_iter().chain(diskettes.next()));
+        let at_hand = discs.chain(diskettes).collect();
         for text in &args.pflash {
             images.push(ImageArg::flash(text)?);
         }
@@ -190,12 +201,10 @@ impl MachineConfig {
         let boot = firmware::boot_order(args.boot)?;
         let wasm = wasm(args)?;
         let gdb = args.gdb.as_deref().map(GdbArg::parse).transpose()?;
-        let wait_for_debugger = attach::roles(&args.wait_for_debugger)?;
-        if args.single_process && !wait_for_debugger.is_empty() {
-            return refuse(
-                "--wait-for-debugger needs workers that are processes; with --single-process there is one, quintet itself",
-            );
-        }
+        let metrics = args.metrics.as_deref().map(MetricsArg::parse).transpose()?;
+        let roles = |option, names: &[String]| attach::roles(option, names, args.single_process);
+        let wait_for_debugger = roles("--wait-for-debugger", &args.wait_for_debugger)?;
+        let external = roles("--external", &args.external)?;
         if gdb.is_some() && wasm.is_some() {
             return refuse("--gdb debugs a PC, not WebAssembly modules");
         }
@@ -282,14 +291,18 @@ impl MachineConfig {
                 .map_or(Ok(StreamTarget::Stdio), |s| stream("--serial", s))?,
             debugcon,
             gdb,
+            metrics,
             wait_for_debugger,
+            external,
             images,
+            at_hand,
             audio: audio(&args.audio)?,
             time_limit: args.time_limit,
             single_process: args.single_process,
             sandbox: !args.no_sandbox && !args.single_process,
             backend: backend(&args.backend)?,
             profile: args.profile.clone(),
+            trace: args.trace.clone(),
             log: args.log.clone(),
             stable_after: args.stable_after,
             hang_timeout: args.hang_timeout,
@@ -508,7 +521,7 @@ fn ram(args: &RunArgs) -> Result<RamLayout, UsageError> {
 }
 
 /// Longer than a device takes to answer, or nothing: with one core the peer cannot answer while we spin.
-fn spin_budget() -> u64 {
+pub(crate) fn spin_budget() -> u64 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if cores >= 2 { 50_000 } else { 0 }
 }
@@ -571,9 +584,6 @@ fn refuse_unfinished(a: &RunArgs) -> Result<(), UsageError> {
     let unfinished = [
         (a.cpus != 1, "--cpus other than 1"),
         (a.boot.is_some() && !a.kernel.is_empty(), "--boot with --kernel"),
-        (a.machine.is_some(), "--machine"),
-        (!a.external.is_empty(), "--external"),
-        (a.trace.is_some(), "--trace"),
     ];
     if let Some((_, what)) = unfinished.iter().find(|(given, _)| *given) {
         return refuse(format!("{what} does not work yet"));
@@ -626,14 +636,15 @@ mod tests {
 
     #[test]
     fn what_does_not_work_yet_says_so() {
-        assert_eq!(error(|a| a.trace = Some("t".into())), "--trace does not work yet");
         assert_eq!(error(|a| a.cpus = 2), "--cpus other than 1 does not work yet");
     }
 
     #[test]
-    fn a_debugger_is_waited_for_by_a_process_of_its_own() {
+    fn who_waits_for_a_debugger_or_for_its_start_is_a_process_of_its_own() {
         let alone = |a: &mut RunArgs| (a.wait_for_debugger, a.single_process) = (vec!["io".into()], true);
         assert!(error(alone).contains("--single-process"));
+        let alone = |a: &mut RunArgs| (a.external, a.single_process) = (vec!["io".into()], true);
+        assert!(error(alone).contains("--external needs"));
     }
 
     #[test]

@@ -77,10 +77,18 @@ pub fn boot_order(first: Option<Boot>) -> Result<Vec<BootDevice>, UsageError> {
     Ok(order)
 }
 
+/// Where the CMOS has the kinds of the floppy drives, a nibble each.
+const FLOPPIES: u8 = 0x10;
+
+/// The kind of the first floppy drive ([`Geometry::drive`]), 0 if there is none.
+pub fn floppy_drive(cmos: &[(u8, u8)]) -> u8 {
+    let found = cmos.iter().find(|(at, _)| *at == FLOPPIES);
+    found.map_or(0, |(_, kinds)| kinds >> 4)
+}
+
 /// Bytes of the CMOS beside time and memory, where QEMU's pc machine has them.
 pub fn cmos(disks: &[DiskConfig], boot: &[BootDevice]) -> Vec<(u8, u8)> {
     const EQUIPMENT: u8 = 0x14;
-    const FLOPPIES: u8 = 0x10;
     const TRANSLATION: u8 = 0x39;
     /// First and second device to boot from, and the third with options.
     const BOOT: (u8, u8) = (0x3D, 0x38);
@@ -118,6 +126,8 @@ pub fn cmos(disks: &[DiskConfig], boot: &[BootDevice]) -> Vec<(u8, u8)> {
 
 #[cfg(test)]
 mod tests {
+    use quintet_protocol::handshake::config::{DiskFormat, DiskWrites};
+
     use super::*;
 
     #[test]
@@ -137,6 +147,10 @@ mod tests {
             place: DiskPlace::Ide { unit },
             read_only: false,
             serial: String::new(),
+            format: DiskFormat::Raw,
+            writes: DiskWrites::Image,
+            loaded: true,
+            medium: 0,
         };
         let disks = [
             disk(DiskKind::HardDisk, 0),

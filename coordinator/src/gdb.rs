@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
@@ -20,6 +20,7 @@ use rustix::net::{
 };
 
 use crate::config::{UsageError, reason};
+use crate::listen::HostPort;
 use crate::machine::Waker;
 
 /// Longest sleep of the thread.
@@ -31,9 +32,7 @@ const LONGEST: Timespec = Timespec {
 /// What `--gdb` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GdbArg {
-    /// Name or address of this host.
-    host: String,
-    port: u16,
+    at: HostPort,
     /// The guest executes nothing before gdb lets it.
     pub wait: bool,
 }
@@ -51,22 +50,8 @@ impl GdbArg {
             Some((address, "wait=off")) => (address, false),
             Some((_, other)) => return Err(refuse(&format!("\"{other}\" is not known; wait=on is"))),
         };
-        let Some((host, port)) = address.rsplit_once(':') else {
-            return Err(refuse("there is no port; write 127.0.0.1:1234"));
-        };
-        let port = port
-            .parse()
-            .map_err(|_| refuse(&format!("\"{port}\" is not a port; write 127.0.0.1:1234")))?;
-        let host = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host);
-        let host = if host.is_empty() { "127.0.0.1" } else { host };
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-            wait,
-        })
+        let at = HostPort::parse(address).map_err(|why| refuse(&why))?;
+        Ok(Self { at, wait })
     }
 
     /// Opens the listener, and tells the user where it is.
@@ -74,25 +59,10 @@ impl GdbArg {
     /// # Errors
     /// [`UsageError`] when there is no such address, or somebody else has it.
     pub fn listen(&self) -> Result<TcpListener, UsageError> {
-        let cannot = |e: &std::io::Error| {
-            let why = match e.kind() {
-                ErrorKind::AddrInUse => "somebody else has that port; try another".to_owned(),
-                ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
-                ErrorKind::PermissionDenied => "permission denied; try a port above 1023".to_owned(),
-                _ => reason(e),
-            };
-            UsageError(format!(
-                "Cannot listen for gdb at {}:{}: {why}",
-                self.host, self.port
-            ))
-        };
-        let addresses: Vec<_> = (self.host.as_str(), self.port)
-            .to_socket_addrs()
-            .map_err(|e| cannot(&e))?
-            .collect();
-        let listener = TcpListener::bind(addresses.as_slice()).map_err(|e| cannot(&e))?;
-        listener.set_nonblocking(true).map_err(|e| cannot(&e))?;
-        let at = listener.local_addr().map_err(|e| cannot(&e))?;
+        let (listener, at) = self.at.listen("gdb")?;
+        listener
+            .set_nonblocking(true)
+            .map_err(|e| UsageError(format!("Cannot listen for gdb at {at}: {}", reason(&e))))?;
         eprintln!("quintet: in gdb: target remote {at}");
         Ok(listener)
     }
@@ -352,15 +322,14 @@ mod tests {
 
     #[test]
     fn addresses_are_parsed() {
-        let arg = |host: &str, port, wait| GdbArg {
-            host: host.to_owned(),
-            port,
+        let arg = |at: &str, wait| GdbArg {
+            at: HostPort::parse(at).expect("parses"),
             wait,
         };
         let parse = |text| GdbArg::parse(text).expect("parses");
-        assert_eq!(parse("localhost:1234"), arg("localhost", 1234, false));
-        assert_eq!(parse(":1234,wait=on"), arg("127.0.0.1", 1234, true));
-        assert_eq!(parse("[::1]:0,wait=off"), arg("::1", 0, false));
+        assert_eq!(parse("localhost:1234"), arg("localhost:1234", false));
+        assert_eq!(parse(":1234,wait=on"), arg("127.0.0.1:1234", true));
+        assert_eq!(parse("[::1]:0,wait=off"), arg("::1:0", false));
     }
 
     #[test]

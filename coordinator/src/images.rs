@@ -1,5 +1,8 @@
 //! Disk images that the user names: parsed, placed, opened, locked. The io-worker gets descriptors.
 //!
+//! An image below an overlay is opened for reading only, so nobody can write to it by mistake, and locked with other readers:
+//! many machines can share one.
+//!
 //! Locks are open-file-description locks on the whole file: they belong to the descriptor and not to a process, so a
 //! worker may die without losing them, and QEMU's locks on single bytes conflict with them as they should.
 #![allow(unsafe_code, reason = "open-file-description locks have no safe interface")]
@@ -9,11 +12,14 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use quintet_io_worker::block::qcow2::header as qcow2;
 use quintet_io_worker::storage::diskette::{FORMATS, Geometry};
 use quintet_io_worker::storage::virtio::UNITS;
-use quintet_protocol::handshake::config::{DiskConfig, DiskKind, DiskPlace};
+use quintet_protocol::handshake::config::{DiskConfig, DiskFormat, DiskKind, DiskPlace, DiskWrites};
 
 use crate::config::{UsageError, reason};
+
+mod layers;
 
 /// An image as the command line has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +28,26 @@ pub struct ImageArg {
     pub path: PathBuf,
     /// What it is put into.
     pub kind: DiskKind,
-    /// Whether the format was given; else it is looked at.
-    pub raw: bool,
+    /// The format that was given; without one it is taken to be raw.
+    pub format: Option<DiskFormat>,
     /// Writes are refused.
     pub read_only: bool,
     /// Attached by virtio instead of IDE.
     pub virtio: bool,
+    /// Where writes go.
+    pub writes: Writes,
+}
+
+/// Where what is written goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    /// Into the image.
+    #[default]
+    Image,
+    /// Away, at the end.
+    Snapshot,
+    /// Into a file of ours.
+    Overlay(PathBuf),
 }
 
 /// Units of the IDE controller.
@@ -45,9 +65,10 @@ impl ImageArg {
         Self {
             path: path.to_owned(),
             kind: DiskKind::Cdrom,
-            raw: true,
+            format: Some(DiskFormat::Raw),
             read_only: true,
             virtio: false,
+            writes: Writes::Image,
         }
     }
 
@@ -56,9 +77,10 @@ impl ImageArg {
         Self {
             path: path.to_owned(),
             kind: DiskKind::Floppy,
-            raw: true,
+            format: Some(DiskFormat::Raw),
             read_only: false,
             virtio: false,
+            writes: Writes::Image,
         }
     }
 
@@ -86,9 +108,10 @@ impl ImageArg {
         Ok(Self {
             path: words[0].clone().into(),
             kind: DiskKind::Flash,
-            raw: true,
+            format: Some(DiskFormat::Raw),
             read_only,
             virtio: false,
+            writes: Writes::Image,
         })
     }
 
@@ -102,9 +125,10 @@ impl ImageArg {
         let mut image = Self {
             path: words.remove(0).into(),
             kind: DiskKind::HardDisk,
-            raw: false,
+            format: None,
             read_only: false,
             virtio: false,
+            writes: Writes::Image,
         };
         if image.path.as_os_str().is_empty() {
             return refuse("there is no file".into());
@@ -114,10 +138,14 @@ impl ImageArg {
                 Some(("ro" | "snapshot", "off")) => {}
                 Some(("bus", bus @ ("ide" | "virtio"))) => image.virtio = bus == "virtio",
                 Some(("ro", "on")) => image.read_only = true,
-                Some(("format", "raw")) => image.raw = true,
-                Some(("format", "qcow2") | ("snapshot", "on")) | Some(("overlay", _)) => {
-                    return refuse(format!("{word} does not work yet"));
+                Some(("format", "raw")) => image.format = Some(DiskFormat::Raw),
+                Some(("format", "qcow2")) => image.format = Some(DiskFormat::Qcow2),
+                Some(("snapshot", "on") | ("overlay", _)) if image.writes != Writes::Image => {
+                    return refuse("snapshot=on and overlay=FILE can be given once, and not both".into());
                 }
+                Some(("snapshot", "on")) => image.writes = Writes::Snapshot,
+                Some(("overlay", "")) => return refuse("overlay= names no file".into()),
+                Some(("overlay", path)) => image.writes = Writes::Overlay(path.into()),
                 _ => {
                     return refuse(format!(
                         "\"{word}\" is not known; bus=ide|virtio, format=raw|qcow2, ro=on, snapshot=on and overlay=FILE are"
@@ -125,7 +153,17 @@ impl ImageArg {
                 }
             }
         }
+        if image.read_only && image.writes != Writes::Image {
+            return refuse(
+                "with ro=on nothing is written that snapshot=on or overlay=FILE could take".into(),
+            );
+        }
         Ok(image)
+    }
+
+    /// Whether the image itself is written to.
+    fn is_written(&self) -> bool {
+        !self.read_only && self.writes == Writes::Image
     }
 }
 
@@ -199,17 +237,34 @@ pub fn place(images: &[ImageArg]) -> Result<Vec<DiskConfig>, UsageError> {
             let behind = if image.virtio { IDE_UNITS } else { 0 };
             format!("QT{:05}", behind + unit + 1)
         }),
+        format: image.format.unwrap_or(DiskFormat::Raw),
+        writes: match &image.writes {
+            Writes::Image => DiskWrites::Image,
+            Writes::Snapshot => DiskWrites::Temporary,
+            Writes::Overlay(path) => DiskWrites::Overlay {
+                name: path.display().to_string(),
+            },
+        },
+        loaded: true,
+        medium: 0,
     };
     Ok(images.iter().zip(units).map(place).collect())
 }
 
-/// Opens and locks all images, then warns of formats that were guessed.
+/// Opens and locks all images and makes what is above them, in the order in which the io-worker wants them, then warns of
+/// formats that were guessed.
 ///
 /// # Errors
 /// [`UsageError`], one sentence that names the file.
 pub fn open(images: &[ImageArg]) -> Result<Vec<OwnedFd>, UsageError> {
-    let files = images.iter().map(open_one).collect::<Result<Vec<_>, _>>()?;
-    for image in images.iter().filter(|image| !image.raw) {
+    let opened = images.iter().map(open_one).collect::<Result<Vec<_>, _>>()?;
+    let mut files = Vec::new();
+    for (image, opened) in images.iter().zip(opened) {
+        let above = layers::above(image, &opened)?;
+        files.push(opened.file.into());
+        files.extend(above);
+    }
+    for image in images.iter().filter(|image| image.format.is_none()) {
         eprintln!(
             "quintet: WARNING: the format of \"{}\" was not given and is taken to be raw; write format=raw behind it",
             image.path.display()
@@ -218,35 +273,75 @@ pub fn open(images: &[ImageArg]) -> Result<Vec<OwnedFd>, UsageError> {
     Ok(files)
 }
 
-fn open_one(image: &ImageArg) -> Result<OwnedFd, UsageError> {
-    let shown = image.path.display();
-    let what = match image.kind {
-        DiskKind::HardDisk => "disk image",
-        DiskKind::Cdrom => "CD-ROM image",
-        DiskKind::Floppy => "floppy image",
-        DiskKind::Flash => "flash image",
-    };
-    let refuse = |why: &str| Err(UsageError(format!("The {what} \"{shown}\" {why}")));
-    let cannot = |e: std::io::Error| UsageError(format!("Cannot open {what} \"{shown}\": {}", reason(&e)));
+/// An image that was opened and locked.
+#[derive(Debug)]
+struct Opened {
+    file: File,
+    /// Bytes in the file.
+    len: u64,
+    /// Bytes of the disk.
+    disk_len: u64,
+}
+
+/// Opens an image that a machine is to judge and lock: what it has at hand is locked already.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_unlocked(image: &ImageArg) -> Result<File, UsageError> {
     let options = |write: bool| {
         let mut options = OpenOptions::new();
         // A pipe would wait for its other end.
         options.read(true).write(write).custom_flags(libc::O_NONBLOCK);
         options.open(&image.path)
     };
-    let file = match options(!image.read_only) {
-        Ok(file) => file,
+    match options(image.is_written()) {
+        Ok(file) => Ok(file),
         // Another reason than that it is not there or a folder: it may be read.
         Err(e)
-            if !image.read_only && options(false).is_ok_and(|f| f.metadata().is_ok_and(|m| !m.is_dir())) =>
+            if image.is_written()
+                && options(false).is_ok_and(|f| f.metadata().is_ok_and(|m| !m.is_dir())) =>
         {
-            return refuse(&format!(
-                "cannot be written ({}); try ro=on behind it",
-                reason(&e)
-            ));
+            let why = reason(&e);
+            Err(refusal(
+                image,
+                &format!("cannot be written ({why}); try ro=on or snapshot=on behind it"),
+            ))
         }
-        Err(e) => return Err(cannot(e)),
-    };
+        Err(e) => Err(unopened(image, &e)),
+    }
+}
+
+/// What messages call an image.
+fn what(kind: DiskKind) -> &'static str {
+    match kind {
+        DiskKind::HardDisk => "disk image",
+        DiskKind::Cdrom => "CD-ROM image",
+        DiskKind::Floppy => "floppy image",
+        DiskKind::Flash => "flash image",
+    }
+}
+
+fn refusal(image: &ImageArg, why: &str) -> UsageError {
+    UsageError(format!(
+        "The {} \"{}\" {why}",
+        what(image.kind),
+        image.path.display()
+    ))
+}
+
+fn open_one(image: &ImageArg) -> Result<Opened, UsageError> {
+    examine(image, open_unlocked(image)?)
+}
+
+fn unopened(image: &ImageArg, e: &std::io::Error) -> UsageError {
+    let (what, shown) = (what(image.kind), image.path.display());
+    UsageError(format!("Cannot open {what} \"{shown}\": {}", reason(e)))
+}
+
+/// Locks an open image and looks whether it is what it is said to be.
+fn examine(image: &ImageArg, file: File) -> Result<Opened, UsageError> {
+    let refuse = |why: &str| Err(refusal(image, why));
+    let cannot = |e: std::io::Error| unopened(image, &e);
     let meta = file.metadata().map_err(cannot)?;
     if meta.is_dir() {
         return refuse("is a directory");
@@ -260,8 +355,21 @@ fn open_one(image: &ImageArg) -> Result<OwnedFd, UsageError> {
         return refuse("is empty");
     }
     let mut head = [0; 4];
-    if !image.raw && file.read_exact_at(&mut head, 0).is_ok() && head == *b"QFI\xFB" {
-        return refuse("is in the format qcow2, which does not work yet; format=raw takes it as it is");
+    if image.format.is_none() && file.read_exact_at(&mut head, 0).is_ok() && head == qcow2::MAGIC {
+        return refuse(
+            "is in the format qcow2; write format=qcow2 behind it, or format=raw to take it as it is",
+        );
+    }
+    // What is looked at is what nobody else changes.
+    if let Err(why) = lock(&file, image.is_written()) {
+        return refuse(&why);
+    }
+    if image.format == Some(DiskFormat::Qcow2) {
+        return match qcow2_len(&file, len, image.is_written()) {
+            Ok(Ok(disk_len)) => Ok(Opened { file, len, disk_len }),
+            Ok(Err(why)) => refuse(&why.to_string()),
+            Err(e) => Err(cannot(e)),
+        };
     }
     if image.kind == DiskKind::Floppy && Geometry::of(len).is_none() {
         let sizes = FORMATS.map(|format| (format.bytes() / 1024).to_string());
@@ -286,13 +394,36 @@ fn open_one(image: &ImageArg) -> Result<OwnedFd, UsageError> {
     {
         return refuse(&format!("is truncated: it has {len} of {needed} bytes"));
     }
-    match lock(&file, !image.read_only) {
-        Ok(()) => Ok(file.into()),
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
-            refuse("is locked: another program, or another disk of this machine, uses it")
-        }
-        Err(e) => refuse(&format!("cannot be locked: {}", reason(&e))),
+    Ok(Opened {
+        file,
+        len,
+        disk_len: len,
+    })
+}
+
+/// Judges and locks an open image that is to go into a drive, which takes diskettes as `drive` says (as the CMOS does) if it takes any.
+///
+/// # Errors
+/// As [`open`]; and when the drive cannot read it.
+pub fn take_medium(image: &ImageArg, file: File, drive: u8) -> Result<File, UsageError> {
+    let opened = examine(image, file)?;
+    if image.kind == DiskKind::Floppy && Geometry::of(opened.len).is_none_or(|g| !g.fits(drive)) {
+        let kib = opened.len / 1024;
+        return Err(refusal(
+            image,
+            &format!(
+                "is a diskette of {kib} KiB, which the drive cannot read; it is of the kind of the first in it"
+            ),
+        ));
     }
+    Ok(opened.file)
+}
+
+/// Bytes of the disk in a qcow2 image.
+fn qcow2_len(file: &File, len: u64, write: bool) -> std::io::Result<Result<u64, qcow2::Qcow2Error>> {
+    let mut head = vec![0; (qcow2::HEAD as u64).min(len) as usize];
+    file.read_exact_at(&mut head, 0)?;
+    Ok(qcow2::check(&head, len, write).map(|layout| layout.disk_len))
 }
 
 /// Bytes that the primary volume descriptor of an ISO 9660 image speaks of; `None` for other images.
@@ -308,7 +439,10 @@ fn iso_len(file: &File) -> Option<u64> {
 }
 
 /// Locks the whole file for the life of its open description: alone for writing, else with other readers.
-fn lock(file: &File, write: bool) -> std::io::Result<()> {
+///
+/// # Errors
+/// What is the matter with the file.
+fn lock(file: &File, write: bool) -> Result<(), String> {
     let whole = libc::flock {
         l_type: if write { libc::F_WRLCK } else { libc::F_RDLCK } as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
@@ -318,10 +452,16 @@ fn lock(file: &File, write: bool) -> std::io::Result<()> {
         l_pid: 0,
     };
     // SAFETY: the descriptor is open for as long as `file` lives, and the kernel only reads the structure.
-    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const whole) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const whole) } == 0 {
+        return Ok(());
     }
+    let error = std::io::Error::last_os_error();
+    Err(match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => {
+            "is locked: another program, or another disk of this machine, uses it".to_owned()
+        }
+        _ => format!("cannot be locked: {}", reason(&error)),
+    })
 }
 
 #[cfg(test)]
@@ -336,13 +476,27 @@ mod tests {
     fn options_are_parsed_and_what_is_not_known_is_named() {
         let image = ImageArg::parse("a,,b.img,format=raw,ro=on,bus=ide").expect("parses");
         assert_eq!(image.path, PathBuf::from("a,b.img"));
-        assert!(image.raw && image.read_only);
-        assert!(!ImageArg::parse("a").expect("parses").raw);
+        assert!(image.format == Some(DiskFormat::Raw) && image.read_only);
+        assert_eq!(ImageArg::parse("a").expect("parses").format, None);
         assert!(error(ImageArg::parse("a,size=5")).contains("\"size=5\" is not known"));
         assert!(error(ImageArg::parse("a,ro=maybe")).contains("not known"));
         assert!(!image.virtio && ImageArg::parse("a,bus=virtio").expect("parses").virtio);
         assert!(error(ImageArg::parse("a,bus=scsi")).contains("\"bus=scsi\" is not known"));
-        assert!(error(ImageArg::parse("a,overlay=b")).contains("does not work yet"));
+        let above = |text| ImageArg::parse(text).expect("parses").writes;
+        assert_eq!(above("a,overlay=b,,c"), Writes::Overlay("b,c".into()));
+        assert_eq!(
+            (above("a,snapshot=on"), above("a,snapshot=off")),
+            (Writes::Snapshot, Writes::Image)
+        );
+        for text in [
+            "a,overlay=b,snapshot=on",
+            "a,snapshot=on,overlay=b",
+            "a,overlay=b,overlay=c",
+        ] {
+            assert!(error(ImageArg::parse(text)).contains("not both"));
+        }
+        assert!(error(ImageArg::parse("a,overlay=")).contains("names no file"));
+        assert!(error(ImageArg::parse("a,ro=on,snapshot=on")).contains("nothing is written"));
         assert!(error(ImageArg::parse(",ro=on")).contains("no file"));
     }
 
@@ -392,9 +546,10 @@ mod tests {
             open_one(&ImageArg {
                 path: path.clone(),
                 kind: DiskKind::HardDisk,
-                raw: true,
+                format: Some(DiskFormat::Raw),
                 read_only,
                 virtio: false,
+                writes: Writes::Image,
             })
         };
         let writer = open(false).expect("alone");

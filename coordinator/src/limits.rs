@@ -10,10 +10,19 @@ use crate::supervise::names::SHARED_MEMORY;
 /// Bytes of memory that are available: the least of what the kernel estimates and what every control group above
 /// this process leaves. `u64::MAX` when nothing is known.
 pub fn available_memory() -> u64 {
+    host_memory().min(group_memory().unwrap_or(u64::MAX))
+}
+
+/// Bytes of memory that the kernel takes for available; `u64::MAX` when it does not say.
+pub fn host_memory() -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok();
-    let host = meminfo.as_deref().and_then(mem_available).unwrap_or(u64::MAX);
+    meminfo.as_deref().and_then(mem_available).unwrap_or(u64::MAX)
+}
+
+/// Bytes that the control groups above this process leave; `None` without a limit.
+pub fn group_memory() -> Option<u64> {
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    host.min(cgroup_available(&cgroup, Path::new("/sys/fs/cgroup")).unwrap_or(u64::MAX))
+    cgroup_available(&cgroup, Path::new("/sys/fs/cgroup"))
 }
 
 /// Bytes that named shared memory can still take; `u64::MAX` when nothing is known. Where it is full, a write to a

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use quintet_coordinator::cli::Cli;
+use quintet_coordinator::cli::{Line, LineError};
 use quintet_coordinator::commands::execute;
 use quintet_coordinator::signals::Signals;
 
@@ -11,9 +10,9 @@ use quintet_coordinator::signals::Signals;
 const EXIT_USAGE: u8 = 1;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(e) => {
+    let line = match Line::read(std::env::args_os()) {
+        Ok(line) => line,
+        Err(LineError::Clap(e)) => {
             let asked_for = !e.use_stderr();
             let _ = e.print();
             return if asked_for {
@@ -22,11 +21,15 @@ fn main() -> ExitCode {
                 EXIT_USAGE.into()
             };
         }
+        Err(LineError::File(e)) => {
+            eprintln!("quintet: {e}");
+            return EXIT_USAGE.into();
+        }
     };
     // Before any thread is made, so that all of them have the signals blocked.
     let result = Signals::block()
         .map_err(|e| quintet_coordinator::config::UsageError(format!("Cannot block signals: {e}")))
-        .and_then(|signals| execute(cli, &signals));
+        .and_then(|signals| execute(line, &signals));
     match result {
         Ok(status) => status.into(),
         Err(e) => {

@@ -41,13 +41,15 @@ pub struct Signals(OwnedFd);
 
 impl Signals {
     /// Blocks the signals in this thread and, if called before others are made, in all. Children inherit that; workers undo it
-    /// ([`unblock`]).
+    /// ([`unblock`]). SIGXFSZ is ignored, in children too: a file that may not grow is a full disk for the guest, and kills
+    /// nobody.
     ///
     /// # Errors
     /// The host's.
     pub fn block() -> std::io::Result<Self> {
         // SAFETY: all pointers are to locals.
         let fd = unsafe {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
             let set = ending();
             let e = libc::pthread_sigmask(libc::SIG_BLOCK, &set, core::ptr::null_mut());
             if e != 0 {

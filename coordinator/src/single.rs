@@ -59,6 +59,11 @@ impl Threads {
         }
     }
 
+    /// What a worker is started with.
+    pub fn plan(&mut self, role: Role) -> &mut Plan {
+        &mut self.plans[role.index() - 1]
+    }
+
     /// Starts a worker. `orders` is its end of a socket of its own.
     ///
     /// # Errors

@@ -161,8 +161,27 @@ fn a_serial_file_that_cannot_be_written() {
 
 #[test]
 fn an_option_that_does_not_work_yet_says_so() {
-    assert_refused(&run(&["--trace", "t"]), "--trace does not work yet");
-    assert_refused(&run_to_end(&["soak"]), "does not work yet");
+    assert_refused(&run(&["--cpus", "2"]), "--cpus other than 1 does not work yet");
+}
+
+#[test]
+fn a_soak_that_cannot_begin() {
+    assert_refused(&run_to_end(&["soak", "--faults", "kill-disk"]), "is not a fault");
+    assert_refused(
+        &run_to_end(&["soak", "--report", "/no/such/directory/r.json"]),
+        "Cannot make",
+    );
+    let of_the_machine = [
+        "soak",
+        "--kernel",
+        "/no/such/file",
+        "--report",
+        "/tmp/quintet-no-soak.json",
+    ];
+    assert_refused(&run_to_end(&of_the_machine), "The machine did not start");
+    assert!(!std::path::Path::new("/tmp/quintet-no-soak.evidence").exists());
+    let merge = ["soak", "--merge", "/no/such/report.json", "--report", "all.json"];
+    assert_refused(&run_to_end(&merge), "/no/such/report.json");
 }
 
 #[test]

@@ -25,8 +25,9 @@ fn role_to_take() -> Option<Role> {
 /// Confines this process as the worker of `role`; the filter covers all of its threads.
 fn take_role(role: Role) {
     let missing = confine(&confinement(role, true).expect("policy"));
-    // A kernel without Landlock is no failure of the policies.
-    let missing: Vec<_> = missing.iter().filter(|m| !m.starts_with("Landlock")).collect();
+    // A kernel without Landlock is no failure of the policies; and a test has several threads, so only root's can leave the network.
+    let elsewhere = |m: &&String| m.starts_with("Landlock") || m.starts_with("network namespace");
+    let missing: Vec<_> = missing.iter().filter(|m| !elsewhere(m)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
@@ -80,7 +81,7 @@ fn a_forbidden_call_is_trapped_and_named() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(EXIT_TRAPPED), "{role}: {text}");
         let number = format!(
-            "system call {:05} is not allowed by the sandbox",
+            "system call {} (openat) is not allowed by the sandbox",
             libc::SYS_openat
         );
         assert!(text.contains(&number), "{role}: {text}");

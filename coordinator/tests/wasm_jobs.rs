@@ -255,6 +255,25 @@ fn s1_20_a_module_that_is_not_the_announced_one_does_not_run_and_is_not_kept() {
     lie(true);
 }
 
+#[test]
+fn s1_20_s1_26_a_module_whose_digest_does_not_come_is_refused_and_the_next_one_runs() {
+    let machine = machine("promised");
+    for bytes in [module(&ANSWER, 100), module(&ANSWER, LARGE)] {
+        let job = Job::new(&bytes);
+        let (_, silent) = job.give(&machine);
+        let (_, gone) = job.give(&machine);
+        drop(gone);
+        assert_eq!(job.run(&machine).return_code, Some(42));
+        let ran = report(silent);
+        assert_eq!(ran.status, JobStatus::LoadFailed, "{ran:?}");
+        assert!(
+            ran.error
+                .contains("digest did not come: its sender takes too long"),
+            "{ran:?}"
+        );
+    }
+}
+
 /// Processes of the machine's compiler.
 fn compilers(machine: &Machine) -> Vec<i32> {
     let parent = machine.child.id().to_string();
@@ -402,7 +421,7 @@ fn s1_26_whoever_asked_may_be_killed() {
     // Both artefacts are kept from here on.
     Job::wat(SPIN).millis(10).run(&machine);
     let before = Job::new(&module(&ANSWER, 0)).run(&machine);
-    let settled = holdings(machine.child.id() as i32).0;
+    let settled = holdings(machine.child.id() as i32).descriptors;
     for _ in 0..4 {
         let mut asker = std::process::Command::new(harness::quintet())
             .args(["submit", &machine.name, &path, "--time-limit", "300ms"])
@@ -420,15 +439,29 @@ fn s1_26_whoever_asked_may_be_killed() {
         "{after:?}"
     );
     wait_until("nothing is left of them", || {
-        holdings(machine.child.id() as i32).0 <= settled
+        holdings(machine.child.id() as i32).descriptors <= settled
     });
 }
 
-/// Open descriptors and maps of a process.
-fn holdings(pid: i32) -> (usize, usize) {
-    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+/// What a process has of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Holdings {
+    descriptors: usize,
+    /// Maps of files, sealed ones and the machine's among them.
+    files: usize,
+    /// Maps of nothing: heaps and stacks.
+    anonymous: usize,
+}
+
+fn holdings(pid: i32) -> Holdings {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    (fds, maps.lines().count())
+    let inodes = maps.lines().filter_map(|line| line.split_whitespace().nth(4));
+    let (anonymous, files): (Vec<_>, Vec<_>) = inodes.partition(|inode| *inode == "0");
+    Holdings {
+        descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
+        files: files.len(),
+        anonymous: anonymous.len(),
+    }
 }
 
 /// Memory of a process that no other has, in bytes.
@@ -448,7 +481,7 @@ fn private_bytes(pid: i32) -> u64 {
 }
 
 /// What processes hold when nothing changes any more: a thread that has answered may still be on its way out.
-fn at_rest(pids: [i32; 2]) -> [(usize, usize); 2] {
+fn at_rest(pids: [i32; 2]) -> [Holdings; 2] {
     let mut last = pids.map(holdings);
     let mut same = 0;
     wait_until("they are at rest", || {
@@ -506,10 +539,14 @@ fn mixed_jobs(count: usize) {
     let each = start.elapsed() / (count - 100) as u32;
     println!("{count} jobs, {} µs each", each.as_micros());
     for (settled, after) in settled.iter().zip(at_rest(pids)) {
-        println!("descriptors and maps: {settled:?} before, {after:?} after");
-        assert_eq!(settled.0, after.0, "descriptors");
+        println!("{settled:?} before, {after:?} after");
+        assert_eq!(
+            (settled.descriptors, settled.files),
+            (after.descriptors, after.files),
+            "descriptors and maps of files"
+        );
         // The heap takes and gives whole maps; a leaked one per job would be hundreds.
-        assert!(after.1 <= settled.1 + 16, "maps: {settled:?} {after:?}");
+        assert!(after.anonymous <= settled.anonymous + 16, "{settled:?} {after:?}");
     }
     for (before, after) in memory.into_iter().zip(pids.map(private_bytes)) {
         println!("private memory: {before} bytes after half of them, {after} at the end");

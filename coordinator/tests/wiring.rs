@@ -31,7 +31,7 @@ fn s3_23_a_worker_wired_to_other_memory_ends_by_name_before_it_executes_anything
         payloads: Vec::new(),
         parent_pipe,
     });
-    let spawner = Spawner::start().expect("a thread");
+    let spawner = Spawner::start(false).expect("a thread");
     let (sender, events) = channel();
     for role in Role::WORKERS {
         let plan = Plan {
@@ -42,7 +42,7 @@ fn s3_23_a_worker_wired_to_other_memory_ends_by_name_before_it_executes_anything
             log: String::new(),
         };
         let waker = Waker::new().expect("an eventfd");
-        let begun = begin(&common, &plan, None, 1, &spawner, sender.clone(), waker).expect("it starts");
+        let begun = begin(&common, &plan, None, 1, &spawner, (sender.clone(), waker)).expect("it starts");
         let Ok(Event::Started { result, .. }) = events.recv_timeout(harness::PATIENCE) else {
             panic!("the {role} says nothing");
         };

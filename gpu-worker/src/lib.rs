@@ -11,3 +11,4 @@ pub mod scanout;
 mod window;
 
 pub use run::run;
+pub use window::check_display;

@@ -16,6 +16,7 @@ use quintet_protocol::shm::ViewMut;
 use quintet_protocol::status::{MachineState, StatusWord, WorkerState, WorkerStatus};
 use quintet_protocol::sync::{Ordering, fence};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
+use quintet_protocol::trace::{Kind, Tracer};
 
 use crate::input::InputPump;
 use crate::scanout::{Refresh, Scanout};
@@ -81,6 +82,7 @@ pub(crate) struct Worker {
     pub(crate) scanout: Scanout,
     shots: ShotWriter,
     pub(crate) input: InputPump,
+    pub(crate) tracer: Tracer,
     beaten: HostTime,
     stage: Stage,
     next_frame: HostTime,
@@ -117,6 +119,7 @@ impl Worker {
             scanout: Scanout::new(vram, ends.frame_writer(), ends.epoch_wish()),
             shots: ends.shot_writer(),
             input: InputPump::new(from, to, context.generation > 1),
+            tracer: ends.tracer(Role::Gpu, context.generation),
             beaten: HostTime(0),
             stage: Stage::Awake,
             next_frame: HostTime::after(FRAME),
@@ -138,7 +141,7 @@ impl Worker {
     /// Draws the first picture and says that the worker is ready.
     pub(crate) fn begin(&mut self) {
         self.status.set_state(WorkerState::Starting);
-        self.scanout.refresh(self.clock.now());
+        self.draw();
         tracing::info!("Showing {}", self.scanout.mode());
         self.status.set_ready();
         self.coordinator.ring();
@@ -167,7 +170,7 @@ impl Worker {
                 self.next_frame
             } else if dirty {
                 let mode = self.scanout.mode();
-                if self.scanout.refresh(self.clock.now()) != Refresh::Same && mode != self.scanout.mode() {
+                if self.draw() != Refresh::Same && mode != self.scanout.mode() {
                     tracing::info!("Showing {}", self.scanout.mode());
                 }
                 self.blink = None;
@@ -199,6 +202,18 @@ impl Worker {
                 deadline
             }));
         }
+    }
+
+    /// Draws what changed, and publishes it.
+    fn draw(&mut self) -> Refresh {
+        let begun = self.tracer.begin();
+        let refresh = self.scanout.refresh(self.clock.now());
+        let frame = match refresh {
+            Refresh::Frame(number) => number,
+            Refresh::Same | Refresh::Waiting => 0,
+        };
+        self.tracer.end(Kind::Draw, begun, frame.into());
+        refresh
     }
 
     /// When something on the screen blinks next: only when somebody watches, and while VM time goes on.
@@ -260,6 +275,7 @@ impl Worker {
             peer: Role::Io,
             what: error.to_string(),
         })?;
+        self.tracer.instant(Kind::Input, 1);
         self.status
             .own()
             .store(StatusWord::InputEvents, self.input.events());
@@ -275,6 +291,7 @@ impl Worker {
         if pumped.events > 0 {
             let own = self.status.own();
             own.add(StatusWord::InputBatches, 1);
+            self.tracer.instant(Kind::Input, pumped.events.into());
             own.store(StatusWord::InputEvents, self.input.events());
             self.io.ring();
         }
@@ -283,7 +300,9 @@ impl Worker {
 
     fn answer_screenshots(&mut self) {
         if let Some(request) = self.shots.pending() {
+            let begun = self.tracer.begin();
             let file = self.scanout.screenshot(self.clock.now());
+            self.tracer.end(Kind::Shot, begun, 0);
             self.shots.answer(request, file.as_deref());
             self.coordinator.ring();
         }

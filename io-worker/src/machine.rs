@@ -30,7 +30,7 @@ use crate::rom::Roms;
 use crate::serial::{Uart, UartConfig};
 use crate::sound::Playback;
 use crate::sound::ac97::{AC97_SLOT, Ac97, ac97_function};
-use crate::storage::floppy::{self, Diskette, Floppy};
+use crate::storage::floppy::{self, Floppy, FloppyDrive};
 use crate::storage::ide::{self, DriveConfig, PiixIde};
 use crate::storage::pflash::Pflash;
 use crate::storage::virtio::{VirtioBlk, VirtioConfig, virtio_blk_function, virtio_slot};
@@ -70,8 +70,8 @@ pub struct MachineConfig {
     pub roms: Roms,
     /// Disk images.
     pub disks: Disks,
-    /// The diskette in the floppy drive.
-    pub diskette: Option<Diskette>,
+    /// The floppy drive.
+    pub floppy: FloppyDrive,
     /// Flash chips and where each begins, the highest first.
     pub flash: Vec<(Pflash, u64)>,
     /// IDE drives on them: primary master and slave, secondary master and slave.
@@ -201,7 +201,7 @@ impl Machine {
         let ide = PiixIde::new(&mut this.irq, config.drives);
         this.attach(ide, &ide::PORTS)?;
         this.attach(IsaDmaPorts, &isa_dma::PORTS)?;
-        let floppy = Floppy::new(&mut this.irq, config.diskette);
+        let floppy = Floppy::new(&mut this.irq, config.floppy);
         this.attach(floppy, &floppy::PORTS)?;
         for (chip, start) in config.flash {
             this.attach(chip, &[start])?;

@@ -13,7 +13,7 @@ fn config() -> MachineConfig {
         fw_cfg: FwCfg::new(),
         roms: Roms::default(),
         disks: Disks::default(),
-        diskette: None,
+        floppy: FloppyDrive::default(),
         flash: Vec::new(),
         drives: Default::default(),
         virtio: Vec::new(),

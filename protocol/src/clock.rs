@@ -19,7 +19,9 @@ use crate::time::{HostTime, VmTime};
 pub const CLOCK_RECORD: usize = 16;
 
 const FROZEN: u64 = 0;
-const RUNNING: u64 = 1;
+/// State of a clock that runs: its value is the host's monotonic time at VM time zero, in nanoseconds. Of one that stands the
+/// value is the VM time.
+pub const RUNNING: u64 = 1;
 
 /// A reader of the VM clock. Cloning is cheap; clones share what they remember.
 #[derive(Clone, Debug)]

@@ -5,10 +5,19 @@
 //! behind or swept by somebody else. The peer's user is checked by SO_PEERCRED, since an abstract address has no
 //! permissions of its own.
 
+mod dial;
+mod report;
+
 use serde::{Deserialize, Serialize};
 
-use crate::handshake::{MessageError, Role, decode, encode};
-use crate::status::{MachineState, PeerState};
+use crate::handshake::by_hand::{Joined, Ticket};
+use crate::handshake::{MessageError, decode, encode};
+
+pub use dial::{DialError, dial};
+pub use report::{
+    BrokenReport, DiskReport, DriveReport, ExitReport, InterruptReport, LatencyReport, RingReport,
+    SoundReport, StatusReport, WorkerReport,
+};
 
 /// Longest name of a machine, in bytes (S3.105).
 pub const MAX_NAME: usize = 128;
@@ -42,10 +51,37 @@ pub enum Request {
     Mouse(String),
     /// How the payloads travelled.
     Transport,
-    /// Run a module, which comes with this packet; answered when it has ended.
+    /// Run a module, which comes with this packet, and its digest as a packet of its own; answered when the module has ended.
     Submit(Box<crate::wasm::Submission>),
     /// A descriptor to look at a file of the shared memory with.
     Watch(crate::handshake::FileId),
+    /// Have a worker let the process that asks trace it; answered once it has.
+    Debug(crate::handshake::Role),
+    /// Put a medium into a drive in place of what is there; its image comes with this packet. Answered once the guest
+    /// can find it there.
+    Insert(Drive, Medium),
+    /// Take out what is in a drive, as with a pin in its hole.
+    Eject(Drive),
+    /// Be one of its workers: the process that asks was started by hand.
+    Join(crate::handshake::Role, Ticket),
+}
+
+/// A drive whose medium can be changed: the first of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Drive {
+    /// For diskettes.
+    Floppy,
+    /// For CD-ROMs.
+    Cdrom,
+}
+
+/// A medium for a [`Drive`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Medium {
+    /// Name of its file, for messages.
+    pub name: String,
+    /// Writes are refused.
+    pub read_only: bool,
 }
 
 /// What a machine answers.
@@ -70,63 +106,8 @@ pub enum Answer {
         /// The machine's number, which stands in the file's header too.
         instance: u64,
     },
-}
-
-/// One worker in a [`StatusReport`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerReport {
-    /// Which.
-    pub role: Role,
-    /// Its process, while there is one; the machine's own with `--single-process`.
-    pub pid: Option<i32>,
-    /// Its state.
-    pub state: PeerState,
-    /// It sleeps until something happens.
-    pub parked: bool,
-    /// How many processes have had the role.
-    pub generation: u32,
-    /// Deaths in a row.
-    pub deaths: u32,
-    /// How the last one before this ended; empty for the first.
-    pub last_death: String,
-    /// What of its confinement could not be applied; empty when all was.
-    pub unconfined: Vec<String>,
-}
-
-/// How a machine is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusReport {
-    /// Its name.
-    pub name: String,
-    /// The coordinator's process.
-    pub pid: i32,
-    /// Its state.
-    pub state: MachineState,
-    /// Since the coordinator started, in milliseconds.
-    pub uptime_ms: u64,
-    /// VM time in milliseconds.
-    pub vm_time_ms: u64,
-    /// Guest RAM in bytes.
-    pub ram: u64,
-    /// Resets so far, power-on included.
-    pub resets: u32,
-    /// Its workers.
-    pub workers: Vec<WorkerReport>,
-    /// What is lost of its sound.
-    pub sound: SoundReport,
-    /// Whether the workers are threads of the coordinator.
-    pub single_process: bool,
-    /// The newest error, if there was one.
-    pub error: Option<MachineError>,
-}
-
-/// Frames that were not heard as they were played; both wrap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SoundReport {
-    /// Missing when they were due, and replaced by silence: io-worker was late, or dead.
-    pub missing: u32,
-    /// Dropped because the ring was full: audio-worker was late, or dead.
-    pub dropped: u32,
+    /// The process that asked is a worker; its descriptors came with this packet.
+    Joined(Joined),
 }
 
 /// What kind of error it is (S3.105).

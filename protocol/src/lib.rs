@@ -76,6 +76,7 @@ pub mod status;
 pub mod stream;
 pub mod sync;
 pub mod time;
+pub mod trace;
 pub mod vram;
 pub mod wasm;
 pub mod window;

@@ -7,59 +7,19 @@
 
 mod backoff;
 mod hang;
+mod policy;
 
 use core::time::Duration;
 
 pub use backoff::{Backoff, Jitter};
 pub use hang::{HangVerdict, HangWatch, Sample};
+pub use policy::Policy;
 
 use crate::handshake::Role;
 use crate::status::{GuestEvent, MachineState, PeerState, ResetCause};
 
 /// Time since the coordinator started.
 pub type Now = Duration;
-
-/// The numbers of the restart policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// First delay before a worker is started again (S3.101).
-    pub backoff_first: Duration,
-    /// Longest delay (S3.101).
-    pub backoff_max: Duration,
-    /// A worker that was ready for so long has not died in vain.
-    pub stable: Duration,
-    /// Deaths in a row, each before [`Policy::stable`], after which a worker has failed for good.
-    pub deaths: u32,
-    /// How long a worker may take from spawn to ready.
-    pub start: Duration,
-    /// How long a worker may take to obey a reset (S3.104).
-    pub ack: Duration,
-    /// How long a worker may take to end in good order.
-    pub stop: Duration,
-    /// Whether a guest's reset ends the machine (`--no-reboot`).
-    pub no_reboot: bool,
-    /// The machine ends with its cpu-worker: a reset of the guest is not wanted, or what the worker dies of is what is looked for.
-    pub ends_with_cpu: bool,
-    /// Whether the machine is of no use without its window.
-    pub needs_gpu: bool,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            backoff_first: Duration::from_millis(250),
-            backoff_max: Duration::from_secs(10),
-            stable: Duration::from_secs(10),
-            deaths: 5,
-            start: Duration::from_secs(10),
-            ack: Duration::from_secs(10),
-            stop: Duration::from_secs(2),
-            no_reboot: false,
-            ends_with_cpu: false,
-            needs_gpu: false,
-        }
-    }
-}
 
 /// How a worker's process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +76,8 @@ impl Outcome {
 pub enum Input {
     /// Start all workers.
     Start,
+    /// A process that somebody else has started is there.
+    Joined(Role, u32),
     /// A worker said that it is ready.
     Ready(Role, u32),
     /// A worker's process has been reaped.
@@ -136,6 +98,8 @@ pub enum Input {
     Debugged(bool),
     /// The user resets the guest.
     Reset,
+    /// A worker is to end in good order and to have a successor, who is started with something else.
+    Replace(Role),
     /// End in good order.
     Stop(Outcome),
     /// Time has passed.
@@ -145,11 +109,11 @@ pub enum Input {
 /// Something to do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start a process for the role. The one before has been reaped.
+    /// Start a process for the role, or have somebody start it. The one before has been reaped.
     Spawn(Role, u32),
     /// Kill the process of this generation.
     Kill(Role, u32, &'static str),
-    /// Set the stop bit of the role.
+    /// Set the stop bit of the role. It is clear again for the next one.
     RequestStop(Role),
     /// Let VM time run or stand.
     Clock(bool),
@@ -162,8 +126,12 @@ pub enum Action {
 #[derive(Clone, Debug)]
 struct Worker {
     state: PeerState,
-    /// A process of this role exists.
+    /// A process of this role exists, or is waited for.
     alive: bool,
+    /// It is waited for: somebody else starts it.
+    awaited: bool,
+    /// It has been asked to make room for a successor.
+    replaced: bool,
     generation: u32,
     held: bool,
     deaths: u32,
@@ -213,6 +181,8 @@ impl Lifecycle {
         let worker = |i: usize| Worker {
             state: PeerState::Absent,
             alive: false,
+            awaited: false,
+            replaced: false,
             generation: 0,
             held: false,
             deaths: 0,
@@ -264,6 +234,16 @@ impl Lifecycle {
     /// Deaths of a role in a row.
     pub fn deaths(&self, role: Role) -> u32 {
         self.worker(role).deaths
+    }
+
+    /// Whether [`Input::Replace`] would be obeyed: the worker runs, nobody holds it, and the machine is not ending.
+    pub fn can_be_replaced(&self, role: Role) -> bool {
+        self.peer(role) == PeerState::Running && self.ending.is_none()
+    }
+
+    /// Whether a worker has been asked to make room for its successor.
+    pub fn is_replaced(&self, role: Role) -> bool {
+        self.worker(role).replaced
     }
 
     /// Number of the newest reset; 1 is the power-on.
@@ -336,6 +316,12 @@ impl Lifecycle {
                     self.spawn(now, role, out);
                 }
             }
+            Input::Joined(role, generation) if self.awaits(role, generation) => {
+                let patience = self.policy.by_hand_patience;
+                let w = self.worker_mut(role);
+                w.awaited = false;
+                w.deadline = Some(now + patience);
+            }
             Input::Ready(role, generation) if self.current(role, generation) => {
                 let w = self.worker_mut(role);
                 w.state = PeerState::Running;
@@ -362,9 +348,22 @@ impl Lifecycle {
             }
             Input::Debugged(holds) => self.debugged = holds,
             Input::Reset => self.reset(now),
+            Input::Replace(role) if self.can_be_replaced(role) => {
+                let patience = self.patience(&[role]);
+                let w = self.worker_mut(role);
+                (w.state, w.replaced) = (PeerState::Restarting, true);
+                w.deadline = Some(now + patience);
+                out.push(Action::RequestStop(role));
+            }
             Input::Stop(outcome) => self.end(now, outcome),
             // Messages of processes that are gone, and a second start (S3.103).
-            Input::Start | Input::Ready(..) | Input::Died(..) | Input::Hung(..) | Input::Tick => {}
+            Input::Start
+            | Input::Replace(_)
+            | Input::Joined(..)
+            | Input::Ready(..)
+            | Input::Died(..)
+            | Input::Hung(..)
+            | Input::Tick => {}
         }
     }
 
@@ -385,14 +384,20 @@ impl Lifecycle {
             return;
         }
         self.reset_generation += 1;
-        self.reset_deadline = Some(now + self.policy.ack);
+        self.reset_deadline = Some(now + self.ack());
+    }
+
+    /// How long a reset may take.
+    fn ack(&self) -> Duration {
+        self.policy.patience(self.policy.ack, &[Role::Cpu, Role::Io])
     }
 
     fn died(&mut self, now: Now, role: Role, death: Death) {
         let policy = self.policy;
         let ending = self.ending.is_some();
         let w = self.worker_mut(role);
-        w.alive = false;
+        (w.alive, w.awaited) = (false, false);
+        let replaced = std::mem::take(&mut w.replaced);
         w.held = false;
         w.deadline = None;
         let stable = w
@@ -401,6 +406,11 @@ impl Lifecycle {
             .is_some_and(|since| now.saturating_sub(since) >= policy.stable);
         if ending {
             w.state = PeerState::Absent;
+            return;
+        }
+        if replaced {
+            // It did as it was told, however it ended.
+            w.spawn_at = Some(now);
             return;
         }
         let reason = match death {
@@ -439,8 +449,12 @@ impl Lifecycle {
             if w.deadline.is_some_and(|d| d <= now) {
                 w.deadline = None;
                 let generation = w.generation;
+                let what = match w.replaced {
+                    true => "it did not end in time",
+                    false => "it did not become ready in time",
+                };
                 if !w.held {
-                    out.push(Action::Kill(role, generation, "it did not become ready in time"));
+                    out.push(Action::Kill(role, generation, what));
                 }
             }
             if self.worker(role).spawn_at.is_some_and(|at| at <= now) && self.ending.is_none() {
@@ -449,7 +463,10 @@ impl Lifecycle {
         }
         if self.reset_deadline.is_some_and(|d| d <= now) {
             self.reset_deadline = None;
-            for role in [Role::Io, Role::Cpu] {
+            let both = [Role::Io, Role::Cpu];
+            // Each needs the other for it; they are given the time anew when both are there.
+            let alone = both.into_iter().any(|role| self.worker(role).awaited);
+            for role in both.into_iter().filter(|_| !alone) {
                 let w = self.worker(role);
                 if w.alive && !w.held && w.reset_done != self.reset_generation {
                     out.push(Action::Kill(
@@ -470,7 +487,7 @@ impl Lifecycle {
         };
         if ending.group == usize::MAX {
             ending.group = 0;
-            ending.deadline = now + self.policy.stop;
+            ending.deadline = now + self.patience(STOP_ORDER[0]);
             out.extend(STOP_ORDER[0].iter().map(|&r| Action::RequestStop(r)));
         }
         while let Some(group) = STOP_ORDER.get(ending.group) {
@@ -489,12 +506,21 @@ impl Lifecycle {
                 break;
             }
             ending.group += 1;
-            ending.deadline = now + self.policy.stop;
             if let Some(next) = STOP_ORDER.get(ending.group) {
+                ending.deadline = now + self.patience(next);
                 out.extend(next.iter().map(|&r| Action::RequestStop(r)));
             }
         }
         self.ending = Some(ending);
+    }
+
+    /// How long a group may take to stop.
+    fn patience(&self, group: &[Role]) -> Duration {
+        let usual = match group.contains(&Role::Io) && self.peer(Role::Io) == PeerState::Running {
+            true => self.policy.flush,
+            false => self.policy.stop,
+        };
+        self.policy.patience(usual, group)
     }
 
     /// The machine's state from its parts.
@@ -532,7 +558,7 @@ impl Lifecycle {
         if !reset_done {
             self.machine = MachineState::Resetting;
             if self.reset_deadline.is_none() {
-                self.reset_deadline = Some(now + self.policy.ack);
+                self.reset_deadline = Some(now + self.ack());
             }
             return;
         }
@@ -550,12 +576,14 @@ impl Lifecycle {
 
     fn spawn(&mut self, now: Now, role: Role, out: &mut Vec<Action>) {
         let start = self.policy.start;
+        let by_hand = self.policy.by_hand[role.index() - 1];
         let w = self.worker_mut(role);
         w.generation += 1;
-        w.alive = true;
+        (w.alive, w.awaited) = (true, by_hand);
         w.state = PeerState::Starting;
         w.spawn_at = None;
-        w.deadline = Some(now + start);
+        // A person has all the time in the world.
+        w.deadline = (!by_hand).then_some(now + start);
         w.ready_since = None;
         w.reset_done = 0;
         out.push(Action::Spawn(role, w.generation));
@@ -565,6 +593,10 @@ impl Lifecycle {
         if self.ending.is_none() {
             for w in &mut self.workers {
                 w.spawn_at = None;
+                if std::mem::take(&mut w.awaited) {
+                    // Nobody is there who could end.
+                    (w.alive, w.state) = (false, PeerState::Absent);
+                }
             }
             self.ending = Some(Ending {
                 outcome,
@@ -578,6 +610,11 @@ impl Lifecycle {
     fn published(&self) -> (MachineState, u32, [(PeerState, u32); 4]) {
         let peers = Role::WORKERS.map(|r| (self.peer(r), self.generation(r)));
         (self.machine, self.reset_generation, peers)
+    }
+
+    /// Whether this process of a role is to be started by somebody else, and has not been.
+    pub fn awaits(&self, role: Role, generation: u32) -> bool {
+        self.current(role, generation) && self.worker(role).awaited
     }
 
     fn current(&self, role: Role, generation: u32) -> bool {

@@ -15,8 +15,6 @@ use crate::seqlock::{ReadLimit, SEQ_HEADER, SeqReader, SeqWriter, seq_size};
 use crate::shm::{View, ViewMut};
 use crate::sync::{CACHE_LINE, Ordering};
 
-use crate::words::{ReadWords, WriteWords};
-
 /// CLK of the 8254, in Hz (Intel 8254 data sheet; the PC's crystal of 14.31818 MHz divided by twelve).
 pub const PIT_HZ: u64 = 1_193_182;
 /// Waves that the journal keeps: at two a sample of 22 kHz, a twentieth of a second.
@@ -81,31 +79,31 @@ impl Wave {
     }
 }
 
+/// Where a wave lies in the journal.
+const fn place(number: u64) -> usize {
+    CACHE_LINE + number as usize % SLOTS * SLOT
+}
+
 /// cpu-worker's end.
 #[derive(Debug)]
-pub struct SpeakerWriter<W = ViewMut> {
-    words: W,
-    slots: Vec<SeqWriter<W>>,
+pub struct SpeakerWriter {
+    words: ViewMut,
     written: u64,
 }
 
 impl SpeakerWriter {
     /// The journal that starts `words`; goes on behind what a predecessor has written.
     pub fn new(words: ViewMut) -> Self {
-        let slots = (0..SLOTS).map(|n| SeqWriter::new(words.slice(CACHE_LINE + n * SLOT, SLOT)));
         Self {
-            slots: slots.collect(),
             written: words.load_u64(0, Ordering::Relaxed),
             words,
         }
     }
-}
 
-impl<W: WriteWords> SpeakerWriter<W> {
     /// Tells how the line goes on.
     pub fn push(&mut self, wave: Wave) {
         let number = self.written;
-        self.slots[number as usize % SLOTS].write_with(|w| {
+        SeqWriter::new(self.words.slice(place(number), SLOT)).write_with(|w| {
             let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
             let words = [
                 number,
@@ -124,34 +122,29 @@ impl<W: WriteWords> SpeakerWriter<W> {
 
 /// audio-worker's end.
 #[derive(Debug)]
-pub struct SpeakerReader<R = View> {
-    words: R,
-    slots: Vec<SeqReader<R>>,
+pub struct SpeakerReader {
+    words: View,
     next: u64,
     missed: u64,
 }
 
+/// The writer is never asleep within a slot, but may have been killed there.
+const LIMIT: ReadLimit = ReadLimit {
+    tries: 64,
+    nanos: 100_000,
+};
+
 impl SpeakerReader {
     /// The journal that starts `words`, from the last waves on, which say how the line is now.
     pub fn new(words: View) -> Self {
-        // The writer is never asleep in there, but may have been killed there.
-        let limit = ReadLimit {
-            tries: 64,
-            nanos: 100_000,
-        };
-        let slots =
-            (0..SLOTS).map(|n| SeqReader::with_limit(words.slice(CACHE_LINE + n * SLOT, SLOT), limit));
         let written = words.load_u64(0, Ordering::Acquire);
         Self {
-            slots: slots.collect(),
             next: written.saturating_sub(WAVES_MAX as u64),
             words,
             missed: 0,
         }
     }
-}
 
-impl<R: ReadWords> SpeakerReader<R> {
     /// Whether there is something to take: one load.
     pub fn has_news(&self) -> bool {
         self.words.load_u64(0, Ordering::Acquire) != self.next
@@ -162,39 +155,36 @@ impl<R: ReadWords> SpeakerReader<R> {
         self.missed
     }
 
-    /// The next wave. Whatever the writer does to its words, a call takes one step, and [`SLOTS`] calls reach the end.
+    /// The next wave. Whatever the writer does to its words meanwhile, a call looks at no more than [`SLOTS`] of them.
     pub fn take(&mut self) -> Option<Wave> {
         let written = self.words.load_u64(0, Ordering::Acquire);
         let behind = written.wrapping_sub(self.next);
-        if behind == 0 {
-            return None;
-        }
         if behind > SLOTS as u64 {
             // Half of them, so that the writer does not overwrite these, too. A count that went back is a lie or a new file.
             let kept = written.min(SLOTS as u64 / 2);
             self.missed = self.missed.wrapping_add(behind.wrapping_sub(kept));
             self.next = written - kept;
-            if kept == 0 {
-                return None;
-            }
         }
-        let number = self.next;
-        self.next = number.wrapping_add(1);
-        let taken = self.slots[number as usize % SLOTS]
-            .read_with(|w| core::array::from_fn(|n| w.load_u64(SEQ_HEADER + n * 8, Ordering::Relaxed)));
-        match taken {
-            Ok((_, [found, from, phase, shape])) if found == number => Some(Wave {
-                from,
-                phase: phase as u32,
-                high: (shape >> 32) as u32,
-                period: shape as u32,
-            }),
+        while self.next != written {
+            let number = self.next;
+            self.next = number.wrapping_add(1);
+            let slot = SeqReader::with_limit(self.words.slice(place(number), SLOT), LIMIT);
+            let taken = slot
+                .read_with(|w| core::array::from_fn(|n| w.load_u64(SEQ_HEADER + n * 8, Ordering::Relaxed)));
+            if let Ok((_, [found, from, phase, shape])) = taken
+                && found == number
+            {
+                return Some(Wave {
+                    from,
+                    phase: phase as u32,
+                    high: (shape >> 32) as u32,
+                    period: shape as u32,
+                });
+            }
             // Overwritten meanwhile, or never whole.
-            _ => {
-                self.missed = self.missed.wrapping_add(1);
-                (self.next != written).then(|| self.take()).flatten()
-            }
+            self.missed = self.missed.wrapping_add(1);
         }
+        None
     }
 }
 

@@ -21,6 +21,10 @@ pub enum WindowCommand {
     Quit = 4,
     /// Write what the screen shows into a file.
     Screenshot = 5,
+    /// Put the next diskette that is at hand into the drive; after the last one none.
+    NextDiskette = 6,
+    /// The same with CD-ROMs.
+    NextDisc = 7,
 }
 
 impl WindowCommand {
@@ -37,6 +41,8 @@ impl WindowCommand {
             Self::PowerButton,
             Self::Quit,
             Self::Screenshot,
+            Self::NextDiskette,
+            Self::NextDisc,
         ];
         all.into_iter().find(|command| record == command.to_record())
     }
@@ -122,10 +128,11 @@ mod tests {
             WindowCommand::TogglePause,
             WindowCommand::Quit,
             WindowCommand::Screenshot,
+            WindowCommand::NextDisc,
         ] {
             assert_eq!(WindowCommand::from_record(&command.to_record()), Some(command));
         }
-        for record in [&[][..], &[0], &[6], &[1, 1]] {
+        for record in [&[][..], &[0], &[8], &[1, 1]] {
             assert_eq!(WindowCommand::from_record(record), None);
         }
     }

@@ -82,6 +82,11 @@ impl<W: WriteWords> WireWriter<W> {
     }
 }
 
+/// The wires of the source whose part is `words` as they stand, for somebody who only looks.
+pub fn look(words: &impl ReadWords) -> impl Iterator<Item = Wire> {
+    (0..LINES).map(|line| Wire::unpack(words.load_u32(CACHE_LINE + line * 4, Ordering::Relaxed)))
+}
+
 /// A change of a line as the reader of one source sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireChange {

@@ -9,8 +9,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
 use quintet_protocol::payload::{
-    FULL_SEALS, Outgoing, Payload, PayloadGrant, PayloadKind, ReceiveError, Relay, SealError, Strategy,
-    TransferError, Transport, TransportChoice, digest, head, receive_fd, seal, sealed_memfd, send_fd,
+    FULL_SEALS, Outgoing, Payload, PayloadGrant, PayloadKind, PayloadPromise, ReceiveError, Relay, SealError,
+    Strategy, TransferError, Transport, TransportChoice, digest, head, receive_fd, seal, sealed_memfd,
+    send_fd,
 };
 use quintet_protocol::ram::{GUEST_BASE, MAP_START, RUNTIME_RESERVED, WASM_PAGE};
 use quintet_protocol::shm::MapError;
@@ -115,7 +116,13 @@ fn s1_20_what_is_passed_on_before_its_digest_is_known_counts_only_if_that_is_rig
         arrived[len - 1] ^= 1;
         let relay = |content: &[u8]| {
             let fd = sealed_memfd(content).expect("memfd");
-            Relay::new(grant_for(&sent), fd, TransportChoice::BySize).expect("all but the digest is right")
+            let promise = PayloadPromise {
+                kind: PayloadKind::WasmModule,
+                len: sent.len() as u64,
+                head: head(&sent),
+            };
+            Relay::new(promise, fd, TransportChoice::BySize, || Ok(digest(&sent)))
+                .expect("all but the digest is right")
         };
         let mut wrong = relay(&arrived);
         assert_eq!(wrong.announced(), digest(&sent));

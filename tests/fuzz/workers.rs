@@ -18,7 +18,10 @@ use quintet_protocol::ram::{GuestRam, RamLayout};
 use quintet_protocol::status::{MachineState, PeerState, StatusReader, StatusWord, StatusWriter};
 use quintet_protocol::sync::{AtomicBool, Ordering};
 
-use crate::scribble::{Budget, Scribbler};
+use quintet_tests::fuzz::scribble::Scribbler;
+use quintet_tests::random::Rng;
+
+use crate::budget::Budget;
 
 /// Longest wait for a worker to end: a watchdog.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -214,13 +217,14 @@ fn attack(hostile: Role) {
         let resets_of = |role| StatusReader::of(&maps, role).load(StatusWord::ResetDone);
         wait_for("the guest starts", || resets_of(Role::Cpu) == 1);
         std::thread::sleep(Duration::from_millis(200));
-        let mut scribbler = Scribbler::new(&machine.set, hostile, budget.seed, &[]);
+        let scribbler = Scribbler::new(&machine.set, hostile, &[]);
+        let mut random = Rng::seeded(budget.seed);
         let mut resets = 1;
         while !budget.is_over() && !victims.iter().any(|(_, v)| v.is_finished()) {
             let burst = Instant::now();
             while burst.elapsed() < Duration::from_millis(50) {
                 for _ in 0..16 {
-                    scribbler.strike();
+                    scribbler.strike(|| random.draw());
                 }
                 scribbler.unlock();
                 std::thread::yield_now();

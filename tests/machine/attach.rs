@@ -5,11 +5,10 @@ mod support;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use quintet_protocol::control::{StatusReport, WorkerReport};
 use quintet_protocol::handshake::Role;
 use quintet_protocol::status::{MachineState, PeerState};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Machine, Setup, guest_file, quintet};
+use support::{Machine, Setup, guest_file, quintet, state_of};
 
 /// A gdb that attaches and runs `commands`; ended when dropped.
 struct Gdb(Child);
@@ -40,11 +39,6 @@ impl Drop for Gdb {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn worker(report: &StatusReport, role: Role) -> &WorkerReport {
-    let found = report.workers.iter().find(|w| w.role == role);
-    found.expect("every worker is reported")
 }
 
 /// VM time that passes in some time of the host.
@@ -80,18 +74,18 @@ fn debugged(role: Role) {
     guest.wait_for("it runs", |r| r.state == MachineState::Running);
     assert!(passes(&guest) > 100);
     let report = guest.report().expect("answers");
-    assert_eq!(worker(&report, role).state, PeerState::Running);
+    assert_eq!(state_of(&report, role), PeerState::Running);
 
     // One that holds it stops the guest's time where the guest would miss it, and nobody is killed.
     gdb.interrupt();
-    guest.wait_for("it is held", |r| worker(r, role).state == PeerState::Held);
+    guest.wait_for("it is held", |r| state_of(r, role) == PeerState::Held);
     let stands = matches!(role, Role::Cpu | Role::Io);
     let passed = passes(&guest);
     assert!(if stands { passed == 0 } else { passed > 100 }, "{passed} ms");
 
     // It leaves by itself.
     let end = guest.wait_for("it is let go", |r| {
-        r.state == MachineState::Running && worker(r, role).state == PeerState::Running
+        r.state == MachineState::Running && state_of(r, role) == PeerState::Running
     });
     assert!(passes(&guest) > 100);
     assert!(end.workers.iter().all(|w| w.generation == 1), "{end:?}");

@@ -6,6 +6,7 @@ mod support;
 
 use std::path::PathBuf;
 
+use support::folder::Folder;
 use support::{Setup, quintet};
 
 /// Bytes of the disk that the guest expects.
@@ -15,35 +16,24 @@ const TRACK: usize = 64;
 /// What the services answered; written anew with `QUINTET_BLESS` set.
 const EXPECTED: &str = "machine/services.txt";
 
-/// The disk that calls the services, removed at the end.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(name: &str) -> Self {
-        let mut disk = quintet_guests::SERVICES.to_vec();
-        disk.resize(DISK, 0);
-        for (number, sector) in disk.chunks_mut(512).enumerate().skip(TRACK) {
-            let number = u32::try_from(number).expect("a small disk");
-            sector[..4].copy_from_slice(&number.to_le_bytes());
-        }
-        let path =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.img", std::process::id()));
-        std::fs::write(&path, disk).expect("an image");
-        Self(path)
+/// The disk that calls the services.
+fn disk(folder: &Folder) -> PathBuf {
+    let mut disk = quintet_guests::SERVICES.to_vec();
+    disk.resize(DISK, 0);
+    for (number, sector) in disk.chunks_mut(512).enumerate().skip(TRACK) {
+        let number = u32::try_from(number).expect("a small disk");
+        sector[..4].copy_from_slice(&number.to_le_bytes());
     }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+    let path = folder.file("disk.img");
+    std::fs::write(&path, disk).expect("an image");
+    path
 }
 
 /// What the services print with an accelerator; `None` without the machine's programs.
 fn services(accel: &str) -> Option<String> {
     let quintet = quintet()?;
-    let disk = Disk::new(&format!("services-{accel}"));
-    let image = format!("{},format=raw", disk.0.display());
+    let folder = Folder::new(&format!("services-{accel}"));
+    let image = format!("{},format=raw", disk(&folder).display());
     let machine = Setup::disk(quintet, image)
         .option("--accel", accel)
         .option("--ram", "64M")

@@ -34,16 +34,7 @@ fn a_held_guest_is_paused_and_not_hung_and_goes_on_however_gdb_leaves() {
 
     let mut client = Client::connect(port);
     let held = guest.wait_for("it is held", in_state(MachineState::Paused));
-    // It has said that it spins before it does.
-    let mut rip = client.rip();
-    loop {
-        assert!(client.ask("s").contains("05"));
-        let next = client.rip();
-        if next == rip {
-            break;
-        }
-        rip = next;
-    }
+    let rip = client.step_to_spin();
     // Longer than a worker may be silent.
     std::thread::sleep(Duration::from_secs(4));
     let still = guest.wait_for("it is held", in_state(MachineState::Paused));

@@ -1,108 +1,21 @@
 //! Linux on the disks of the machine: what it writes is in the image, what it reads is what was there, and a dying
-//! io-worker changes neither.
+//! io-worker changes neither; nor does a change of what is in a drive.
 
+#[path = "support/drives.rs"]
+mod drives;
 #[path = "support/iso.rs"]
 mod iso;
+#[path = "support/says.rs"]
+mod says;
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use drives::{BLOCK, Bus, Image, copy, forget, found, no_trouble, numbers, sum};
 use iso::iso;
 use quintet_protocol::handshake::Role;
+use says::quintet_says;
 use support::{Machine, Setup, assert_clean, scale};
-
-/// What a kernel says of a disk that gives it trouble.
-const TROUBLE: &[&str] = &[
-    "I/O error",
-    "exception Emask",
-    "failed command",
-    "qc timeout",
-    "EXT4-fs error",
-];
-
-/// A file of this test, removed at the end.
-struct Image(PathBuf);
-
-impl Image {
-    fn new(name: &str, bytes: &[u8]) -> Self {
-        let path =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.img", std::process::id()));
-        std::fs::write(&path, bytes).expect("an image");
-        Self(path)
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn starts_with(&self, expected: &[u8]) -> bool {
-        let bytes = std::fs::read(&self.0).expect("the image");
-        bytes.get(..expected.len()) == Some(expected)
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// Bytes of the blocks in which guests copy.
-const BLOCK: usize = 64 << 10;
-
-/// `blocks` blocks in which no sector is like another: numbers of seven digits, a line each.
-fn numbers(blocks: usize) -> Vec<u8> {
-    (1_000_000..)
-        .take(blocks * BLOCK / 8)
-        .flat_map(|n| format!("{n}\n").into_bytes())
-        .collect()
-}
-
-/// How the disk is attached.
-#[derive(Clone, Copy)]
-enum Bus {
-    Ide,
-    Virtio,
-}
-
-impl Bus {
-    /// For names of files and machines.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ide => "ide",
-            Self::Virtio => "virtio",
-        }
-    }
-
-    /// The disk in Linux.
-    fn device(self) -> &'static str {
-        match self {
-            Self::Ide => "/dev/sda",
-            Self::Virtio => "/dev/vda",
-        }
-    }
-}
-
-/// Waits for the drives, which are found while the shell is there already.
-fn found(guest: &mut Machine, bus: Bus) {
-    guest.shell();
-    // The kernel's lines would stand between what commands print.
-    guest.command("dmesg -n 1");
-    let device = bus.device();
-    guest.command(&format!(
-        "while [ ! -b {device} ] || [ ! -b /dev/sr0 ]; do sleep 0.2; done"
-    ));
-    guest.command("mkdir /tmp/cd && mount -t iso9660 -o ro /dev/sr0 /tmp/cd");
-}
-
-fn no_trouble(guest: &mut Machine) {
-    let log = guest.command("dmesg");
-    assert_clean(&log);
-    for trouble in TROUBLE {
-        assert!(!log.contains(trouble), "{trouble}:\n{log}");
-    }
-}
 
 /// A machine with a disk and a CD.
 fn start(architecture: &str, name: &str, bus: Bus, disk: &Image, cd: &Image) -> Option<Machine> {
@@ -117,27 +30,6 @@ fn start(architecture: &str, name: &str, bus: Bus, disk: &Image, cd: &Image) -> 
             .option("--cdrom", cd.path())
             .start(&format!("{name}-{}-{architecture}", bus.name())),
     )
-}
-
-/// Has the guest copy `count` blocks of the CD, from block `skip` on, to the start of the disk, and make them last.
-fn copy(guest: &mut Machine, bus: Bus, skip: usize, count: usize) {
-    let device = bus.device();
-    guest.command(&format!(
-        "dd if=/tmp/cd/data.bin of={device} bs=64k skip={skip} count={count} conv=fsync 2>/dev/null"
-    ));
-}
-
-/// The sum that the guest finds for `count` blocks of a file from block `skip` on.
-fn sum(guest: &mut Machine, file: &str, skip: usize, count: usize) -> String {
-    let text = guest.command(&format!(
-        "dd if={file} bs=64k skip={skip} count={count} 2>/dev/null | md5sum"
-    ));
-    text.split_whitespace().next().expect("a sum").to_owned()
-}
-
-/// Empties the guest's page cache, so that it reads from the drives again.
-fn forget(guest: &mut Machine) {
-    guest.command("echo 3 > /proc/sys/vm/drop_caches");
 }
 
 /// What the guest finds out about its disk.
@@ -286,4 +178,100 @@ fn the_amd64_kernel_loses_no_virtio_write_to_a_killed_io_worker() {
 #[test]
 fn the_i686_kernel_loses_no_virtio_write_to_a_killed_io_worker() {
     survives("I686", Bus::Virtio);
+}
+
+/// Takes a CD out and puts others in under a kernel that knows the first, while it writes to its disk.
+fn changes(architecture: &str) {
+    let blocks = 16;
+    let discs = [numbers(blocks), numbers(3 * blocks).split_off(2 * blocks * BLOCK)];
+    let [first, second] = [0, 1].map(|n| Image::new(&format!("changed-{n}-{architecture}"), &iso(&discs[n])));
+    let disk = Image::new(&format!("changed-{architecture}"), &vec![0; 64 << 20]);
+    let Some(mut guest) = start(architecture, "changed-cd", Bus::Ide, &disk, &first) else {
+        return;
+    };
+    found(&mut guest, Bus::Ide);
+    let name = guest.name.clone();
+    let path = |image: &Image| image.path().to_str().expect("a name").to_owned();
+    // What is on a disc is read by copying it to the disk.
+    let reads = |guest: &mut Machine, n: usize| {
+        copy(guest, Bus::Ide, 0, blocks);
+        assert!(disk.starts_with(&discs[n]), "disc {n}");
+        guest.command("umount /tmp/cd");
+    };
+
+    // What is wrong changes nothing.
+    for (words, why) in [
+        (["insert", &name, "cdrom", "/no/such.iso"], "/no/such.iso"),
+        (
+            [
+                "insert",
+                &name,
+                "cdrom",
+                &path(&first)[..path(&first).rfind('/').expect("a folder")],
+            ],
+            "is a directory",
+        ),
+        (
+            ["insert", &name, "floppy", &path(&second)],
+            "has no floppy drive; start it with --floppy",
+        ),
+    ] {
+        let (done, said) = quintet_says(&words);
+        assert!(!done && said.contains(why), "{words:?}: {said}");
+    }
+    let (done, said) = quintet_says(&["eject", &name, "floppy"]);
+    assert!(
+        !done && said.contains("has no floppy drive; start it with --floppy"),
+        "{said}"
+    );
+    let generation = |guest: &Machine| {
+        let report = guest.report().expect("answers");
+        assert!(
+            report.workers.iter().all(|w| w.last_death.is_empty()),
+            "{report:?}"
+        );
+        report.workers[Role::Io.index() - 1].generation
+    };
+    let before = generation(&guest);
+
+    // Somebody writes meanwhile, and nothing of it is lost.
+    let dd = "dd of=/dev/sda bs=64k seek=512 count=64 iflag=fullblock conv=fsync";
+    guest.command(&format!(
+        "(while [ ! -e /tmp/stop ]; do tr '\\0' x </dev/zero | {dd}; done >/dev/null 2>&1 &)"
+    ));
+    reads(&mut guest, 0);
+    assert_eq!(quintet_says(&["eject", &name, "cdrom"]), (true, String::new()));
+    let none = guest.command("dd if=/dev/sr0 of=/dev/null count=1 2>&1 || true");
+    assert!(none.contains("No medium found"), "{none}");
+    let (done, said) = quintet_says(&["eject", &name, "cdrom"]);
+    assert!(!done && said.contains("Nothing is in the CD-ROM drive"), "{said}");
+    assert_eq!(
+        quintet_says(&["insert", &name, "cdrom", &path(&second)]),
+        (true, String::new())
+    );
+    guest.command("mount -t iso9660 -o ro /dev/sr0 /tmp/cd");
+    reads(&mut guest, 1);
+    // One for another.
+    assert_eq!(
+        quintet_says(&["insert", &name, "cdrom", &path(&first)]),
+        (true, String::new())
+    );
+    guest.command("mount -t iso9660 -o ro /dev/sr0 /tmp/cd");
+    reads(&mut guest, 0);
+    guest.command("touch /tmp/stop; sleep 1");
+    assert_eq!(generation(&guest), before + 3, "one for each change");
+    let written = &disk.bytes()[512 * BLOCK..][..64 * BLOCK];
+    assert!(written.iter().all(|b| *b == b'x'), "a write was lost");
+    assert_eq!(guest.report().expect("answers").resets, 1);
+    assert_clean(&guest.power_off());
+}
+
+#[test]
+fn the_amd64_kernel_notices_that_its_cd_is_another_and_loses_no_write_meanwhile() {
+    changes("AMD64");
+}
+
+#[test]
+fn the_i686_kernel_notices_that_its_cd_is_another_and_loses_no_write_meanwhile() {
+    changes("I686");
 }

@@ -1,5 +1,5 @@
-//! Others' firmware: Debian's SeaBIOS with its VGA BIOS boots what Debian's GRUB makes, from CD and from disk, and GRUB boots
-//! Debian's kernel.
+//! Debian's GRUB from CD, disk and diskette, and Debian's kernels by it: on the machine's own BIOS, and on others' firmware,
+//! Debian's SeaBIOS with its VGA BIOS.
 
 #[path = "support/screen.rs"]
 mod screen;
@@ -7,10 +7,10 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use quintet_protocol::status::MachineState;
-use screen::{Font, Screen};
+use screen::{Font, see};
+use support::folder::Folder;
 use support::{Machine, PATIENCE, Setup, assert_clean, quintet, variable};
 
 /// Where Debian's package puts the firmware.
@@ -44,58 +44,57 @@ fn installed() -> bool {
     missing.is_empty()
 }
 
-/// A folder of one test, removed at its end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(test: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
-        std::fs::create_dir_all(path.join("root")).expect("a folder");
-        Self(path)
+/// What `grub-mkrescue` makes of `files`, each under a name in the root: a CD that is a disk, too.
+fn rescue(folder: &Folder, files: &[(&str, &Path)]) -> PathBuf {
+    let root = folder.file("root");
+    std::fs::create_dir_all(&root).expect("a folder");
+    for (name, from) in files {
+        std::fs::copy(from, root.join(name)).expect("copied");
     }
+    let image = folder.file("rescue.iso");
+    let made = Command::new("grub-mkrescue")
+        .args(["-d", GRUB, "-o"])
+        .arg(&image)
+        .arg(&root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .expect("grub-mkrescue");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    image
+}
 
-    /// What `grub-mkrescue` makes of `files`, each under a name in the root: a CD that is a disk, too.
-    fn rescue(&self, files: &[(&str, &Path)]) -> PathBuf {
-        for (name, from) in files {
-            std::fs::copy(from, self.0.join("root").join(name)).expect("copied");
+/// A diskette of 1.44 MB with GRUB: its boot sector, then what `grub-mkimage` makes.
+fn grub_diskette(folder: &Folder) -> PathBuf {
+    let core = folder.file("core.img");
+    let made = Command::new("grub-mkimage")
+        .args(["-O", "i386-pc", "-d", GRUB, "-p", "(fd0)/", "-o"])
+        .arg(&core)
+        .args(["normal", "biosdisk", "fat", "echo"])
+        .output()
+        .expect("grub-mkimage");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut bytes = std::fs::read(Path::new(GRUB).join("boot.img")).expect("GRUB's boot sector");
+    bytes.extend(std::fs::read(core).expect("GRUB"));
+    bytes.resize(1440 << 10, 0);
+    let image = folder.file("floppy.img");
+    std::fs::write(&image, bytes).expect("written");
+    image
+}
+
+/// What the machine starts with.
+#[derive(Clone, Copy)]
+enum Bios {
+    Own,
+    Sea,
+}
+
+impl Bios {
+    fn font(self) -> Font {
+        match self {
+            Self::Own => Font::own(),
+            Self::Sea => Font::of_vga_bios(&std::fs::read(VGA_BIOS).expect("the VGA BIOS")),
         }
-        let image = self.0.join("rescue.iso");
-        let made = Command::new("grub-mkrescue")
-            .args(["-d", GRUB, "-o"])
-            .arg(&image)
-            .arg(self.0.join("root"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .output()
-            .expect("grub-mkrescue");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        image
-    }
-}
-
-impl Folder {
-    /// A diskette of 1.44 MB with GRUB: its boot sector, then what `grub-mkimage` makes.
-    fn diskette(&self) -> PathBuf {
-        let core = self.0.join("core.img");
-        let made = Command::new("grub-mkimage")
-            .args(["-O", "i386-pc", "-d", GRUB, "-p", "(fd0)/", "-o"])
-            .arg(&core)
-            .args(["normal", "biosdisk", "fat", "echo"])
-            .output()
-            .expect("grub-mkimage");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut bytes = std::fs::read(Path::new(GRUB).join("boot.img")).expect("GRUB's boot sector");
-        bytes.extend(std::fs::read(core).expect("GRUB"));
-        bytes.resize(1440 << 10, 0);
-        let image = self.0.join("floppy.img");
-        std::fs::write(&image, bytes).expect("written");
-        image
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -108,10 +107,13 @@ struct Pc {
 }
 
 impl Pc {
-    fn start(quintet: PathBuf, test: &str, folder: &Folder, options: &[(&str, &str)]) -> Self {
-        let mut setup = Setup::firmware(quintet.clone(), SEABIOS)
-            .option("--device", format!("vga,romfile={VGA_BIOS}"))
-            .option("--ram", "256M");
+    fn start(bios: Bios, quintet: PathBuf, test: &str, folder: &Folder, options: &[(&str, &str)]) -> Self {
+        let mut setup = Setup::headless(quintet.clone()).option("--ram", "256M");
+        if let Bios::Sea = bios {
+            setup = setup
+                .option("--firmware", SEABIOS)
+                .option("--device", format!("vga,romfile={VGA_BIOS}"));
+        }
         for (option, value) in options {
             setup = setup.option(option, value);
         }
@@ -120,26 +122,23 @@ impl Pc {
         Self {
             quintet,
             machine,
-            font: Font::of_vga_bios(&std::fs::read(VGA_BIOS).expect("the VGA BIOS")),
-            shot: folder.0.join("screen.png"),
+            font: bios.font(),
+            shot: folder.file("screen.png"),
         }
-    }
-
-    fn text(&self) -> String {
-        Screen::take(&self.quintet, &self.machine.name, &self.shot).text(&self.font)
     }
 
     /// Waits until the screen satisfies a condition.
     fn see(&self, what: &str, condition: impl Fn(&str) -> bool) {
-        let start = Instant::now();
-        loop {
-            let text = self.text();
-            if condition(&text) {
-                return;
-            }
-            assert!(start.elapsed() < PATIENCE, "no {what}, but:\n{text}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        let name = &self.machine.name;
+        see(
+            &self.quintet,
+            name,
+            &self.shot,
+            &self.font,
+            PATIENCE,
+            what,
+            condition,
+        );
     }
 
     fn keys(&self, text: &str) {
@@ -170,7 +169,7 @@ impl Pc {
 }
 
 /// GRUB's prompt on the screen, with `options` and an image of the folder behind `drive`.
-fn prompt(test: &str, drive: &str, image: impl Fn(&Folder) -> String, options: &[(&str, &str)]) {
+fn prompt(bios: Bios, test: &str, drive: &str, image: impl Fn(&Folder) -> String, options: &[(&str, &str)]) {
     let Some(quintet) = quintet() else { return };
     if !installed() {
         return;
@@ -179,36 +178,67 @@ fn prompt(test: &str, drive: &str, image: impl Fn(&Folder) -> String, options: &
     let image = image(&folder);
     let mut all = vec![(drive, image.as_str())];
     all.extend(options);
-    Pc::start(quintet, test, &folder, &all).grub();
+    Pc::start(bios, quintet, test, &folder, &all).grub();
+}
+
+fn cd(folder: &Folder) -> String {
+    rescue(folder, &[]).display().to_string()
+}
+
+/// What is written onto a USB stick, too.
+fn disk(folder: &Folder) -> String {
+    format!("{},format=raw", rescue(folder, &[]).display())
+}
+
+fn diskette(folder: &Folder) -> String {
+    grub_diskette(folder).display().to_string()
+}
+
+#[test]
+fn our_bios_boots_a_cd_to_grubs_prompt_interpreted() {
+    prompt(Bios::Own, "bios-cd", "--cdrom", cd, &[("--accel", "interp")]);
+}
+
+#[test]
+fn our_bios_boots_a_disk_to_grubs_prompt() {
+    prompt(Bios::Own, "bios-disk", "--disk", disk, &[("--boot", "c")]);
+}
+
+#[test]
+fn our_bios_boots_a_diskette_to_grubs_prompt() {
+    prompt(Bios::Own, "bios-floppy", "--floppy", diskette, &[("--boot", "a")]);
 }
 
 #[test]
 fn seabios_boots_a_cd_to_grubs_prompt() {
-    let image = |folder: &Folder| folder.rescue(&[]).display().to_string();
-    prompt("seabios-cd", "--cdrom", image, &[("--accel", "jit")]);
+    prompt(Bios::Sea, "seabios-cd", "--cdrom", cd, &[("--accel", "jit")]);
 }
 
 #[test]
 fn seabios_boots_a_disk_to_grubs_prompt_interpreted() {
-    let image = |folder: &Folder| format!("{},format=raw", folder.rescue(&[]).display());
     let options = [("--accel", "interp"), ("--boot", "c")];
-    prompt("seabios-disk", "--disk", image, &options);
+    prompt(Bios::Sea, "seabios-disk", "--disk", disk, &options);
 }
 
 #[test]
 fn seabios_boots_a_virtio_disk_to_grubs_prompt() {
-    let image = |folder: &Folder| format!("{},format=raw,bus=virtio", folder.rescue(&[]).display());
-    prompt("seabios-virtio", "--disk", image, &[("--boot", "c")]);
+    let image = |folder: &Folder| format!("{},bus=virtio", disk(folder));
+    prompt(Bios::Sea, "seabios-virtio", "--disk", image, &[("--boot", "c")]);
 }
 
 #[test]
 fn seabios_boots_a_diskette_to_grubs_prompt() {
-    let image = |folder: &Folder| folder.diskette().display().to_string();
-    prompt("seabios-floppy", "--floppy", image, &[("--boot", "a")]);
+    prompt(
+        Bios::Sea,
+        "seabios-floppy",
+        "--floppy",
+        diskette,
+        &[("--boot", "a")],
+    );
 }
 
 /// Debian's kernel of an architecture, started by GRUB from a CD.
-fn linux(test: &str, architecture: &str) {
+fn linux(bios: Bios, test: &str, architecture: &str) {
     let (Some(quintet), Some(kernel), Some(initrd)) = (
         quintet(),
         variable(&format!("QUINTET_KERNEL_{architecture}")),
@@ -221,8 +251,9 @@ fn linux(test: &str, architecture: &str) {
     }
     let folder = Folder::new(test);
     let files = [("vmlinuz", Path::new(&kernel)), ("initrd", Path::new(&initrd))];
-    let image = folder.rescue(&files).display().to_string();
-    let mut pc = Pc::start(quintet, test, &folder, &[("--cdrom", &image), ("--boot", "d")]);
+    let image = rescue(&folder, &files).display().to_string();
+    let options = [("--cdrom", image.as_str()), ("--boot", "d")];
+    let mut pc = Pc::start(bios, quintet, test, &folder, &options);
     pc.grub();
     pc.line("linux /vmlinuz console=ttyS0");
     pc.line("initrd /initrd");
@@ -230,7 +261,7 @@ fn linux(test: &str, architecture: &str) {
     let guest = &mut pc.machine;
     guest.shell();
     guest.command("dmesg -n 1");
-    // What firmware was told in fw_cfg has arrived: our ACPI tables and SMBIOS structures, placed by it.
+    // Our ACPI tables and SMBIOS structures have arrived, placed by the firmware.
     let tables = guest.command("ls /sys/firmware/acpi/tables");
     for table in ["APIC", "DSDT", "FACP", "FACS", "HPET"] {
         assert!(tables.contains(table), "{table} in {tables}");
@@ -239,11 +270,8 @@ fn linux(test: &str, architecture: &str) {
         guest.command("cat /sys/class/dmi/id/product_name").trim(),
         "Quintet PC"
     );
-    assert!(
-        guest
-            .command("cat /sys/class/dmi/id/bios_vendor")
-            .contains("SeaBIOS")
-    );
+    let vendor = guest.command("cat /sys/class/dmi/id/bios_vendor");
+    assert_eq!(vendor.contains("SeaBIOS"), matches!(bios, Bios::Sea), "{vendor}");
     assert_clean(&guest.command("dmesg"));
     let Pc { machine, .. } = pc;
     machine.power_off();
@@ -251,10 +279,20 @@ fn linux(test: &str, architecture: &str) {
 
 #[test]
 fn grub_on_seabios_boots_64_bit_linux_to_its_shell() {
-    linux("seabios-amd64", "AMD64");
+    linux(Bios::Sea, "seabios-amd64", "AMD64");
 }
 
 #[test]
 fn grub_on_seabios_boots_32_bit_linux_to_its_shell() {
-    linux("seabios-i686", "I686");
+    linux(Bios::Sea, "seabios-i686", "I686");
+}
+
+#[test]
+fn grub_on_our_bios_boots_64_bit_linux_to_its_shell() {
+    linux(Bios::Own, "bios-amd64", "AMD64");
+}
+
+#[test]
+fn grub_on_our_bios_boots_32_bit_linux_to_its_shell() {
+    linux(Bios::Own, "bios-i686", "I686");
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cpio::Cpio;
-use quintet_protocol::control::SoundReport;
 use quintet_protocol::handshake::Role;
+use support::folder::Folder;
 use support::{Machine, Setup, assert_clean, guest_file, scale, variable};
 
 /// Frames per second in the WAV file.
@@ -26,16 +26,9 @@ const CONFIG: &str = "pcm.card { type hw card 0 }\nctl.card { type hw card 0 }\n
 
 /// Files of a test, removed at its end.
 struct Files {
-    initrd: PathBuf,
     wav: PathBuf,
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        for path in [&self.initrd, &self.wav] {
-            let _ = std::fs::remove_file(path);
-        }
-    }
+    /// Where it and the initramfs are.
+    _folder: Folder,
 }
 
 /// A second of a sine, 16-bit stereo, in whole periods so that repetitions are seamless.
@@ -59,18 +52,15 @@ fn start(architecture: &str, name: &str, accel: &str, tones: &[(u32, u32)]) -> O
         more.program(&format!("tone-{rate}"), &sine(rate, hz));
     }
     bytes.extend(more.finish());
-    let file = |kind: &str| {
-        PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{name}-{architecture}-{}.{kind}", std::process::id()))
-    };
+    let folder = Folder::new(&format!("{name}-{architecture}"));
+    let initrd = folder.file("cpio");
+    std::fs::write(&initrd, bytes).expect("an initramfs");
     let files = Files {
-        initrd: file("cpio"),
-        wav: file("wav"),
+        wav: folder.file("wav"),
+        _folder: folder,
     };
-    std::fs::write(&files.initrd, bytes).expect("an initramfs");
-    let _ = std::fs::remove_file(&files.wav);
     let mut guest = Setup::new(quintet, kernel)
-        .option("--initrd", &files.initrd)
+        .option("--initrd", &initrd)
         .option("--append", "console=ttyS0")
         .option("--ram", "256M")
         .option("--accel", accel)
@@ -194,7 +184,7 @@ fn plays(architecture: &str) {
         assert_eq!(said, "", "at {rate}");
     }
     let report = guest.report().expect("answers");
-    assert_eq!(report.sound, SoundReport::default());
+    assert_eq!((report.sound.missing, report.sound.dropped), (0, 0));
     finish(guest);
     let (left, right) = read_wav(&files.wav);
     for side in [&left, &right] {
@@ -294,7 +284,8 @@ fn pitch(sound: &[i16]) -> f64 {
 fn speaks(accel: &str) {
     let Some(quintet) = support::quintet() else { return };
     let name = format!("speaker-{accel}");
-    let wav = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.wav", std::process::id()));
+    let folder = Folder::new(&name);
+    let wav = folder.file("wav");
     let guest = Setup::new(quintet, guest_file(&name, quintet_guests::SPEAKER))
         .option("--ram", "16M")
         .option("--accel", accel)
@@ -305,7 +296,6 @@ fn speaks(accel: &str) {
     assert_eq!(status, Some(1), "{text}");
     assert!(text.contains("speaker: done"), "{text}");
     let (left, right) = read_wav(&wav);
-    let _ = std::fs::remove_file(&wav);
     assert_eq!(left, right);
     let tone = sounds(&left)[0];
     println!("tone: {} frames, {:.1} Hz", tone.len(), pitch(tone));

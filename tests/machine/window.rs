@@ -2,60 +2,29 @@
 //!
 //! The built-in demo runs in it; `xdotool` types and clicks, ImageMagick's `import` takes the window's pixels.
 
+#[path = "support/says.rs"]
+mod says;
 mod support;
+#[path = "support/xvfb.rs"]
+mod xvfb;
 
-use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use quintet_protocol::handshake::Role;
+use quintet_protocol::status::MachineState;
+use says::quintet_says;
+use support::folder::Folder;
 use support::{Machine, PATIENCE, Setup, quintet};
+use xvfb::Xvfb;
 
 /// Longest wait for something on the screen: a watchdog.
 const SOON: Duration = Duration::from_secs(120);
 
-/// An X server without a screen.
-struct Xvfb {
-    process: Child,
-    display: String,
-}
-
+/// What the tests do with a display.
 impl Xvfb {
-    /// `None`, loudly, where it or the other tools are missing; a failure in continuous integration.
-    fn start() -> Option<Self> {
-        for tool in ["Xvfb", "xdotool", "import"] {
-            if Command::new(tool).arg("-help").output().is_err() {
-                assert!(std::env::var_os("CI").is_none(), "{tool} is missing");
-                eprintln!("SKIPPED: {tool} is missing; run cargo xtask test");
-                return None;
-            }
-        }
-        let mut process = Command::new("Xvfb")
-            .args([
-                "-displayfd",
-                "1",
-                "-screen",
-                "0",
-                "1600x1200x24",
-                // Without its last client it would begin anew, and refuse who comes meanwhile.
-                "-noreset",
-                "-nolisten",
-                "tcp",
-            ])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Xvfb starts");
-        let mut number = String::new();
-        let stdout = process.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut number).expect("a display");
-        Some(Self {
-            process,
-            display: format!(":{}", number.trim()),
-        })
-    }
-
     /// Runs a tool on this display and answers what it printed; `None` when it fails.
     fn ask(&self, program: &str, args: &[&str]) -> Option<Vec<u8>> {
         let output = Command::new(program)
@@ -95,13 +64,6 @@ impl Xvfb {
             dots: bytes.as_chunks().0.to_vec(),
         };
         (picture.dots.len() == picture.width * picture.height).then_some(picture)
-    }
-}
-
-impl Drop for Xvfb {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -182,7 +144,7 @@ fn chord(x: &Xvfb, keys: &str) {
 }
 
 fn opens(test: &str, option: &str) {
-    let (Some(quintet), Some(x)) = (quintet(), Xvfb::start()) else {
+    let (Some(quintet), Some(x)) = (quintet(), Xvfb::start(&["xdotool", "import"])) else {
         return;
     };
     let mut machine = Setup::demo(quintet)
@@ -248,6 +210,64 @@ fn opens(test: &str, option: &str) {
             .any(|w| w.role == Role::Gpu && w.generation == 3)
     });
     shows_the_screen(&x, &machine);
+}
+
+#[test]
+fn a_key_of_the_window_puts_the_next_diskette_in() {
+    let (Some(quintet), Some(x)) = (quintet(), Xvfb::start(&["xdotool"])) else {
+        return;
+    };
+    let test = "window-diskettes";
+    let folder = Folder::new(test);
+    let diskettes = ["first.img", "second.img"].map(|name| {
+        let mut bytes = quintet_guests::ARCADE.to_vec();
+        bytes.resize(1_474_560, 0);
+        let path = folder.file(name);
+        std::fs::write(&path, bytes).expect("a diskette");
+        path
+    });
+    let mut machine = Setup::demo(quintet)
+        .option("--ram", "16M")
+        .option("--floppy", &diskettes[0])
+        .option("--floppy", &diskettes[1])
+        .flag("--software")
+        .environment("DISPLAY", &x.display)
+        .environment("WAYLAND_DISPLAY", "")
+        .start(test);
+    machine.hear("keys: ");
+    let window = wait_for("a window", || x.window(&machine.name));
+    wait_for("the focus", || x.xdotool(&["windowfocus", "--sync", &window]));
+    // The next one, none, the first again.
+    for image in [Some(&diskettes[1]), None, Some(&diskettes[0])] {
+        chord(&x, "ctrl+alt+d");
+        machine.wait_for("another diskette", |report| {
+            let there = report.drives[0].image.as_deref().map(Path::new);
+            report.state == MachineState::Running && there == image.map(PathBuf::as_path)
+        });
+    }
+    // One that is at hand can be named, too.
+    let insert =
+        |path: &Path| quintet_says(&["insert", &machine.name, "floppy", path.to_str().expect("a name")]);
+    assert_eq!(insert(&diskettes[1]), (true, String::new()));
+    // What is no diskette, and one that the drive cannot read, change nothing.
+    for (len, why) in [
+        (5 << 10, "diskettes have"),
+        (1200 << 10, "which the drive cannot read"),
+    ] {
+        let path = folder.file("other.img");
+        std::fs::write(&path, vec![0; len]).expect("an image");
+        let (done, said) = insert(&path);
+        assert!(!done && said.contains(why), "{said}");
+    }
+    let report = machine.report().expect("answers");
+    assert_eq!(
+        report.drives[0].image.as_deref().map(Path::new),
+        Some(diskettes[1].as_path())
+    );
+    // There is no drive for discs; that is said, and nothing happens.
+    chord(&x, "ctrl+alt+c");
+    let report = machine.report().expect("answers");
+    assert_eq!(report.workers[Role::Io.index() - 1].generation, 5);
 }
 
 #[test]

@@ -4,14 +4,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use quintet_protocol::control::{
-    Answer, Request, address, address_prefix, check_name, decode_answer, encode_request,
+    Answer, Request, StatusReport, address_prefix, decode_answer, dial, encode_request,
 };
 use quintet_protocol::handshake::worker::with_sources;
-use quintet_protocol::payload::{TransferError, receive_with_fd, send_fd};
+use quintet_protocol::payload::{Digest, TransferError, receive_with_fd, send_fd};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with, sockopt,
-};
+use rustix::net::{SendFlags, send, sockopt};
 
 use crate::config::UsageError;
 
@@ -24,6 +22,18 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// [`UsageError`] when there is no such machine or it does not answer.
 pub fn ask(name: &str, request: &Request) -> Result<Answer, UsageError> {
     ask_for_file(name, request).map(|(answer, _)| answer)
+}
+
+/// How the machine `name` is.
+///
+/// # Errors
+/// As [`ask`], and what the machine itself says.
+pub fn report(name: &str) -> Result<StatusReport, UsageError> {
+    match ask(name, &Request::Status)? {
+        Answer::Status(report) => Ok(*report),
+        Answer::Error(e) => Err(UsageError(super::show::error(&e))),
+        _ => Err(UsageError(format!("The machine \"{name}\" answers strangely"))),
+    }
 }
 
 /// As [`ask`], with the descriptor that came with the answer, if one did.
@@ -47,24 +57,9 @@ impl Conversation {
     /// # Errors
     /// [`UsageError`] when there is no such machine.
     pub fn start(name: &str, request: &Request, fd: Option<BorrowedFd<'_>>) -> Result<Self, UsageError> {
-        check_name(name).map_err(|e| UsageError(e.to_string()))?;
         let failed =
             |e: &dyn std::fmt::Display| UsageError(format!("Cannot talk to the machine \"{name}\": {e}"));
-        let uid = rustix::process::geteuid().as_raw();
-        let at = SocketAddrUnix::new_abstract_name(&address(uid, name)).map_err(|e| failed(&e))?;
-        let socket = socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(|e| failed(&e))?;
-        connect(&socket, &at).map_err(|e| match e {
-            Errno::CONNREFUSED => UsageError(format!(
-                "There is no machine \"{name}\"; `quintet ps` lists those that run"
-            )),
-            e => failed(&e),
-        })?;
+        let socket = dial(name).map_err(|e| UsageError(e.to_string()))?;
         let packet = encode_request(request);
         match fd {
             Some(fd) => send_fd(&socket, &packet, fd).map_err(|e| failed(&e))?,
@@ -74,6 +69,12 @@ impl Conversation {
             socket,
             name: name.to_owned(),
         })
+    }
+
+    /// Sends the digest of the module that was submitted. That the machine has refused the module meanwhile is learnt from its
+    /// answer.
+    pub fn announce(&self, digest: &Digest) {
+        let _ = send(&self.socket, digest, SendFlags::NOSIGNAL);
     }
 
     /// Waits for the answer, at most for `patience`, without it for as long as the machine lives.
@@ -86,7 +87,12 @@ impl Conversation {
             |e: &dyn std::fmt::Display| UsageError(format!("Cannot talk to the machine \"{name}\": {e}"));
         sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Recv, patience)
             .map_err(|e| failed(&e))?;
-        let (packet, file) = receive_with_fd(&self.socket).map_err(|e| match e {
+        let received = match receive_with_fd(&self.socket) {
+            // The machine has answered without reading all that was sent; the answer is there all the same.
+            Err(TransferError::Receive(Errno::CONNRESET)) => receive_with_fd(&self.socket),
+            received => received,
+        };
+        let (packet, file) = received.map_err(|e| match e {
             TransferError::Receive(Errno::AGAIN) => {
                 UsageError(format!("The machine \"{name}\" does not answer"))
             }

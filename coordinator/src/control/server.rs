@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use quintet_protocol::control::{address, decode_request};
-use quintet_protocol::payload::receive_with_fd;
+use quintet_protocol::payload::{Digest, TransferError, receive_with_fd};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with, sockopt,
@@ -78,6 +78,21 @@ impl Server {
                 }
             })?;
         Ok(())
+    }
+}
+
+/// Waits for the digest of a module that somebody has submitted, no longer than for any other packet.
+///
+/// # Errors
+/// A sentence, when none comes or something else does.
+pub fn receive_digest(peer: &OwnedFd) -> Result<Digest, String> {
+    let (packet, file) = receive_with_fd(peer).map_err(|e| match e {
+        TransferError::Receive(Errno::AGAIN) => "its sender takes too long".to_owned(),
+        e => e.to_string(),
+    })?;
+    match (Digest::try_from(packet), file) {
+        (Ok(digest), None) => Ok(digest),
+        _ => Err("something else came".to_owned()),
     }
 }
 

@@ -5,12 +5,24 @@ use quintet_protocol::lifecycle::{Action, Death, Input};
 use quintet_protocol::status::StatusWord;
 
 use super::Machine;
+use crate::trace::Track;
 
 impl Machine {
     pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Spawn(role, generation) => {
-                if let Err(e) = self.fleet.spawn(role, generation) {
+                let bits = self.status.load(StatusWord::StopRequested);
+                self.status
+                    .store(StatusWord::StopRequested, bits & !(1 << role.index()));
+                if self.fleet.is_by_hand(role) {
+                    return self.announce(role);
+                }
+                self.journal.expect(role);
+                let spawned = self.fleet.spawn(role, generation);
+                // A thread's events are its process's, which is ours.
+                let pid = self.fleet.pid(role).filter(|_| spawned.is_ok());
+                self.journal.born(role, generation, pid);
+                if let Err(e) = spawned {
                     let death = Death::Crashed(format!("it could not be started: {e}"));
                     self.step(Input::Died(role, generation, death));
                 }
@@ -27,11 +39,13 @@ impl Machine {
             }
             Action::Clock(true) => {
                 self.clock.resume();
+                self.journal.note(Track::Main, "VM time goes on", "");
                 // Who sleeps until a moment of VM time could not tell when that would be while it stood still.
                 self.wake_everybody();
             }
             Action::Clock(false) => {
                 self.clock.pause();
+                self.journal.note(Track::Main, "VM time stands still", "");
             }
             Action::Publish => self.publish(),
             Action::Finished(outcome) => self.outcome = Some(outcome),
@@ -45,9 +59,11 @@ impl Machine {
                 .store(StatusWord::generation(role), self.life.generation(role));
             self.status
                 .store(StatusWord::peer(role), self.life.peer(role) as u32);
+            self.journal.state(Track::Life(role), self.life.peer(role));
         }
         self.status
             .store(StatusWord::ResetGeneration, self.life.reset_generation());
+        self.journal.state(Track::Machine, self.life.machine());
         let state = self.life.machine() as u32;
         if self.status.load(StatusWord::MachineState) != state {
             self.status.store(StatusWord::MachineState, state);

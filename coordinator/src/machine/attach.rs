@@ -6,16 +6,22 @@
 //! that attaches to a stopped process has to be told to wake it.
 
 use quintet_protocol::handshake::Role;
+use quintet_protocol::status::StatusWord;
 
 use super::Machine;
 use crate::config::UsageError;
 use crate::supervise::process;
 
-/// The workers of `--wait-for-debugger`, each once.
+/// The workers that `option` names, each once.
 ///
 /// # Errors
-/// [`UsageError`] for what is no worker.
-pub fn roles(names: &[String]) -> Result<Vec<Role>, UsageError> {
+/// [`UsageError`] for what is no worker, and for any where all workers are threads of one process.
+pub fn roles(option: &str, names: &[String], single_process: bool) -> Result<Vec<Role>, UsageError> {
+    if single_process && !names.is_empty() {
+        return Err(UsageError(format!(
+            "{option} needs workers that are processes; with --single-process there is one, quintet itself"
+        )));
+    }
     let mut roles = Vec::new();
     for name in names {
         match Role::from_name(name).filter(|role| Role::WORKERS.contains(role)) {
@@ -23,7 +29,7 @@ pub fn roles(names: &[String]) -> Result<Vec<Role>, UsageError> {
             Some(_) => {}
             None => {
                 return Err(UsageError(format!(
-                    "--wait-for-debugger \"{name}\" is not a worker; cpu, io, gpu and audio are"
+                    "{option} \"{name}\" is not a worker; cpu, io, gpu and audio are"
                 )));
             }
         }
@@ -55,8 +61,7 @@ impl Machine {
         self.awaited.retain_mut(|awaited| {
             let role = awaited.role;
             let status = &seen[role.index() - 1].status;
-            let ready =
-                status.load(quintet_protocol::status::StatusWord::ready(role)) == life.generation(role);
+            let ready = status.load(StatusWord::ready(role)) == life.generation(role);
             let Some(pid) = fleet.pid_to_watch(role).filter(|_| ready) else {
                 return true;
             };
@@ -82,13 +87,16 @@ mod tests {
 
     #[test]
     fn roles_are_workers_and_each_counts_once() {
-        let parse = |names: &[&str]| roles(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        let parse = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|n| (*n).to_owned()).collect();
+            roles("--external", &names, false)
+        };
         assert_eq!(parse(&["io", "cpu", "io"]).ok(), Some(vec![Role::Io, Role::Cpu]));
         for wrong in ["coordinator", "disk", ""] {
             let e = parse(&["cpu", wrong]).expect_err("refused").to_string();
             assert!(
                 e.contains(&format!(
-                    "\"{wrong}\" is not a worker; cpu, io, gpu and audio are"
+                    "--external \"{wrong}\" is not a worker; cpu, io, gpu and audio are"
                 )),
                 "{e}"
             );

@@ -1,10 +1,10 @@
-//! The workers as what they run in: processes, or threads with `--single-process`.
+//! The workers as what they run in: processes, forked here or started by hand, or threads with `--single-process`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,25 +16,22 @@ use quintet_protocol::lifecycle::{Death, HangVerdict, HangWatch, Sample};
 use quintet_protocol::payload::{Outgoing, TransferError, TransportTrace, send_fd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{Event, Waker};
-use crate::config::{Audio, MachineConfig, UsageError, reason};
+use super::crew::Crew;
+use crate::config::{MachineConfig, UsageError};
 use crate::gdb::Relay;
-use crate::images;
-use crate::sandbox;
 use crate::single::Threads;
-use crate::supervise::binaries::Binaries;
 use crate::supervise::log::{LastWords, follow};
 use crate::supervise::spawner::Spawner;
-use crate::supervise::start::{Begun, Common, Heads, Plan, begin, unblock};
+use crate::supervise::start::{Begun, Common, Heads, Listener, Plan, admit, begin, unblock};
 use crate::supervise::startdir::StartDir;
 
 /// A process that lives.
 #[derive(Debug)]
 struct Living {
     generation: u32,
-    child: Child,
+    origin: Origin,
     pidfd: OwnedFd,
     server: String,
     /// Its start-up conversation goes on.
@@ -44,10 +41,30 @@ struct Living {
     log: Option<JoinHandle<()>>,
 }
 
+/// Where a process comes from.
+#[derive(Debug)]
+enum Origin {
+    /// Forked here.
+    Child(Child),
+    /// Started by hand; its number. Its parent reaps it.
+    ByHand(u32),
+}
+
+impl Origin {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Child(child) => child.id(),
+            Self::ByHand(pid) => *pid,
+        }
+    }
+}
+
 /// One role.
 #[derive(Debug)]
 struct Slot {
     plan: Plan,
+    /// Somebody else starts its processes.
+    by_hand: bool,
     living: Option<Living>,
     words: LastWords,
     watch: HangWatch,
@@ -78,8 +95,7 @@ struct Processes {
     common: Arc<Common>,
     slots: [Slot; 4],
     start_dir: StartDir,
-    events: Sender<Event>,
-    waker: Waker,
+    listener: Listener,
     /// Its closing tells every worker that we are gone.
     _lifeline: OwnedFd,
 }
@@ -88,17 +104,21 @@ impl Fleet {
     /// Prepares the workers of a machine; none is started.
     pub(super) fn new(
         config: &MachineConfig,
+        crew: Crew,
         set: Arc<SegmentSet>,
         heads: Heads,
         payloads: Vec<Outgoing>,
-        events: Sender<Event>,
-        waker: Waker,
+        listener: Listener,
         debugger: Option<Relay>,
     ) -> Result<Self, UsageError> {
         let hang_timeout = config.hang_timeout;
-        let plans = plans(config)?;
+        let Crew {
+            plans,
+            binaries,
+            spawner,
+            ..
+        } = crew;
         let cannot = |what: &str, e: &dyn std::fmt::Display| UsageError(format!("Cannot {what}: {e}"));
-        let spawner = Spawner::start().map_err(|e| cannot("start a thread", &e))?;
         let fleet = move |kind| Self {
             kind,
             spawner,
@@ -107,14 +127,15 @@ impl Fleet {
             debugger,
             hang_timeout,
         };
-        if config.single_process {
+        let Some(binaries) = binaries else {
+            let (events, waker) = listener;
             let threads = Threads::new(set, payloads, plans, events, waker);
             return Ok(fleet(Kind::Threads(Box::new(threads))));
-        }
-        let binaries = Binaries::open().map_err(|e| UsageError(e.to_string()))?;
+        };
         let (parent_pipe, lifeline) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|e| cannot("make a pipe", &e))?;
         let slots = plans.map(|plan| Slot {
+            by_hand: config.external.contains(&plan.role),
             plan,
             living: None,
             words: LastWords::default(),
@@ -130,15 +151,60 @@ impl Fleet {
             }),
             slots,
             start_dir: StartDir::new(),
-            events,
-            waker,
+            listener,
             _lifeline: lifeline,
         };
         Ok(fleet(Kind::Processes(Box::new(processes))))
     }
 
-    /// Starts a worker. The one before has been reaped.
+    /// Starts a worker. The one before has been reaped. Does nothing for one that is started by hand.
     pub(super) fn spawn(&mut self, role: Role, generation: u32) -> std::io::Result<()> {
+        if self.is_by_hand(role) {
+            return Ok(());
+        }
+        let theirs = self.attach(role)?;
+        match &mut self.kind {
+            Kind::Processes(p) => p.spawn(role, generation, theirs, &self.spawner, self.hang_timeout),
+            Kind::Threads(t) => t.spawn(role, generation, theirs),
+        }
+    }
+
+    /// Whether somebody else starts this worker.
+    pub(super) fn is_by_hand(&self, role: Role) -> bool {
+        match &self.kind {
+            Kind::Processes(p) => p.slots[role.index() - 1].by_hand,
+            Kind::Threads(_) => false,
+        }
+    }
+
+    /// Where the program of a worker is.
+    pub(super) fn program(&self, role: Role) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Processes(p) => Some(p.common.binaries.path(role)),
+            Kind::Threads(_) => None,
+        }
+    }
+
+    /// Takes the process `pid`, which asks through `socket`, as a worker. It was found to be the one that is waited for.
+    ///
+    /// # Errors
+    /// The host's, also when the process has gone; nothing has changed then.
+    pub(super) fn admit(
+        &mut self,
+        role: Role,
+        generation: u32,
+        pid: Pid,
+        socket: &OwnedFd,
+    ) -> std::io::Result<()> {
+        let theirs = self.attach(role)?;
+        match &mut self.kind {
+            Kind::Processes(p) => p.admit(role, generation, theirs, (pid, socket), self.hang_timeout),
+            Kind::Threads(_) => Err(std::io::Error::other("the workers are threads")),
+        }
+    }
+
+    /// The end of a socket that a worker is given, if there is something to tell it in its life.
+    fn attach(&mut self, role: Role) -> std::io::Result<Option<OwnedFd>> {
         let mut theirs = None;
         if self.modules && role == Role::Cpu {
             let (ours, orders) = socketpair(
@@ -155,10 +221,7 @@ impl Fleet {
         {
             theirs = Some(relay.attach()?);
         }
-        match &mut self.kind {
-            Kind::Processes(p) => p.spawn(role, generation, theirs, &self.spawner, self.hang_timeout),
-            Kind::Threads(t) => t.spawn(role, generation, theirs),
-        }
+        Ok(theirs)
     }
 
     /// Kills a worker; `why` becomes the reason of its death. A thread cannot be killed.
@@ -169,17 +232,29 @@ impl Fleet {
         }
     }
 
+    /// Has the successors of a worker started with another configuration, and with `file` in place of host descriptor `at`: of those
+    /// that are there, `replaced` are given up.
+    pub(super) fn change_plan(
+        &mut self,
+        role: Role,
+        config: Vec<u8>,
+        (at, replaced): (usize, usize),
+        file: Option<OwnedFd>,
+    ) {
+        let plan = match &mut self.kind {
+            Kind::Processes(p) => &mut p.slot(role).plan,
+            Kind::Threads(t) => t.plan(role),
+        };
+        plan.config = config;
+        plan.host_fds.splice(at..at + replaced, file);
+    }
+
     /// Sends an order to the cpu-worker.
     pub(super) fn order(&self, message: &[u8], fd: BorrowedFd<'_>) -> Result<(), TransferError> {
         match &self.orders {
             Some(socket) => send_fd(socket, message, fd),
             None => Err(TransferError::Closed),
         }
-    }
-
-    /// Who starts processes.
-    pub(super) fn spawner(&self) -> Spawner {
-        self.spawner.clone()
     }
 
     /// A start-up conversation has ended.
@@ -217,7 +292,7 @@ impl Fleet {
     /// The process of a worker; our own for a thread.
     pub(super) fn pid(&self, role: Role) -> Option<u32> {
         match &self.kind {
-            Kind::Processes(p) => p.slots[role.index() - 1].living.as_ref().map(|l| l.child.id()),
+            Kind::Processes(p) => p.slots[role.index() - 1].living.as_ref().map(|l| l.origin.pid()),
             Kind::Threads(_) => Some(std::process::id()),
         }
     }
@@ -284,8 +359,7 @@ impl Processes {
             orders,
             generation,
             spawner,
-            self.events.clone(),
-            self.waker.clone(),
+            self.listener.clone(),
         );
         let Begun { mut spawned, server } = match begun {
             Ok(begun) => begun,
@@ -303,12 +377,53 @@ impl Processes {
         slot.watch = HangWatch::new(hang_timeout);
         slot.living = Some(Living {
             generation,
-            child: spawned.child,
+            origin: Origin::Child(spawned.child),
             pidfd: spawned.pidfd,
             server,
             starting: true,
             doom: None,
             log,
+        });
+        Ok(())
+    }
+
+    fn admit(
+        &mut self,
+        role: Role,
+        generation: u32,
+        orders: Option<OwnedFd>,
+        (pid, socket): (Pid, &OwnedFd),
+        hang_timeout: Duration,
+    ) -> std::io::Result<()> {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        // Who has hung up may be dead, and his number another's.
+        if hung_up(socket) {
+            return Err(std::io::Error::other("the process has gone"));
+        }
+        self.start_dir.enter()?;
+        let pid = pid.as_raw_pid().unsigned_abs();
+        let plan = &self.slots[role.index() - 1].plan;
+        let admitted = admit(
+            &self.common,
+            plan,
+            orders,
+            generation,
+            (pid, socket),
+            self.listener.clone(),
+        );
+        let server = admitted.inspect_err(|_| self.start_dir.leave())?;
+        let slot = self.slot(role);
+        // What it prints is read by who has started it.
+        slot.words = LastWords::default();
+        slot.watch = HangWatch::patient(hang_timeout);
+        slot.living = Some(Living {
+            generation,
+            origin: Origin::ByHand(pid),
+            pidfd,
+            server,
+            starting: true,
+            doom: None,
+            log: None,
         });
         Ok(())
     }
@@ -334,7 +449,10 @@ impl Processes {
             return None;
         }
         let mut living = slot.living.take()?;
-        let status = living.child.wait();
+        let status = match &mut living.origin {
+            Origin::Child(child) => Some(child.wait()),
+            Origin::ByHand(_) => None,
+        };
         if living.starting {
             unblock(&living.server);
             self.start_dir.leave();
@@ -344,11 +462,25 @@ impl Processes {
             let _ = log.join();
         }
         let death = match status {
-            Ok(status) => death(status, living.doom, slot.words.last()),
-            Err(e) => Death::Crashed(format!("its end could not be told: {e}")),
+            Some(Ok(status)) => death(status, living.doom, slot.words.last()),
+            Some(Err(e)) => Death::Crashed(format!("its end could not be told: {e}")),
+            None => Death::Crashed(living.doom.unwrap_or_else(|| BY_HAND.to_owned())),
         };
         Some((role, living.generation, death))
     }
+}
+
+/// All that is known of the end of a process that is not our child.
+const BY_HAND: &str = "it was started by hand, so only who did that knows its exit status";
+
+/// Whether the other end of a socket is closed.
+fn hung_up(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    !matches!(poll(&mut fds, Some(&at_once)), Ok(0))
 }
 
 /// What an exit status means.
@@ -382,60 +514,6 @@ fn death(status: ExitStatus, doom: Option<String>, last_word: Option<String>) ->
     }
 }
 
-/// What each worker is started with.
-fn plans(config: &MachineConfig) -> Result<[Plan; 4], UsageError> {
-    let bytes = |role: Role| {
-        let encoded = match role {
-            Role::Cpu => postcard::to_allocvec(&config.cpu),
-            Role::Io => postcard::to_allocvec(&config.io),
-            Role::Gpu => postcard::to_allocvec(&config.gpu),
-            Role::Audio | Role::Coordinator => postcard::to_allocvec(&config.audio_config()),
-        };
-        encoded.expect("configurations are plain data in a growing buffer")
-    };
-    let plan = |role: Role| -> Result<Plan, UsageError> {
-        let mut host_fds = Vec::new();
-        if let (Role::Audio, Audio::Wav(path)) = (role, &config.audio) {
-            // A successor reads what its predecessor wrote before it appends.
-            let file = std::fs::File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(path)
-                .map_err(|e| UsageError(format!("Cannot write \"{}\": {}", path.display(), reason(&e))))?;
-            host_fds.push(file.into());
-        }
-        let dirs = config.wasm.as_ref().map_or(&[][..], |wasm| &wasm.dirs);
-        if role == Role::Io {
-            host_fds = images::open(&config.images)?;
-            for dir in dirs {
-                host_fds.push(dir.open()?);
-            }
-        }
-        let policy = match role {
-            Role::Cpu if config.wasm.is_some() => "cpu-wasm",
-            Role::Io if !dirs.is_empty() => "io-files",
-            role => role.name(),
-        };
-        let confinement = if role == Role::Gpu && !config.gpu.headless {
-            sandbox::window_confinement(config.sandbox)
-        } else {
-            sandbox::confinement_by(policy, config.sandbox)
-        };
-        let confinement = confinement.map_err(|e| UsageError(e.to_string()))?;
-        Ok(Plan {
-            role,
-            config: bytes(role),
-            host_fds,
-            confinement,
-            log: config.log.clone(),
-        })
-    };
-    let [cpu, io, gpu, audio] = Role::WORKERS;
-    Ok([plan(cpu)?, plan(io)?, plan(gpu)?, plan(audio)?])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -455,11 +533,11 @@ mod tests {
         assert_eq!(exit(70, None), Death::Crashed("exit status 70".into()));
         let trapped = exit(
             EXIT_TRAPPED,
-            Some("system call 257 is not allowed by the sandbox"),
+            Some("system call 257 (openat) is not allowed by the sandbox"),
         );
         assert_eq!(
             trapped,
-            Death::Crashed("system call 257 is not allowed by the sandbox".into())
+            Death::Crashed("system call 257 (openat) is not allowed by the sandbox".into())
         );
     }
 

@@ -12,6 +12,7 @@ use quintet_protocol::wasm::{JobAnswer, MAX_ANSWER, Submission};
 
 use super::Machine;
 use super::requests::{Until, reply};
+use crate::control::server::receive_digest;
 use crate::wasm::{MOST_JOBS, Made, Source};
 
 impl Machine {
@@ -40,13 +41,23 @@ impl Machine {
             let error = error.with_limit(open as u64 + 1, MOST_JOBS as u64);
             return reply(&socket, &Answer::Error(error));
         }
+        let digest_from = match socket.try_clone() {
+            Ok(socket) => socket,
+            Err(e) => {
+                let text = format!("The host has no descriptor left: {e}");
+                return reply(&socket, &no(ErrorCode::ResourceLimitExceeded, &text, ""));
+            }
+        };
         let number = jobs.add(Box::new(move || {
             let transport = match submission.memfd {
                 None => TransportChoice::BySize,
                 Some(false) => TransportChoice::Inline,
                 Some(true) => TransportChoice::Memfd,
             };
-            let module = Relay::new(submission.module, file, transport).map_err(|e| e.to_string())?;
+            let module = Relay::new(submission.module, file, transport, || {
+                receive_digest(&digest_from)
+            });
+            let module = module.map_err(|e| e.to_string())?;
             Ok(Source {
                 module,
                 transport,

@@ -6,10 +6,16 @@
 
 mod act;
 pub mod attach;
+mod by_hand;
+mod confined;
+mod crew;
 mod fleet;
 mod jobs;
+pub mod media;
 mod observe;
+mod report;
 mod requests;
+mod shelf;
 mod window;
 
 use std::os::fd::OwnedFd;
@@ -18,7 +24,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use quintet_protocol::clock::ClockMaster;
-use quintet_protocol::control::{ErrorCode, MachineError, Request};
+use quintet_protocol::control::{BrokenReport, ErrorCode, MachineError, Request};
 use quintet_protocol::doorbell::{Doorbell, SpinPolicy};
 use quintet_protocol::handshake::{FileId, Mapped, Role};
 use quintet_protocol::layout::{Ends, Region, SegmentSet, SleeperId};
@@ -26,7 +32,7 @@ use quintet_protocol::lifecycle::{Death, Input, Lifecycle, Outcome, Policy};
 use quintet_protocol::payload::{Outgoing, TransportTrace};
 use quintet_protocol::ring::Producer;
 use quintet_protocol::shm::portable;
-use quintet_protocol::status::{StatusReader, StatusWriter};
+use quintet_protocol::status::{PeerState, StatusReader, StatusWord, StatusWriter};
 use quintet_protocol::stream::{StreamReader, StreamWriter};
 use quintet_protocol::time::HostTime;
 use quintet_protocol::wasm::{JobReport, STDIN_STREAM};
@@ -35,16 +41,21 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use crate::config::{Backend, FIRST_DEBUGCON_STREAM, MachineConfig, StreamTarget, UsageError};
 use crate::control::server::Server;
 use crate::gdb::{GdbArg, Relay};
+use crate::metrics::{Asker, MetricsArg};
 use crate::profile::{self, Profiling};
 use crate::signals::Signals;
 use crate::streams::{Intake, Outlet, Pump, Sink};
 use crate::supervise::names;
 use crate::supervise::start::{Heads, random_u64};
 use crate::terminal::{RawTerminal, Typed};
-use crate::wasm::{Compiler, Jobs, Made, Source};
+use crate::trace::{self, Journal, Traced, Track};
+use crate::wasm::{Jobs, Made, Source};
 use attach::Awaited;
+use confined::Confined;
+use crew::Crew;
 use fleet::Fleet;
 use requests::Waiting;
+use shelf::Shelf;
 
 /// Traces of payloads that are kept.
 const TRACES: usize = 16;
@@ -112,8 +123,13 @@ impl Waker {
 struct Seen {
     status: StatusReader,
     events: u32,
-    unconfined: Vec<String>,
     last_death: String,
+    /// Disk requests under way at that time.
+    left_under_way: u32,
+    /// What it said last of its peers' rings.
+    faults: Option<(Role, u32)>,
+    /// What others said of its own, in its present life.
+    broken: Option<BrokenReport>,
 }
 
 /// The machine.
@@ -128,6 +144,7 @@ pub struct Machine {
     clock: ClockMaster,
     doorbells: Vec<Doorbell>,
     seen: [Seen; 4],
+    confined: Confined,
     ends: Ends,
     pump: Option<Pump>,
     events: Receiver<Event>,
@@ -139,6 +156,8 @@ pub struct Machine {
     debugged: bool,
     /// Workers for whose debuggers the guest waits.
     awaited: Vec<Awaited>,
+    /// Diskettes and discs that are at hand.
+    shelves: [Shelf; 2],
     /// Key presses asked for on the command line.
     keys: Producer,
     error: Option<MachineError>,
@@ -152,6 +171,8 @@ pub struct Machine {
     job: Option<JobReport>,
     next_look: Duration,
     outcome: Option<Outcome>,
+    /// What happens here, for the timeline.
+    journal: Journal,
 }
 
 /// Runs a machine to its end and answers the exit status.
@@ -190,7 +211,9 @@ pub fn run_with(
         sinks.push(Sink::open(&console.target)?);
     }
     let profile = config.profile.as_deref().map(profile::create).transpose()?;
+    let trace = config.trace.as_deref().map(trace::create).transpose()?;
     let debugger = config.gdb.as_ref().map(GdbArg::listen).transpose()?;
+    let metrics = config.metrics.as_ref().map(MetricsArg::listen).transpose()?;
     let (sender, events) = channel();
     let waker = Waker::new().map_err(|e| cannot("make an eventfd", &e))?;
     let server = Server::bind(&config.name).map_err(|e| UsageError(e.to_string()))?;
@@ -208,17 +231,22 @@ pub fn run_with(
     status.set_guest_memory(config.ram);
     let clock = ends.clock_master();
 
+    // From here on files can be opened only as far as the coordinator's own confinement allows.
+    let mut crew = Crew::assemble(&config)?;
+    let compiler = crew.compiler.take();
+    let confined = std::mem::take(&mut crew.confined);
+    let shelves = std::mem::take(&mut crew.shelves);
     let debugger = debugger
         .map(|listener| Relay::start(listener, status.clone(), ends.doorbell(SleeperId::Vcpu(0))))
         .transpose()
         .map_err(|e| cannot("start a thread", &e))?;
     let fleet = Fleet::new(
         &config,
+        crew,
         Arc::clone(&set),
         heads,
         payloads,
-        sender.clone(),
-        waker.clone(),
+        (sender.clone(), waker.clone()),
         debugger,
     )?;
     let policy = Policy {
@@ -226,13 +254,16 @@ pub fn run_with(
         no_reboot: config.io.no_reboot,
         ends_with_cpu: config.io.no_reboot || config.cpu.check_jit,
         needs_gpu: !config.gpu.headless,
+        by_hand: Role::WORKERS.map(|role| config.external.contains(&role)),
         ..Policy::default()
     };
     let seen = Role::WORKERS.map(|role| Seen {
         status: StatusReader::of(&maps, role),
         events: 0,
-        unconfined: Vec::new(),
         last_death: String::new(),
+        left_under_way: 0,
+        faults: None,
+        broken: None,
     });
     let guest = config.wasm.is_some();
     let pump = start_pump(&ends, sinks, guest).map_err(|e| cannot("start the serial streams", &e))?;
@@ -256,9 +287,17 @@ pub fn run_with(
         input.end();
         None
     };
-    let compiler = guest.then(|| Compiler::open(fleet.spawner())).transpose()?;
     let jobs = compiler.map(|compiler| Jobs::new(compiler, config.sandbox, sender.clone(), waker.clone()));
     listen_for_doorbell(&ends, sender.clone(), waker.clone()).map_err(|e| cannot("start a thread", &e))?;
+    let asker = Asker {
+        events: sender.clone(),
+        waker: waker.clone(),
+    };
+    // The name of its socket goes when this function ends.
+    let _leftover = metrics
+        .map(|listener| listener.start(asker))
+        .transpose()
+        .map_err(|e| cannot("start a thread", &e))?;
     server
         .start(sender, waker.clone())
         .map_err(|e| cannot("start a thread", &e))?;
@@ -267,6 +306,10 @@ pub fn run_with(
         .lifecycle_to_producer(Role::Gpu)
         .map_err(|e| cannot("use the shared memory", &e))?;
 
+    let traced = trace
+        .map(|file| Traced::start(file, &ends))
+        .transpose()
+        .map_err(|e| cannot("trace", &e))?;
     let awaited = Awaited::of(&config.wait_for_debugger);
     let mut machine = Machine {
         life: Lifecycle::new(policy, set.instance()),
@@ -277,6 +320,7 @@ pub fn run_with(
         status,
         clock,
         seen,
+        confined,
         ends,
         pump: Some(pump),
         events,
@@ -285,6 +329,7 @@ pub fn run_with(
         obeyed: 0,
         debugged: false,
         awaited,
+        shelves,
         keys,
         error: None,
         traces: Vec::new(),
@@ -293,6 +338,7 @@ pub fn run_with(
         job: None,
         next_look: Duration::ZERO,
         outcome: None,
+        journal: traced.as_ref().map(Traced::journal).unwrap_or_default(),
         config,
     };
     let profiling = profile
@@ -310,6 +356,9 @@ pub fn run_with(
         eprintln!("quintet: Cannot write the profile: {error}");
     }
     machine.report_end(&outcome);
+    if let Some(traced) = traced {
+        traced.finish();
+    }
     machine.refuse_jobs();
     Ok(End {
         outcome,
@@ -415,6 +464,14 @@ impl Machine {
             }
             self.reap();
             self.observe();
+            if self.config.sandbox
+                && Role::WORKERS
+                    .iter()
+                    .all(|&role| self.life.peer(role) == PeerState::Running)
+                && let Some(line) = self.confined.tell()
+            {
+                tracing::warn!("{line}");
+            }
             self.look_at_workers();
             if let Some(limit) = self.config.time_limit
                 && self.now() >= limit
@@ -483,11 +540,13 @@ impl Machine {
         self.fleet.start_is_over(role, generation);
         match result {
             Ok(mapped) => {
-                if self.config.sandbox && !mapped.unconfined.is_empty() {
-                    let missing = mapped.unconfined.join("; ");
-                    tracing::warn!("the {role} is not fully confined: {missing}");
+                self.journal
+                    .note(Track::Life(role), "started", &format!("{role}.{generation}"));
+                let mut missing = mapped.unconfined;
+                if self.config.sandbox && self.fleet.is_by_hand(role) {
+                    missing.push(by_hand::GAP.to_owned());
                 }
-                self.seen[role.index() - 1].unconfined = mapped.unconfined;
+                self.confined.learn(role, missing);
                 for arrived in &mapped.traces {
                     self.note(self.fleet.trace(role, arrived));
                 }
@@ -510,10 +569,11 @@ impl Machine {
     }
 
     fn died(&mut self, role: Role, generation: u32, death: Death) {
+        self.journal.died(role, &death);
         if role == Role::Cpu {
             self.job_died(&death);
         }
-        if self.life.outcome().is_none() {
+        if self.life.outcome().is_none() && !self.life.is_replaced(role) {
             let (reason, words) = match &death {
                 Death::Stopped => ("it ended without being asked to".to_owned(), Vec::new()),
                 Death::Crashed(reason) => (reason.clone(), self.fleet.last_words(role)),
@@ -524,13 +584,18 @@ impl Machine {
                 for line in &words {
                     tracing::warn!("its last words: {line}");
                 }
-                let error = MachineError::new(
-                    ErrorCode::WorkerCrashed,
-                    &format!("The {role} died: {reason}"),
-                    "It is started again by itself",
-                );
+                let remedy = match self.fleet.is_by_hand(role) {
+                    true => "`quintet status` shows the command for its successor",
+                    false => "It is started again by itself",
+                };
+                let text = format!("The {role} died: {reason}");
+                let error = MachineError::new(ErrorCode::WorkerCrashed, &text, remedy);
                 self.error = Some(error.with_detail(&words.join("\n")));
-                self.seen[role.index() - 1].last_death = reason;
+                let left = self.seen[Role::Io.index() - 1]
+                    .status
+                    .load(StatusWord::DiskRequests);
+                let seen = &mut self.seen[role.index() - 1];
+                (seen.last_death, seen.left_under_way, seen.broken) = (reason, left, None);
             }
         }
         self.step(Input::Died(role, generation, death));

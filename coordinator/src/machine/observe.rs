@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quintet_protocol::control::BrokenReport;
 use quintet_protocol::handshake::Role;
 use quintet_protocol::lifecycle::{HangVerdict, Input, Sample};
 use quintet_protocol::status::{GuestEvent, PeerState, StatusWord, WorkerState};
@@ -34,6 +35,7 @@ impl Machine {
         }
         let mut events: Vec<(Role, u32, GuestEvent)> = Vec::new();
         for role in Role::WORKERS {
+            self.take_faults(role);
             let generation = self.life.generation(role);
             let status = &self.seen[role.index() - 1].status;
             let ready = status.load(StatusWord::ready(role));
@@ -57,6 +59,27 @@ impl Machine {
                 tracing::debug!("{role}: {event:?}");
                 self.step(Input::Guest(event));
             }
+        }
+    }
+
+    /// Takes note of what a worker says of its peers' rings. A word is no proof, since a hostile worker may accuse an honest one:
+    /// the accused is named and goes on.
+    fn take_faults(&mut self, role: Role) {
+        let found = self.seen[role.index() - 1].status.peer_faults();
+        let before = std::mem::replace(&mut self.seen[role.index() - 1].faults, found);
+        let Some((peer, now)) = found.filter(|_| found != before) else {
+            return;
+        };
+        let new = now.wrapping_sub(before.map_or(0, |(_, times)| times)) & u32::MAX >> 3;
+        let mut times = now;
+        if let Some(accused) = peer.index().checked_sub(1) {
+            let broken = &mut self.seen[accused].broken;
+            times = broken.map_or(0, |b| b.times).saturating_add(new);
+            *broken = Some(BrokenReport { by: role, times });
+        }
+        // Each doubling: who scribbles on does not fill the log.
+        if times.checked_ilog2() != times.saturating_sub(new).checked_ilog2() {
+            tracing::warn!("the {role} finds broken what the {peer} shares with it ({times} times so far)");
         }
     }
 

@@ -3,18 +3,18 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use quintet_protocol::control::{
-    Answer, ErrorCode, MachineError, Request, SoundReport, StatusReport, WorkerReport, encode_answer,
-};
+use quintet_protocol::control::{Answer, ErrorCode, MachineError, Request, encode_answer};
 use quintet_protocol::handshake::{FileId, Role};
 use quintet_protocol::input::{InputEvent, KeyStroke, parse_chord, parse_pointer, strokes_of};
 use quintet_protocol::layout::SleeperId;
 use quintet_protocol::lifecycle::{Input, Now, Outcome};
 use quintet_protocol::payload::{sealed_memfd, send_fd};
-use quintet_protocol::status::{MachineState, PeerState, StatusWord, WorkerState};
+use quintet_protocol::status::{MachineState, PeerState, StatusWord};
+use quintet_protocol::time::HostTime;
 
 use super::Machine;
 use crate::control::attach::may_be_watched;
+use crate::trace::Track;
 
 /// A request that is answered later.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) struct Waiting {
     socket: OwnedFd,
     until: Until,
     pub(super) deadline: Now,
+    since: HostTime,
 }
 
 #[derive(Debug)]
@@ -32,6 +33,10 @@ pub(super) enum Until {
     Reset(u32),
     /// The gpu-worker has answered this request.
     Shot(u32),
+    /// A successor of this process runs.
+    Successor(Role, u32),
+    /// This worker has told the kernel that this process may trace it.
+    Traced(Role, u32),
     /// The job with this number has ended; its own limits bound it.
     Job(u32),
 }
@@ -40,6 +45,18 @@ impl Waiting {
     /// What it waits for.
     pub(super) fn until(&self) -> &Until {
         &self.until
+    }
+
+    /// What that is called on a timeline.
+    fn name(&self) -> &'static str {
+        match self.until {
+            Until::Epoch(_) => "pause",
+            Until::Reset(_) => "reset",
+            Until::Shot(_) => "screenshot",
+            Until::Job(_) => "job",
+            Until::Traced(..) => "debugger",
+            Until::Successor(..) => "medium",
+        }
     }
 
     /// Whether it waits for the job `number`.
@@ -55,11 +72,14 @@ impl Waiting {
 
 /// How long a user waits for an answer at most (S3.104).
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a debugger waits until a worker has named it: one that is to be debugged may well hang.
+const TRACER_PATIENCE: Duration = Duration::from_secs(2);
 /// How many requests may wait at a time (S3.108).
 const MOST_WAITING: usize = 64;
 
 impl Machine {
     pub(super) fn request(&mut self, request: Request, file: Option<OwnedFd>, socket: OwnedFd) {
+        self.journal.request(&request);
         let answer = match request {
             Request::Status => Answer::Status(Box::new(self.report())),
             Request::Pause => {
@@ -82,13 +102,20 @@ impl Machine {
                 // One is open at a time, and whoever asks meanwhile gets the same picture.
                 let open = self.waiting.iter().find_map(|w| match w.until {
                     Until::Shot(request) => Some(request),
-                    Until::Epoch(_) | Until::Reset(_) | Until::Job(_) => None,
+                    _ => None,
                 });
                 let request = open.unwrap_or_else(|| self.ends.ask_for_shot());
                 return self.wait(socket, Until::Shot(request));
             }
             Request::Submit(submission) => return self.submit(*submission, file, socket),
             Request::Watch(file) => return self.let_watch(file, &socket),
+            Request::Debug(role) => match self.name_tracer(role, &socket) {
+                Ok(until) => return self.wait_for(socket, until, TRACER_PATIENCE),
+                Err(why) => Answer::Error(MachineError::new(ErrorCode::InvalidConfig, why, "")),
+            },
+            Request::Join(role, ticket) => return self.join(role, ticket, &socket),
+            Request::Insert(drive, medium) => return self.insert(drive, medium, file, socket),
+            Request::Eject(drive) => return self.eject(drive, socket),
             Request::Transport => Answer::Transport(self.traces.clone()),
             Request::Type(text) => match strokes_of(&text) {
                 Ok(strokes) => self.press(strokes.into_iter().flat_map(KeyStroke::events)),
@@ -133,7 +160,26 @@ impl Machine {
         }
     }
 
+    /// Asks a worker to let the process at the other end of `socket` trace it.
+    fn name_tracer(&self, role: Role, socket: &OwnedFd) -> Result<Until, &'static str> {
+        if !Role::WORKERS.contains(&role) {
+            return Err("The coordinator names no debugger");
+        }
+        // Who asks is what the kernel says, so that nobody can name another.
+        let asks = rustix::net::sockopt::socket_peercred(socket).map_err(|_| "Nobody knows who asks")?;
+        let pid = asks.pid.as_raw_nonzero().get() as u32;
+        self.status.store(StatusWord::tracer(role), pid);
+        for who in SleeperId::all().filter(|who| who.owner() == role) {
+            self.ends.doorbell(who).force();
+        }
+        Ok(Until::Traced(role, pid))
+    }
+
     fn wait(&mut self, socket: OwnedFd, until: Until) {
+        self.wait_for(socket, until, PATIENCE);
+    }
+
+    pub(super) fn wait_for(&mut self, socket: OwnedFd, until: Until, patience: Duration) {
         let waiting = self.waiting.iter().filter(|w| !matches!(w.until, Until::Job(_)));
         if waiting.count() >= MOST_WAITING {
             let text = format!("{MOST_WAITING} requests are waiting for an answer already");
@@ -141,11 +187,12 @@ impl Machine {
             error.limit = Some((MOST_WAITING as u64 + 1, MOST_WAITING as u64));
             return reply(&socket, &Answer::Error(error));
         }
-        let deadline = self.now() + PATIENCE;
+        let deadline = self.now() + patience;
         self.waiting.push(Waiting {
             socket,
             until,
             deadline,
+            since: HostTime::now(),
         });
     }
 
@@ -155,23 +202,29 @@ impl Machine {
             socket,
             until: Until::Job(number),
             deadline: Now::MAX,
+            since: HostTime::now(),
         });
     }
 
     /// Answers whoever has waited long enough, for what he waited for or in vain.
     pub(super) fn answer_waiting(&mut self) {
         let now = self.now();
+        let seen = &self.seen;
         let cpu = &self.seen[Role::Cpu.index() - 1].status;
         let epoch = cpu.load(StatusWord::EpochSeen);
         let machine = self.life.machine();
         let reset = self.life.reset_generation();
+        let life = &self.life;
         let shots = self.ends.shot_reader();
+        let journal = &self.journal;
         self.waiting.retain(|w| {
+            let answered = || journal.span(Track::Waits, w.name(), w.since);
             let done = match w.until {
                 Until::Shot(request) => match shots.take(request) {
                     Ok(None) => false,
                     Ok(Some(png)) => {
                         reply_with_file(&w.socket, &png);
+                        answered();
                         return false;
                     }
                     Err(e) => {
@@ -180,12 +233,17 @@ impl Machine {
                     }
                 },
                 Until::Job(_) => false,
+                Until::Traced(role, pid) => seen[role.index() - 1].status.load(StatusWord::TracerSeen) == pid,
+                Until::Successor(role, generation) => {
+                    life.generation(role) != generation && life.peer(role) == PeerState::Running
+                }
                 Until::Epoch(e) => epoch.wrapping_sub(e) < 1 << 31 || machine != MachineState::Paused,
                 Until::Reset(n) => {
                     n != reset || matches!(machine, MachineState::Running | MachineState::Paused)
                 }
             };
             if done {
+                answered();
                 reply(&w.socket, &Answer::Done);
             } else if now >= w.deadline {
                 let text = "The machine did not carry it out in time";
@@ -197,44 +255,6 @@ impl Machine {
             }
             !done && now < w.deadline
         });
-    }
-
-    fn report(&self) -> StatusReport {
-        let workers = Role::WORKERS
-            .into_iter()
-            .map(|role| {
-                let seen = &self.seen[role.index() - 1];
-                let said = WorkerState::from_u32(seen.status.load(StatusWord::WorkerState));
-                let state = self.life.peer(role);
-                WorkerReport {
-                    role,
-                    pid: self.fleet.pid(role).map(|p| p as i32),
-                    state,
-                    parked: state == PeerState::Running && said == Some(WorkerState::Parked),
-                    generation: self.life.generation(role),
-                    deaths: self.life.deaths(role),
-                    last_death: seen.last_death.clone(),
-                    unconfined: seen.unconfined.clone(),
-                }
-            })
-            .collect();
-        let said = |role: Role, word| self.seen[role.index() - 1].status.load(word);
-        StatusReport {
-            name: self.config.name.clone(),
-            pid: std::process::id() as i32,
-            state: self.life.machine(),
-            uptime_ms: self.now().as_millis() as u64,
-            vm_time_ms: self.ends.clock().now().0 / 1_000_000,
-            ram: self.config.ram.total(),
-            resets: self.life.reset_generation(),
-            workers,
-            sound: SoundReport {
-                missing: said(Role::Audio, StatusWord::AudioUnderrun),
-                dropped: said(Role::Io, StatusWord::AudioOverrun),
-            },
-            single_process: self.config.single_process,
-            error: self.error.clone(),
-        }
     }
 
     /// Sends input on its way: the gpu-worker puts them among those of its window.
@@ -255,7 +275,7 @@ impl Machine {
     }
 }
 
-fn refused(e: &dyn std::error::Error) -> Answer {
+pub(super) fn refused(e: &dyn std::error::Error) -> Answer {
     Answer::Error(MachineError::new(ErrorCode::InvalidConfig, &e.to_string(), ""))
 }
 

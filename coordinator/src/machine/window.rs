@@ -1,5 +1,6 @@
 //! What the user of the window asks for.
 
+use quintet_protocol::control::Drive;
 use quintet_protocol::handshake::Role;
 use quintet_protocol::lifecycle::{Input, Outcome};
 use quintet_protocol::status::{MachineState, StatusWord};
@@ -50,6 +51,8 @@ impl Machine {
                 self.status.add(StatusWord::PowerPresses, 1);
                 self.wake_everybody();
             }
+            WindowCommand::NextDiskette => self.next_medium(Drive::Floppy),
+            WindowCommand::NextDisc => self.next_medium(Drive::Cdrom),
             WindowCommand::Quit => self.step(Input::Stop(Outcome::Asked(0))),
             WindowCommand::Screenshot => self.save_screenshot(),
         }

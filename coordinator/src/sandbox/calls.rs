@@ -1,156 +1,29 @@
-//! Numbers of the system calls that policies speak of.
-//!
-//! `libc` knows the numbers of each architecture but not the names, so the names are listed here. Older calls
-//! that newer architectures lack are known everywhere and exist only on x86-64.
+//! Numbers of the system calls that policies speak of, by name.
 
-/// The number of a call here: `Some(None)` when this architecture lacks it, `None` when the name is not listed.
+use std::str::FromStr as _;
+
+use syscalls::Sysno;
+
+/// The number of a call here: `Some(None)` when this architecture lacks it, as newer ones do many of x86-64's;
+/// `None` when no such call is known.
 #[allow(clippy::option_option, reason = "unknown and lacking are different answers")]
 pub fn call_number(name: &str) -> Option<Option<i64>> {
-    if X86_ONLY.iter().any(|(known, _)| *known == name) {
-        return Some(x86_only(name));
+    match Sysno::from_str(name) {
+        Ok(call) => Some(Some(i64::from(call.id()))),
+        Err(_) => syscalls::x86_64::Sysno::from_str(name).ok().map(|_| None),
     }
-    Some(Some(match name {
-        "mmap" => libc::SYS_mmap,
-        "munmap" => libc::SYS_munmap,
-        "mprotect" => libc::SYS_mprotect,
-        "mremap" => libc::SYS_mremap,
-        "madvise" => libc::SYS_madvise,
-        "brk" => libc::SYS_brk,
-        "futex" => libc::SYS_futex,
-        "ppoll" => libc::SYS_ppoll,
-        "epoll_create1" => libc::SYS_epoll_create1,
-        "epoll_ctl" => libc::SYS_epoll_ctl,
-        "epoll_pwait" => libc::SYS_epoll_pwait,
-        "eventfd2" => libc::SYS_eventfd2,
-        "restart_syscall" => libc::SYS_restart_syscall,
-        "membarrier" => libc::SYS_membarrier,
-        "clock_gettime" => libc::SYS_clock_gettime,
-        "clock_getres" => libc::SYS_clock_getres,
-        "clock_nanosleep" => libc::SYS_clock_nanosleep,
-        "nanosleep" => libc::SYS_nanosleep,
-        "gettimeofday" => libc::SYS_gettimeofday,
-        "clone" => libc::SYS_clone,
-        "clone3" => libc::SYS_clone3,
-        "set_robust_list" => libc::SYS_set_robust_list,
-        "get_robust_list" => libc::SYS_get_robust_list,
-        "rseq" => libc::SYS_rseq,
-        "sched_yield" => libc::SYS_sched_yield,
-        "sched_getaffinity" => libc::SYS_sched_getaffinity,
-        "sched_setaffinity" => libc::SYS_sched_setaffinity,
-        "prctl" => libc::SYS_prctl,
-        "gettid" => libc::SYS_gettid,
-        "getpid" => libc::SYS_getpid,
-        "exit" => libc::SYS_exit,
-        "exit_group" => libc::SYS_exit_group,
-        "rt_sigreturn" => libc::SYS_rt_sigreturn,
-        "rt_sigprocmask" => libc::SYS_rt_sigprocmask,
-        "rt_sigaction" => libc::SYS_rt_sigaction,
-        "sigaltstack" => libc::SYS_sigaltstack,
-        "tgkill" => libc::SYS_tgkill,
-        "read" => libc::SYS_read,
-        "readv" => libc::SYS_readv,
-        "write" => libc::SYS_write,
-        "writev" => libc::SYS_writev,
-        "close" => libc::SYS_close,
-        "fcntl" => libc::SYS_fcntl,
-        "fstat" => libc::SYS_fstat,
-        "fstatfs" => libc::SYS_fstatfs,
-        "newfstatat" => libc::SYS_newfstatat,
-        "recvmsg" => libc::SYS_recvmsg,
-        "sendmsg" => libc::SYS_sendmsg,
-        "getsockopt" => libc::SYS_getsockopt,
-        "shutdown" => libc::SYS_shutdown,
-        "prlimit64" => libc::SYS_prlimit64,
-        "getrandom" => libc::SYS_getrandom,
-        "pread64" => libc::SYS_pread64,
-        "pwrite64" => libc::SYS_pwrite64,
-        "preadv" => libc::SYS_preadv,
-        "preadv2" => libc::SYS_preadv2,
-        "pwritev" => libc::SYS_pwritev,
-        "lseek" => libc::SYS_lseek,
-        "fsync" => libc::SYS_fsync,
-        "fdatasync" => libc::SYS_fdatasync,
-        "fallocate" => libc::SYS_fallocate,
-        "ftruncate" => libc::SYS_ftruncate,
-        "openat" => libc::SYS_openat,
-        "socket" => libc::SYS_socket,
-        "connect" => libc::SYS_connect,
-        "getpeername" => libc::SYS_getpeername,
-        "getsockname" => libc::SYS_getsockname,
-        "setsockopt" => libc::SYS_setsockopt,
-        "sendto" => libc::SYS_sendto,
-        "recvfrom" => libc::SYS_recvfrom,
-        "ioctl" => libc::SYS_ioctl,
-        "statx" => libc::SYS_statx,
-        "faccessat" => libc::SYS_faccessat,
-        "faccessat2" => libc::SYS_faccessat2,
-        "readlinkat" => libc::SYS_readlinkat,
-        "getdents64" => libc::SYS_getdents64,
-        "memfd_create" => libc::SYS_memfd_create,
-        "statfs" => libc::SYS_statfs,
-        "getuid" => libc::SYS_getuid,
-        "geteuid" => libc::SYS_geteuid,
-        "getgid" => libc::SYS_getgid,
-        "getegid" => libc::SYS_getegid,
-        "getppid" => libc::SYS_getppid,
-        "uname" => libc::SYS_uname,
-        "sysinfo" => libc::SYS_sysinfo,
-        "getcwd" => libc::SYS_getcwd,
-        "pipe2" => libc::SYS_pipe2,
-        "dup" => libc::SYS_dup,
-        "dup3" => libc::SYS_dup3,
-        "unlinkat" => libc::SYS_unlinkat,
-        "mkdirat" => libc::SYS_mkdirat,
-        "renameat" => libc::SYS_renameat,
-        "renameat2" => libc::SYS_renameat2,
-        "flock" => libc::SYS_flock,
-        "timerfd_create" => libc::SYS_timerfd_create,
-        "timerfd_settime" => libc::SYS_timerfd_settime,
-        "shmget" => libc::SYS_shmget,
-        "shmat" => libc::SYS_shmat,
-        "shmdt" => libc::SYS_shmdt,
-        "shmctl" => libc::SYS_shmctl,
-        "kcmp" => libc::SYS_kcmp,
-        "getrusage" => libc::SYS_getrusage,
-        "times" => libc::SYS_times,
-        "sched_setscheduler" => libc::SYS_sched_setscheduler,
-        "sched_getscheduler" => libc::SYS_sched_getscheduler,
-        "sched_setattr" => libc::SYS_sched_setattr,
-        "sched_getattr" => libc::SYS_sched_getattr,
-        "sched_getparam" => libc::SYS_sched_getparam,
-        "setpriority" => libc::SYS_setpriority,
-        "getpriority" => libc::SYS_getpriority,
-        "sendmmsg" => libc::SYS_sendmmsg,
-        "recvmmsg" => libc::SYS_recvmmsg,
-        "msync" => libc::SYS_msync,
-        "mlock" => libc::SYS_mlock,
-        "mincore" => libc::SYS_mincore,
-        "get_mempolicy" => libc::SYS_get_mempolicy,
-        "fadvise64" => libc::SYS_fadvise64,
-        "umask" => libc::SYS_umask,
-        "getpgid" => libc::SYS_getpgid,
-        "openat2" => libc::SYS_openat2,
-        _ => return None,
-    }))
 }
 
-/// Calls that newer architectures lack, with their numbers on x86-64 (asm/unistd_64.h).
-const X86_ONLY: &[(&str, i64)] = &[
-    ("open", 2),
-    ("stat", 4),
-    ("lstat", 6),
-    ("poll", 7),
-    ("access", 21),
-    ("pipe", 22),
-    ("dup2", 33),
-    ("rename", 82),
-    ("mkdir", 83),
-    ("unlink", 87),
-    ("readlink", 89),
-    ("epoll_wait", 232),
-];
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn x86_only(name: &str) -> Option<i64> {
-    let (_, number) = X86_ONLY.iter().find(|(known, _)| *known == name)?;
-    cfg!(target_arch = "x86_64").then_some(*number)
+    #[test]
+    fn calls_have_the_numbers_of_the_c_library() {
+        assert_eq!(call_number("openat"), Some(Some(libc::SYS_openat)));
+        assert_eq!(call_number("landlock_restrict_self"), Some(Some(446)));
+        let older = cfg!(target_arch = "x86_64").then_some(2);
+        assert_eq!(call_number("open"), Some(older));
+        assert_eq!(call_number("opener"), None);
+    }
 }

@@ -4,10 +4,12 @@
 //! `exec` was rejected: it would have to allow what only the dynamic loader needs.
 
 mod calls;
+mod display;
+pub mod own;
 mod policy;
 
 use quintet_protocol::handshake::confine::encode_instruction;
-use quintet_protocol::handshake::{Confinement, Role};
+use quintet_protocol::handshake::{Confinement, Network, Role};
 
 pub use policy::{PolicyError, compile};
 
@@ -15,6 +17,7 @@ pub use policy::{PolicyError, compile};
 pub fn policy_text(name: &str) -> Option<&'static str> {
     Some(match name {
         "common" => include_str!("policies/common.policy"),
+        "coordinator" => include_str!("policies/coordinator.policy"),
         "cpu" => include_str!("policies/cpu.policy"),
         "cpu-wasm" => include_str!("policies/cpu-wasm.policy"),
         "compile" => include_str!("policies/compile.policy"),
@@ -53,11 +56,28 @@ pub fn confinement_by(policy: &str, enabled: bool) -> Result<Confinement, Policy
         read_paths: Vec::new(),
         write_paths: Vec::new(),
         abstract_sockets: false,
+        network: Network::Leave,
         // Twice what a start needs: shared files, channels, log, payloads.
         max_files: 256,
-        max_threads: None,
+        // Shared memory does not count; what is left is caches and buffers. A limit on all maps (RLIMIT_AS) would have to leave room for
+        // guest RAM and code, and so would limit nothing.
         max_data: Some(2 << 30),
+        max_file_size: max_file_size(policy),
+        // What cannot be swapped is the host's memory.
+        max_locked: Some(0),
     })
+}
+
+/// How long a worker may make a file, in bytes.
+fn max_file_size(policy: &str) -> Option<u64> {
+    match policy {
+        // Images grow as far as the guest and their formats say.
+        "io" | "io-files" => None,
+        // The sizes in a WAV file have 32 bits.
+        "audio" => Some(4 << 30),
+        // They write into shared memory, whose size is fixed, and to pipes.
+        _ => Some(0),
+    }
 }
 
 /// What a gpu-worker with a window has to give up: it keeps libraries, drivers and what they read, and the way to the
@@ -108,9 +128,12 @@ pub fn window_confinement(enabled: bool) -> Result<Confinement, PolicyError> {
         read_paths,
         write_paths,
         abstract_sockets: true,
+        network: display::network(),
+        // Drivers keep buffers as descriptors, reserve what they never touch, make files for what they share, and may pin it.
         max_files: 1024,
-        // Drivers reserve what they never touch.
         max_data: None,
+        max_file_size: None,
+        max_locked: None,
         ..confinement
     })
 }

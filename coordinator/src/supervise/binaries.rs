@@ -4,6 +4,7 @@
 //! machine.
 
 use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,6 +49,18 @@ impl Binaries {
     /// The executable of a worker. Panics for the coordinator.
     pub fn of(&self, role: Role) -> Arc<File> {
         Arc::clone(&self.files[role.index() - 1])
+    }
+
+    /// Where that executable is, or was when it was opened. Panics for the coordinator.
+    pub fn path(&self, role: Role) -> PathBuf {
+        let fd = self.files[role.index() - 1].as_raw_fd();
+        let path = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+        let path = path.unwrap_or_else(|_| own_directory().join(role.binary()));
+        // Replaced on disk: the handshake sees whether what is there now is of the same build.
+        match path.to_str().and_then(|p| p.strip_suffix(" (deleted)")) {
+            Some(replaced) => replaced.into(),
+            None => path,
+        }
     }
 }
 
@@ -94,9 +107,12 @@ mod tests {
         }
         let missing = Binaries::open_near(&bin).expect_err("one is missing").to_string();
         std::fs::write(libexec.join("quintet-audio-worker"), "x").expect("file");
-        let found = Binaries::open_near(&bin);
+        let found = Binaries::open_near(&bin).expect("all are there");
+        let path = || found.path(Role::Audio);
+        let there = path();
         std::fs::remove_dir_all(&root).expect("remove");
         assert!(missing.contains("quintet-audio-worker"), "{missing}");
-        assert!(found.is_ok());
+        assert!(there.is_absolute() && there.ends_with("libexec/quintet/quintet-audio-worker"));
+        assert_eq!(path(), there, "even when it is gone");
     }
 }

@@ -159,7 +159,7 @@ mod tests {
             }
         });
         let binary = Arc::new(std::fs::File::open("/bin/true").expect("a program"));
-        let spawner = Spawner::start().expect("a thread");
+        let spawner = Spawner::start(false).expect("a thread");
         for _ in 0..100 {
             let order = Order {
                 binary: Arc::clone(&binary),

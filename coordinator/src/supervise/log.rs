@@ -64,6 +64,7 @@ fn take(role: Role, generation: u32, line: &str, words: &LastWords) {
     }
     if is_log_line(&line) {
         eprintln!("[{}.{generation}] {line}", role.name());
+        crate::trace::log_line(Some((role, generation)), &line);
     } else {
         words.push(line);
     }

@@ -1,5 +1,6 @@
 //! What `/proc` tells of a worker: enough to know whether it is held, blocked or busy.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A look at a process.
@@ -22,15 +23,8 @@ pub fn look(pid: u32) -> Option<Look> {
     let mut cpu = Duration::ZERO;
     let mut runnable = false;
     let mut stopped = false;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
-        // A thread may end between the listing and the look.
-        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else {
-            continue;
-        };
-        let Some((state, ticks)) = state_and_ticks(&stat) else {
-            continue;
-        };
-        let run = std::fs::read_to_string(task.path().join("schedstat")).ok();
+    for (task, state, ticks) in threads(pid)? {
+        let run = std::fs::read_to_string(task.join("schedstat")).ok();
         let nanos = run
             .as_deref()
             .and_then(|s| s.split_whitespace().next()?.parse().ok());
@@ -44,6 +38,22 @@ pub fn look(pid: u32) -> Option<Look> {
         stopped,
         traced,
     })
+}
+
+/// Whether every thread of a process is stopped, and in no system call: `false` when it is gone.
+pub fn is_stopped(pid: u32) -> bool {
+    threads(pid).is_some_and(|mut all| all.all(|(_, state, _)| matches!(state, 'T' | 't')))
+}
+
+/// The threads of a process: folder, state and processor time in clock ticks.
+fn threads(pid: u32) -> Option<impl Iterator<Item = (PathBuf, char, u64)>> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    Some(tasks.flatten().filter_map(|task| {
+        // A thread may end between the listing and the look.
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (state, ticks) = state_and_ticks(&stat)?;
+        Some((task.path(), state, ticks))
+    }))
 }
 
 /// Proportional set size of a process in bytes, guest RAM excluded; `None` when it is gone.

@@ -13,6 +13,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quintet_protocol::handshake::Network;
+use quintet_protocol::handshake::confine::{drop_capabilities, network};
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::signals;
@@ -66,18 +68,22 @@ type Job = (Order, Sender<std::io::Result<Spawned>>);
 #[derive(Clone, Debug)]
 pub struct Spawner {
     jobs: Sender<Job>,
+    network: Network,
 }
 
 impl Spawner {
-    /// Starts the thread. It ends with the process, never before.
+    /// Starts the thread. It ends with the process, never before. If `empty` is set and this process is privileged, the thread lives in a network
+    /// namespace with nothing in it, and so do its children, and all of them are without privileges.
     ///
     /// # Errors
     /// The host's, when it has no thread left.
-    pub fn start() -> std::io::Result<Self> {
+    pub fn start(empty: bool) -> std::io::Result<Self> {
         let (jobs, orders) = channel::<Job>();
+        let (say, said) = channel();
         std::thread::Builder::new()
             .name("spawner".into())
             .spawn(move || {
+                let _ = say.send(if empty { live_alone() } else { Network::Leave });
                 for (order, answer) in orders {
                     if let Err(late) = answer.send(spawn(order))
                         && let Ok(mut spawned) = late.0
@@ -92,7 +98,13 @@ impl Spawner {
                     std::thread::park();
                 }
             })?;
-        Ok(Self { jobs })
+        let network = said.recv().map_err(std::io::Error::other)?;
+        Ok(Self { jobs, network })
+    }
+
+    /// The network that processes are born with, and what is left for them to do about it.
+    pub fn network(&self) -> Network {
+        self.network.clone()
     }
 
     /// Starts a process.
@@ -111,6 +123,14 @@ impl Spawner {
             e => gone(e.to_string()),
         })?
     }
+}
+
+/// Takes this thread out of the host's network, where that takes no user namespace, which a process of several threads cannot make.
+fn live_alone() -> Network {
+    let left = network::leave_by_privilege().is_ok();
+    // What a worker cannot drop, it says itself.
+    let _ = drop_capabilities();
+    if left { Network::Empty } else { Network::Leave }
 }
 
 fn spawn(order: Order) -> std::io::Result<Spawned> {

@@ -4,18 +4,21 @@
 //! thread of its own while the main loop watches the child's pidfd and the clock; when the child is gone,
 //! [`unblock`] connects in its place, and the thread ends.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
+use quintet_protocol::control::{Answer, encode_answer};
+use quintet_protocol::handshake::by_hand::Joined;
 use quintet_protocol::handshake::files::layout_hash;
 use quintet_protocol::handshake::worker::{Bootstrap, CONNECT_ARGUMENT, MESSAGE_DEADLINE};
 use quintet_protocol::handshake::{
     Confinement, FileId, Hello, Mapped, ProbeResult, Proceed, Role, decode, encode,
 };
 use quintet_protocol::layout::{SegmentSet, SetError};
-use quintet_protocol::payload::{Outgoing, PayloadKind};
+use quintet_protocol::lifecycle::Policy;
+use quintet_protocol::payload::{Outgoing, PayloadKind, send_fds};
 use quintet_protocol::probe::CoordinatorProbe;
 use quintet_protocol::shm::ViewMut;
 
@@ -94,6 +97,9 @@ pub fn wants(role: Role, kind: &PayloadKind) -> bool {
     }
 }
 
+/// Who is told when a conversation is over: the main loop.
+pub type Listener = (Sender<Event>, Waker);
+
 /// Spawns a process and talks it through its start on a thread, which reports [`Event::Started`].
 /// `orders` is the worker's end of a socket of its own.
 ///
@@ -105,77 +111,138 @@ pub fn begin(
     orders: Option<OwnedFd>,
     generation: u32,
     spawner: &Spawner,
-    events: Sender<Event>,
-    waker: Waker,
+    listener: Listener,
 ) -> std::io::Result<Begun> {
-    let role = plan.role;
-    let (server, name) = IpcOneShotServer::<Bootstrap>::new()?;
-    // The process before this one has been reaped, and may have been killed in the middle of a wait.
-    common.set.place_events(role).map_err(std::io::Error::other)?;
-    let mut inherit = Vec::new();
-    let mut give = |fd: OwnedFd| {
-        let number = fd.as_raw_fd();
-        inherit.push(fd);
-        number
-    };
-    let mut files = Vec::new();
-    for id in common.set.files().filter(|f| f.needed_by(role)) {
-        let (grant, fd) = common.set.grant(id, role).map_err(std::io::Error::other)?;
-        fd.map(&mut give);
-        files.push(grant);
-    }
-    let mut payloads = Vec::new();
-    for payload in common.payloads.iter().filter(|p| wants(role, p.kind())) {
-        let number = match payload.fd() {
-            Some(fd) => give(fd.try_clone_to_owned()?),
-            None => -1,
-        };
-        payloads.push(payload.grant(number));
-    }
-    let mut host_fds = Vec::new();
-    if let Some(orders) = orders {
-        host_fds.push(give(orders));
-    }
-    let mut confinement = plan.confinement.clone();
-    for fd in &plan.host_fds {
-        let number = give(fd.try_clone()?);
-        host_fds.push(number);
-        // A worker may do beneath a directory that it is given what its system calls let it.
-        let mode = rustix::fs::fstat(fd)?.st_mode;
-        if rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::Directory {
-            confinement.write_paths.push(format!("/proc/self/fd/{number}"));
-        }
-    }
-    let parent_pipe = give(common.parent_pipe.try_clone()?);
-    let hello = Hello {
-        layout_hash: layout_hash(),
-        role,
-        generation,
-        instance: common.set.instance(),
-        ram: common.set.ram_layout(),
-        files,
-        config: plan.config.clone(),
-        payloads,
-        host_fds,
-        parent_pipe,
-        confinement,
-    };
+    let start = Start::prepare(common, plan, orders, generation)?;
     let order = Order {
-        binary: common.binaries.of(role),
-        name: role.binary(),
-        args: vec![CONNECT_ARGUMENT.to_owned(), name.clone()],
+        binary: common.binaries.of(plan.role),
+        name: plan.role.binary(),
+        args: vec![CONNECT_ARGUMENT.to_owned(), start.name.clone()],
         input: None,
         answers: false,
-        inherit,
+        inherit: start.give,
         log: plan.log.clone(),
         confined: plan.confinement.enabled,
     };
     let spawned = spawner.spawn(order)?;
+    talk(common, start.server, start.hello, None, listener)?;
+    Ok(Begun {
+        spawned,
+        server: start.name,
+    })
+}
+
+/// As [`begin`] for the process `pid`, which somebody else has started and which asks through `socket`. Answers the name of the server, for
+/// [`unblock`].
+///
+/// # Errors
+/// The host's, also when the process is gone.
+pub fn admit(
+    common: &Arc<Common>,
+    plan: &Plan,
+    orders: Option<OwnedFd>,
+    generation: u32,
+    (pid, socket): (u32, &OwnedFd),
+    listener: Listener,
+) -> std::io::Result<String> {
+    let start = Start::prepare(common, plan, orders, generation)?;
+    let joined = Answer::Joined(Joined {
+        server: start.name.clone(),
+        numbers: start.give.iter().map(|fd| fd.as_raw_fd()).collect(),
+        log: plan.log.clone(),
+        confined: plan.confinement.enabled,
+    });
+    let fds: Vec<_> = start.give.iter().map(|fd| fd.as_fd()).collect();
+    send_fds(socket, &encode_answer(&joined), &fds).map_err(std::io::Error::other)?;
+    talk(common, start.server, start.hello, Some(pid), listener)?;
+    Ok(start.name)
+}
+
+/// A start of which the process knows nothing yet.
+struct Start {
+    server: IpcOneShotServer<Bootstrap>,
+    /// Name of the server.
+    name: String,
+    hello: Hello,
+    /// The descriptors of which the hello speaks.
+    give: Vec<OwnedFd>,
+}
+
+impl Start {
+    fn prepare(
+        common: &Common,
+        plan: &Plan,
+        orders: Option<OwnedFd>,
+        generation: u32,
+    ) -> std::io::Result<Self> {
+        let role = plan.role;
+        let (server, name) = IpcOneShotServer::<Bootstrap>::new()?;
+        // The process before this one has been reaped, and may have been killed in the middle of a wait.
+        common.set.place_events(role).map_err(std::io::Error::other)?;
+        let mut fds = Vec::new();
+        let mut give = |fd: OwnedFd| {
+            let number = fd.as_raw_fd();
+            fds.push(fd);
+            number
+        };
+        let mut files = Vec::new();
+        for id in common.set.files().filter(|f| f.needed_by(role)) {
+            let (grant, fd) = common.set.grant(id, role).map_err(std::io::Error::other)?;
+            fd.map(&mut give);
+            files.push(grant);
+        }
+        let mut payloads = Vec::new();
+        for payload in common.payloads.iter().filter(|p| wants(role, p.kind())) {
+            let number = match payload.fd() {
+                Some(fd) => give(fd.try_clone_to_owned()?),
+                None => -1,
+            };
+            payloads.push(payload.grant(number));
+        }
+        let mut host_fds = Vec::new();
+        if let Some(orders) = orders {
+            host_fds.push(give(orders));
+        }
+        for fd in &plan.host_fds {
+            host_fds.push(give(fd.try_clone()?));
+        }
+        let parent_pipe = give(common.parent_pipe.try_clone()?);
+        let hello = Hello {
+            layout_hash: layout_hash(),
+            role,
+            generation,
+            instance: common.set.instance(),
+            ram: common.set.ram_layout(),
+            files,
+            config: plan.config.clone(),
+            payloads,
+            host_fds,
+            parent_pipe,
+            confinement: plan.confinement.clone(),
+        };
+        Ok(Self {
+            server,
+            name,
+            hello,
+            give: fds,
+        })
+    }
+}
+
+/// Holds the conversation on a thread. `pid` is the process that was started by hand.
+fn talk(
+    common: &Arc<Common>,
+    server: IpcOneShotServer<Bootstrap>,
+    hello: Hello,
+    pid: Option<u32>,
+    (events, waker): Listener,
+) -> std::io::Result<()> {
     let common = Arc::clone(common);
+    let (role, generation) = (hello.role, hello.generation);
     std::thread::Builder::new()
         .name(format!("start-{}", role.name()))
         .spawn(move || {
-            let result = converse(&common, server, &hello);
+            let result = converse(&common, server, &hello, pid);
             let _ = events.send(Event::Started {
                 role,
                 generation,
@@ -183,10 +250,7 @@ pub fn begin(
             });
             waker.wake();
         })?;
-    Ok(Begun {
-        spawned,
-        server: name,
-    })
+    Ok(())
 }
 
 /// Ends an `accept` whose child is gone.
@@ -194,15 +258,24 @@ pub fn unblock(server: &str) {
     let _ = IpcSender::<Bootstrap>::connect(server.to_owned());
 }
 
-fn converse(common: &Common, server: IpcOneShotServer<Bootstrap>, hello: &Hello) -> Result<Mapped, String> {
+fn converse(
+    common: &Common,
+    server: IpcOneShotServer<Bootstrap>,
+    hello: &Hello,
+    pid: Option<u32>,
+) -> Result<Mapped, String> {
     let role = hello.role;
+    let patience = match pid {
+        Some(_) => Policy::default().by_hand_patience,
+        None => MESSAGE_DEADLINE,
+    };
     let lost = |e: &dyn std::fmt::Display| format!("the start-up conversation broke off: {e}");
     let (_connection, bootstrap) = server.accept().map_err(|e| lost(&e))?;
     let say = |bytes| bootstrap.to_worker.send(bytes).map_err(|e| lost(&e));
     let next = || {
         bootstrap
             .from_worker
-            .try_recv_timeout(MESSAGE_DEADLINE)
+            .try_recv_timeout(patience)
             .map_err(|e| lost(&e))
     };
 
@@ -212,6 +285,12 @@ fn converse(common: &Common, server: IpcOneShotServer<Bootstrap>, hello: &Hello)
         return refuse(
             say,
             format!("its layout is {:#x}: it is of another build", mapped.layout_hash),
+        );
+    }
+    if let Some(pid) = pid.filter(|&pid| u32::try_from(mapped.pid) != Ok(pid)) {
+        return refuse(
+            say,
+            format!("it calls itself process {}, the kernel {pid}", mapped.pid),
         );
     }
     let probe = CoordinatorProbe::begin(role, common.heads.of(role), random);

@@ -3,7 +3,7 @@
 //! They are sockets with names in a file system. The directory exists while a start is under way and never longer;
 //! what a coordinator that was killed in that moment left behind is swept at the next start (see [`names`]).
 
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 
 use super::names;
@@ -81,8 +81,11 @@ impl Drop for StartDir {
     }
 }
 
-fn base() -> PathBuf {
-    let usable = |p: &PathBuf| p.is_absolute() && p.is_dir();
+/// Where the directory is made: the user's own directory for such things, else that for everybody's.
+pub fn base() -> PathBuf {
+    // Somebody else's, as sudo may leave it behind, is none (XDG Base Directory Specification); and root's rights to it are given up.
+    let own = rustix::process::geteuid().as_raw();
+    let usable = |p: &PathBuf| p.is_absolute() && p.metadata().is_ok_and(|m| m.is_dir() && m.uid() == own);
     std::env::var_os("XDG_RUNTIME_DIR")
         .map(PathBuf::from)
         .filter(usable)

@@ -167,6 +167,9 @@ impl Compiler {
         let mut confinement = sandbox::confinement_by("compile", sandboxed)
             .map_err(|e| CompileError::Start(std::io::Error::other(e)))?;
         confinement.max_data = Some(limits.memory);
+        // No artefact is larger than what it was made in.
+        confinement.max_file_size = Some(limits.memory);
+        confinement.network = self.spawner.network();
         let order = encode(&CompileOrder {
             module: module.grant(module_number),
             output: number,

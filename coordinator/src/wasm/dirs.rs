@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::config::UsageError;
 
 /// What separates the host's name of a directory from the module's.
-const SEPARATOR: &str = "::";
+pub(crate) const SEPARATOR: &str = "::";
 
 /// A directory and the name that the module knows it by.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 mod cache;
 mod compile;
-mod dirs;
+pub(crate) mod dirs;
 mod jobs;
 pub mod report;
 mod submit;

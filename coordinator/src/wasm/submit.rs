@@ -1,6 +1,5 @@
 //! `quintet submit`: modules for a machine that runs already.
 
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,10 +68,8 @@ fn ask(name: &str, path: &Path, args: &SubmitArgs) -> Result<Conversation, Usage
         )
     })?;
     // To the machine it always travels as a memfd; the size decides from there on (S1.1).
-    let module = Outgoing::new(PayloadKind::WasmModule, &bytes, TransportChoice::Memfd)
-        .map_err(|e| UsageError(format!("{}: {e}", path.display())))?;
-    let submission = Submission {
-        module: module.grant(0),
+    let submission = |module| Submission {
+        module,
         config: WasmConfig {
             invoke: args.invoke.clone(),
             args: std::iter::once(path.display().to_string())
@@ -91,8 +88,14 @@ fn ask(name: &str, path: &Path, args: &SubmitArgs) -> Result<Conversation, Usage
         },
         refuse_map: false,
     };
-    let fd = module.fd().expect("asked for as a memfd");
-    Conversation::start(name, &Request::Submit(Box::new(submission)), Some(fd.as_fd()))
+    let sent = Outgoing::new_ahead(PayloadKind::WasmModule, &bytes, |module, fd| {
+        let request = Request::Submit(Box::new(submission(module)));
+        Conversation::start(name, &request, Some(fd))
+    });
+    let (module, conversation) = sent.map_err(|e| UsageError(format!("{}: {e}", path.display())))?;
+    let conversation = conversation?;
+    conversation.announce(&module.digest());
+    Ok(conversation)
 }
 
 fn wait(name: &str, conversation: Conversation) -> Result<JobReport, UsageError> {

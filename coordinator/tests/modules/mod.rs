@@ -1,14 +1,13 @@
 //! Modules for tests, and a machine that runs them.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Once;
 
 use quintet_coordinator::control::client::Conversation;
 use quintet_protocol::control::{Answer, Request};
-use quintet_protocol::payload::{Digest, Outgoing, PayloadKind, TransportChoice, digest};
+use quintet_protocol::payload::{Digest, Outgoing, PayloadKind, digest};
 use quintet_protocol::status::MachineState;
 use quintet_protocol::wasm::{JobLimits, JobReport, Submission, WasmConfig};
 
@@ -214,12 +213,15 @@ impl Job {
 
     /// Gives it to the machine.
     pub fn submit(&self, machine: &Machine) -> Conversation {
-        let module =
-            Outgoing::new(PayloadKind::WasmModule, &self.bytes, TransportChoice::Memfd).expect("a memfd");
-        let mut grant = module.grant(0);
-        grant.digest = self.lie.unwrap_or(grant.digest);
-        let submission = Submission {
-            module: grant,
+        let (digest, conversation) = self.give(machine);
+        conversation.announce(&self.lie.unwrap_or(digest));
+        conversation
+    }
+
+    /// Gives it to the machine, and answers the digest that is to follow.
+    pub fn give(&self, machine: &Machine) -> (Digest, Conversation) {
+        let submission = |module| Submission {
+            module,
             config: WasmConfig {
                 invoke: self.invoke.clone(),
                 ..WasmConfig::default()
@@ -228,9 +230,12 @@ impl Job {
             memfd: self.memfd,
             refuse_map: false,
         };
-        let request = Request::Submit(Box::new(submission));
-        let fd = module.fd().expect("asked for");
-        Conversation::start(&machine.name, &request, Some(fd.as_fd())).expect("the machine is there")
+        let sent = Outgoing::new_ahead(PayloadKind::WasmModule, &self.bytes, |module, fd| {
+            let request = Request::Submit(Box::new(submission(module)));
+            Conversation::start(&machine.name, &request, Some(fd)).expect("the machine is there")
+        });
+        let (module, conversation) = sent.expect("a memfd");
+        (module.digest(), conversation)
     }
 
     /// Gives it to the machine and waits.

@@ -7,6 +7,7 @@ use super::descriptor::{Descriptor, selector_code};
 use crate::exec::{Exit, Flow, Int, Reason, Vcpu, Vector};
 use crate::mmu::TlbIndex;
 use quintet_protocol::profile::Activity as Doing;
+use quintet_protocol::trace::Kind;
 
 use crate::state::{Activity, Attr, DescriptorTable, Flag, Flags, Segment, Shadow, gpr, seg};
 
@@ -63,6 +64,7 @@ impl Vcpu {
 
     /// Delivers an external interrupt or NMI.
     pub(crate) fn deliver_interrupt(&mut self, vector: u8) {
+        self.tracer.instant(Kind::Interrupt, vector.into());
         self.deliver(Event {
             vector,
             code: None,

@@ -5,6 +5,7 @@ use super::{Exit, Jump, Op, Reason, Vcpu, is_guard};
 use crate::bus::Effects;
 use crate::jit::Left;
 use quintet_protocol::profile::Activity as Doing;
+use quintet_protocol::trace::Kind;
 
 use crate::state::{Activity, CodeSize, Flag, RIP, Shadow};
 
@@ -170,7 +171,9 @@ impl Vcpu {
             return None;
         }
         let before = self.profile.begin(Doing::Translate.line());
+        let begun = self.tracer.begin();
         let native = self.translate_block(jump, linear);
+        self.tracer.end(Kind::Translate, begun, linear);
         self.profile.resume(before);
         native
     }
@@ -373,7 +376,9 @@ impl Vcpu {
             self.state.regs[RIP] = self.state.regs[RIP].wrapping_add(u64::from(op.len));
             if let Err(exit) = (op.handler)(self, op) {
                 // SAFETY: both pointers are into the same block.
-                self.instructions += unsafe { at.offset_from(first) } as u64;
+                let done = unsafe { at.offset_from(first) } as u64;
+                // A guard among them has taken itself off, from zero even.
+                self.instructions = self.instructions.wrapping_add(done);
                 self.leave(exit, op.len);
                 return Some(exit);
             }
@@ -381,7 +386,8 @@ impl Vcpu {
             at = unsafe { at.add(1) };
         }
         // SAFETY: as above.
-        self.instructions += unsafe { at.offset_from(first) } as u64;
+        let done = unsafe { at.offset_from(first) } as u64;
+        self.instructions = self.instructions.wrapping_add(done);
         None
     }
 

@@ -8,6 +8,7 @@ use quintet_protocol::profile::ProfileWriter;
 use quintet_protocol::ram::GuestRam;
 use quintet_protocol::shm::ViewMut;
 use quintet_protocol::sync::{AtomicU32, Ordering};
+use quintet_protocol::trace::Tracer;
 
 use super::{BlockCache, Exit, Fault, Flow, MODES, ModeKey, Op, Points, Vector};
 use crate::bus::{Bus, Effects};
@@ -159,6 +160,8 @@ pub struct Vcpu {
     pub jit: Option<Box<Jit>>,
     /// Where it says what it is doing.
     pub profile: ProfileWriter,
+    /// Where it tells about interrupts and translations.
+    pub tracer: Tracer,
     /// Present when every translation is compared with the interpreter.
     pub trial: Option<Box<Trial>>,
     /// Which of the jump cache's modes is the current one; derived by [`Self::refresh_mode`].
@@ -208,6 +211,7 @@ impl Vcpu {
             end: core::ptr::null(),
             jit: None,
             profile: ProfileWriter::default(),
+            tracer: Tracer::default(),
             trial: None,
             mode: 0,
             segmented: 0,

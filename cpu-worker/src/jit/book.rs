@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use quintet_protocol::sync::{AtomicU64, Ordering};
+
 use super::cache::CodeMemory;
 use super::translate::Site;
 
@@ -46,8 +48,10 @@ fn place(number: u32) -> (usize, usize) {
     (number as usize % REGIONS, number as usize / REGIONS)
 }
 
-/// A translation of one block for one address and mode.
+/// A translation of one block for one address and mode. What a debugger's script reads of it has a layout
+/// ([`super::shown`]).
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(super) struct Native {
     /// Number of the block.
     pub block: u32,
@@ -61,6 +65,10 @@ pub(super) struct Native {
     /// Bytes of it, and how many come before the parts that misses and ways out lead to.
     pub len: usize,
     pub straight: usize,
+    /// Bytes of guest code that it translates.
+    pub guest: usize,
+    /// Not 0 once it was taken off its block: nothing enters it any more.
+    pub buried: u32,
     /// Number of its first link, and how many it has.
     pub links: (u32, usize),
     /// The next translation of the same block.
@@ -147,6 +155,32 @@ pub(super) struct Book {
     into: HashMap<u32, Vec<u32>>,
     /// How many regions were evicted.
     pub evictions: u64,
+    /// Where the translations of each region are, for a debugger.
+    shown: Box<[Shown; REGIONS]>,
+}
+
+/// Where the translations of a region are. Whatever moves or drops them sets `count` to 0 first, so that a process that is stopped at
+/// any instruction shows all of them or none.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(super) struct Shown {
+    /// Address of the first.
+    pub first: AtomicU64,
+    /// How many there are.
+    pub count: AtomicU64,
+}
+
+impl Shown {
+    /// Shows nothing.
+    fn hide(&self) {
+        self.count.store(0, Ordering::SeqCst);
+    }
+
+    /// Shows `natives`.
+    fn show(&self, natives: &[Native]) {
+        self.first.store(natives.as_ptr() as u64, Ordering::SeqCst);
+        self.count.store(natives.len() as u64, Ordering::SeqCst);
+    }
 }
 
 impl Book {
@@ -169,7 +203,13 @@ impl Book {
             first: Vec::new(),
             into: HashMap::new(),
             evictions: 0,
+            shown: Box::default(),
         }
+    }
+
+    /// Where a debugger finds the translations.
+    pub fn shown(&self) -> *const [Shown; REGIONS] {
+        &raw const *self.shown
     }
 
     /// Whether a translation of at most `largest` bytes may find no room, so that [`Self::evict`] is due.
@@ -198,6 +238,12 @@ impl Book {
                 bytes + region.used - region.start,
             )
         })
+    }
+
+    /// The translations that can be entered.
+    pub fn natives(&self) -> impl Iterator<Item = &Native> {
+        let all = self.regions.iter().flat_map(|region| &region.natives.items);
+        all.filter(|native| native.buried == 0)
     }
 
     /// The region that is being filled.
@@ -252,7 +298,11 @@ impl Book {
             self.first.resize(n + 1, None);
         }
         native.next = self.first[n];
-        self.first[n] = Some(self.region().natives.push(native));
+        let shown = &self.shown[self.now];
+        shown.hide();
+        let natives = &mut self.regions[self.now].natives;
+        self.first[n] = Some(natives.push(native));
+        shown.show(&natives.items);
     }
 
     /// Makes link `number` lead to `entry`: a translation, or a stub in the region that is being filled, as `led` says.
@@ -297,7 +347,10 @@ impl Book {
                 }
             }
             buried.push(number);
-            let Native { next, links, .. } = *self.native(number);
+            let (region, at_native) = place(number);
+            let native = &mut self.regions[region].natives.items[at_native];
+            native.buried = 1;
+            let Native { next, links, .. } = *native;
             let (region, first) = place(links.0);
             for link in &mut self.regions[region].links.items[first..first + links.1] {
                 link.led = Led::Dead;
@@ -322,6 +375,7 @@ impl Book {
             self.into.remove(&number);
             self.take_off(number);
         }
+        self.shown[now].hide();
         self.regions[now].natives.items.clear();
         for link in self.regions.iter_mut().flat_map(|r| &mut r.links.items) {
             if link.region == now {
@@ -352,6 +406,7 @@ impl Book {
     /// Forgets all translations.
     pub fn clear(&mut self) {
         self.now = 0;
+        self.shown.iter().for_each(Shown::hide);
         self.first.clear();
         self.into.clear();
         for region in &mut self.regions {

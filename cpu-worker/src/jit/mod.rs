@@ -9,7 +9,7 @@
 //! - `translate`, `plain`, `special`, `system`, `branch`, `memory`, `flags`, `live`: a block's translation.
 //! - `groups`: accesses that share a look into the TLB.
 //! - `values`, `induction`, `looped`: loops that need no look into the TLB at each access. `peel`: what other loops carry from turn to turn.
-//! - `check`: `--check-jit`. `listing`: translations as text.
+//! - `check`: `--check-jit`. `listing`: translations as text. `shown`, `gdb`, `object`: what debuggers see of them.
 //! - `cache`: executable memory. `book`: where translations lie and what leads to them. This module: the run loop's side.
 //!
 //! The seam for another host architecture is `Jit`: `new`, `find`, `translate`, `run`, `bury`, `evict` and `reset` know nothing of x86
@@ -23,6 +23,7 @@ mod branch;
 mod cache;
 mod check;
 mod flags;
+mod gdb;
 mod groups;
 mod induction;
 mod lines;
@@ -30,8 +31,10 @@ mod listing;
 mod live;
 mod looped;
 mod memory;
+mod object;
 mod peel;
 mod plain;
+pub mod shown;
 mod special;
 mod system;
 mod thunks;
@@ -48,6 +51,7 @@ use iced_x86::InstructionInfoFactory;
 use book::{Book, Led, Link, Native};
 pub use cache::{CODE_BYTES, CodeMemory};
 pub use check::Trial;
+pub(crate) use gdb::Told;
 use lines::Lines;
 pub use listing::Listing;
 use quintet_protocol::profile::{Activity, ProfileWriter};
@@ -82,6 +86,8 @@ pub(crate) enum Left {
 pub struct Jit {
     memory: CodeMemory,
     thunks: Thunks,
+    /// Bytes of the routines that the code memory begins with.
+    routines: usize,
     info: InstructionInfoFactory,
     book: Book,
     lines: Lines,
@@ -106,6 +112,23 @@ pub struct Jit {
     ungrouped: HashSet<u32>,
 }
 
+/// What translated code needs of the host's processor and kernel and does not find.
+pub fn missing_on_host() -> Vec<&'static str> {
+    let needs = [
+        // HWCAP2_FSGSBASE of asm/hwcap2.h.
+        ("FSGSBASE (Linux 5.9)", rustix::param::linux_hwcap().1 & 2 != 0),
+        ("SSE4.2", is_x86_feature_detected!("sse4.2")),
+        ("POPCNT", is_x86_feature_detected!("popcnt")),
+        ("XSAVE", is_x86_feature_detected!("xsave")),
+        ("AES", is_x86_feature_detected!("aes")),
+        ("PCLMULQDQ", is_x86_feature_detected!("pclmulqdq")),
+    ];
+    needs
+        .into_iter()
+        .filter_map(|(name, there)| (!there).then_some(name))
+        .collect()
+}
+
 impl Jit {
     /// A translator that writes into `memory`; `hot` executions make a block worth translating.
     ///
@@ -115,13 +138,7 @@ impl Jit {
     /// # Panics
     /// When `memory` has less than [`CODE_BYTES_LEAST`].
     pub fn new(mut memory: CodeMemory, hot: u32) -> Option<Box<Self>> {
-        let gs = rustix::param::linux_hwcap().1 & 2 != 0;
-        let able = is_x86_feature_detected!("sse4.2")
-            && is_x86_feature_detected!("popcnt")
-            && is_x86_feature_detected!("xsave")
-            && is_x86_feature_detected!("aes")
-            && is_x86_feature_detected!("pclmulqdq");
-        if !gs || !able {
+        if !missing_on_host().is_empty() {
             return None;
         }
         assert!(memory.size() >= CODE_BYTES_LEAST, "too little memory for code");
@@ -129,6 +146,7 @@ impl Jit {
         memory.write(0, &code);
         Some(Box::new(Self {
             book: Book::new(memory.size(), code.len()),
+            routines: code.len(),
             memory,
             thunks,
             info: InstructionInfoFactory::new(),
@@ -285,6 +303,8 @@ impl Jit {
             flags_dead: t.flags_dead,
             len: t.code.len(),
             straight: t.straight,
+            guest: bytes.len(),
+            buried: 0,
             links: (request.first_link, t.exits.len()),
             next: None,
         });

@@ -26,6 +26,8 @@ pub(super) struct Thunks {
     /// execution goes on behind them. The XMM registers are not loaded then. Otherwise it continues at the
     /// translation that [`Slow`] answers with, or leaves.
     pub slow: u64,
+    /// Where the handlers of [`Self::slow`] return to: the site's number and the return address into the translation are on the stack.
+    pub slow_return: u64,
     /// Called to load the guest's XMM registers and MXCSR. Changes RCX alone; the host's flags stay.
     pub xmm: u64,
     /// Called to load the guest's x87 unit unless it is. Changes RAX, RCX and the host's flags.
@@ -38,7 +40,8 @@ pub(super) struct Thunks {
     pub link: u64,
 }
 
-const SAVED: [Register; 6] = [
+/// What [`Thunks::enter`] pushes, in this order, before one more word that evens out the stack.
+pub(super) const SAVED: [Register; 6] = [
     Register::RBX,
     Register::RBP,
     Register::R12,
@@ -154,6 +157,7 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
     a.rr(Code::Mov_r64_rm64, Register::RDI, RCX);
     a.constant(RAX, slow as usize as u64);
     a.r(Code::Call_rm64, RAX);
+    let slow_return = base + a.len() as u64;
     let leaves = a.label();
     a.rr(Code::Test_rm64_r64, RAX, RAX);
     a.branch(Code::Jne_rel32_64, leaves);
@@ -184,6 +188,7 @@ pub(super) fn make(base: u64, slow: Slow) -> (Thunks, Vec<u8>) {
         unit,
         enter,
         slow: slow_entry,
+        slow_return,
         xmm,
         next,
         next_by_tag,

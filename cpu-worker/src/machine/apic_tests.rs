@@ -7,6 +7,7 @@ use quintet_protocol::layout::{Ends, SegmentSet, SleeperId};
 use quintet_protocol::profile::ProfileWriter;
 use quintet_protocol::ram::RamLayout;
 use quintet_protocol::status::WorkerStatus;
+use quintet_protocol::trace::Tracer;
 
 use super::{IoClient, MachineBus, SpeakerLine, TimerThread};
 use crate::bus::Bus as _;
@@ -32,6 +33,7 @@ fn bus(set: &SegmentSet) -> (MachineBus, TimerThread) {
         ends.doorbell(SleeperId::Vcpu(0)),
         WorkerStatus::from_maps(&maps, Role::Cpu, 1),
         ProfileWriter::default(),
+        Tracer::default(),
     );
     let core = CoreComplex::new(CoreConfig {
         tsc_hz: 1_000_000_000,

@@ -16,6 +16,7 @@ use quintet_protocol::reply::ReplyReader;
 use quintet_protocol::ring::{Producer, PushError};
 use quintet_protocol::status::{MachineState, PeerState, WorkerState, WorkerStatus};
 use quintet_protocol::time::HostTime;
+use quintet_protocol::trace::{Kind, Tracer};
 
 use super::Tables;
 
@@ -39,6 +40,7 @@ pub struct IoClient {
     own_bell: Doorbell,
     status: WorkerStatus,
     profile: ProfileWriter,
+    tracer: Tracer,
     /// Number of the last command posted to each device.
     posted: Box<[u64; MAX_DEVICES]>,
     /// The epoch of the machine's state that the vCPU has obeyed.
@@ -66,6 +68,7 @@ impl IoClient {
         own_bell: Doorbell,
         status: WorkerStatus,
         profile: ProfileWriter,
+        tracer: Tracer,
     ) -> Self {
         let epoch = status.run_epoch();
         let presses = status.power_presses();
@@ -81,6 +84,7 @@ impl IoClient {
             own_bell,
             status,
             profile,
+            tracer,
             posted: Box::new([0; MAX_DEVICES]),
             epoch,
             heard: 0,
@@ -156,9 +160,11 @@ impl IoClient {
                     let need = head.len() + body.len();
                     let commands = &mut self.commands;
                     let before = self.profile.begin(Activity::Io.line());
+                    let begun = self.tracer.begin();
                     let woken = self.sleeper.wait(HostTime::after(LOOK), || {
                         !matches!(commands.has_room(need), Ok(false))
                     });
+                    self.tracer.end(Kind::RingFull, begun, 0);
                     self.profile.resume(before);
                     if !self.after_wait(woken) {
                         return None;
@@ -202,6 +208,7 @@ impl IoClient {
     /// Sends a command and waits for its reply; the length of the data copied to `into`. `None`: no answer will
     /// come.
     fn ask(&mut self, command: Command<'_>, into: &mut [u8]) -> Option<usize> {
+        let begun = self.tracer.begin();
         let number = self.send(command)?;
         let mut rung = false;
         let mut parked = false;
@@ -226,6 +233,10 @@ impl IoClient {
             }
         };
         self.profile.resume(before);
+        if self.tracer.is_on() {
+            let (kind, value) = shown(&command);
+            self.tracer.end(kind, begun, value);
+        }
         if parked {
             self.status.set_state(WorkerState::Running);
         }
@@ -248,9 +259,11 @@ impl IoClient {
             self.io_bell.nudge();
             let commands = &mut self.commands;
             let before = self.profile.begin(Activity::Io.line());
+            let begun = self.tracer.begin();
             let woken = self.sleeper.wait(HostTime::after(LOOK), || {
                 !matches!(commands.is_drained(), Ok(false))
             });
+            self.tracer.end(Kind::Drain, begun, 0);
             self.profile.resume(before);
             rung |= woken == Woken::Rung;
             if !self.after_wait(woken) {
@@ -437,6 +450,17 @@ impl IoClient {
             device,
         );
         true
+    }
+}
+
+/// A command that is waited for, as it stands on a timeline.
+fn shown(command: &Command<'_>) -> (Kind, u64) {
+    match *command {
+        Command::PortRead { port, .. } | Command::StringIn { port, .. } => (Kind::PortRead, port.into()),
+        Command::PortWrite { port, .. } => (Kind::PortWrite, port.into()),
+        Command::MmioRead { addr, .. } => (Kind::MmioRead, addr.0),
+        Command::MmioWrite { addr, .. } => (Kind::MmioWrite, addr.0),
+        _ => (Kind::OtherWait, 0),
     }
 }
 

@@ -9,6 +9,7 @@ use quintet_protocol::mirror::MIRRORS;
 use quintet_protocol::profile::Activity as Doing;
 use quintet_protocol::status::{GuestEvent, MachineState, ResetCause, WorkerState, WorkerStatus};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
+use quintet_protocol::trace::Kind;
 
 use super::debugger::{Debugger, Turn};
 use super::{IoClient, MachineBus, Request, SpeakerLine, TimerThread, boot};
@@ -16,7 +17,7 @@ use crate::bus::Bus as _;
 use crate::core_complex::{CoreComplex, CoreConfig, ResetCause as GuestReset, ResetKind};
 use crate::cpuid::Model;
 use crate::exec::{ExitWord, RunExit, Vcpu};
-use crate::jit::{self, CODE_BYTES, CodeMemory, Jit};
+use crate::jit::{self, CODE_BYTES, CodeMemory, Jit, Told, shown::Published};
 use crate::state::Activity;
 use crate::vga::Vga;
 
@@ -35,6 +36,10 @@ struct Runner {
     slept: bool,
     debugger: Option<Debugger>,
     _timer: TimerThread,
+    _shown: Published,
+    told: Told,
+    /// The debugger that was let in last.
+    tracer: u32,
 }
 
 /// Runs the cpu-worker until the coordinator tells it to end.
@@ -77,6 +82,7 @@ pub fn run_with(mut context: WorkerContext, code: Option<CodeMemory>) -> Result<
     let sleeper = ends.sleeper(SleeperId::Vcpu(0), policy);
     let exit_word = ExitWord::shared(ends.view_mut(Region::doorbell(SleeperId::Vcpu(0))), 0);
     let profile = ends.profile_writer();
+    let tracer = ends.tracer(Role::Cpu, context.generation);
     let io = IoClient::new(
         0,
         ends.command_producer(0).map_err(|e| broken(e.to_string()))?,
@@ -88,6 +94,7 @@ pub fn run_with(mut context: WorkerContext, code: Option<CodeMemory>) -> Result<
         ends.doorbell(SleeperId::Vcpu(0)),
         status.clone(),
         profile.clone(),
+        tracer.clone(),
     );
     let core = CoreComplex::new(CoreConfig {
         tsc_hz: model.tsc_hz(),
@@ -111,6 +118,7 @@ pub fn run_with(mut context: WorkerContext, code: Option<CodeMemory>) -> Result<
     );
     let mut cpu = Box::new(Vcpu::new(context.ram.clone(), Box::new(bus), model, exit_word));
     cpu.profile = profile;
+    cpu.tracer = tracer;
     if config.accel == Accel::Jit {
         cpu.jit = code.and_then(|code| Jit::new(code, jit::HOT));
         if let Some(jit) = &mut cpu.jit {
@@ -135,6 +143,7 @@ pub fn run_with(mut context: WorkerContext, code: Option<CodeMemory>) -> Result<
         }
         None => None,
     };
+    let shown = Published::new(&cpu);
     let runner = Runner {
         cpu,
         status: status.clone(),
@@ -144,6 +153,9 @@ pub fn run_with(mut context: WorkerContext, code: Option<CodeMemory>) -> Result<
         slept: false,
         debugger,
         _timer: timer,
+        _shown: shown,
+        told: Told::default(),
+        tracer: 0,
     };
     status.set_ready();
     runner.run();
@@ -160,6 +172,13 @@ impl Runner {
 
     fn run(mut self) {
         while !self.status.stop_requested() {
+            let tracer = self.status.tracer();
+            if core::mem::replace(&mut self.tracer, tracer) != tracer {
+                if tracer != 0 {
+                    self.told.expect();
+                }
+                self.tell();
+            }
             if !self.obey() {
                 continue;
             }
@@ -167,11 +186,19 @@ impl Runner {
                 self.cpu.exit_word.set();
             }
             // It comes back when a heartbeat is due, which the timer thread tells it by the exit word.
-            match self.cpu.run(u64::MAX) {
+            let (begun, before) = (self.cpu.tracer.begin(), self.cpu.instructions);
+            let exit = self.cpu.run(u64::MAX);
+            let executed = self.cpu.instructions.wrapping_sub(before);
+            self.cpu.tracer.end(Kind::Run, begun, executed);
+            match exit {
                 RunExit::Budget => {}
-                RunExit::Idle => self.idle(),
+                RunExit::Idle => {
+                    self.tell();
+                    self.idle();
+                }
                 RunExit::Requested => {
                     self.beat();
+                    self.tell();
                     self.requests();
                 }
                 RunExit::Held => {
@@ -184,6 +211,13 @@ impl Runner {
                     self.await_change();
                 }
             }
+        }
+    }
+
+    /// Tells a debugger what is translated, if one listens or is on its way.
+    fn tell(&mut self) {
+        if let Some(jit) = &self.cpu.jit {
+            self.told.tell(jit);
         }
     }
 
@@ -243,9 +277,9 @@ impl Runner {
 
     /// Starts the guest in reset generation `wanted` once io-worker has prepared it.
     fn start(&mut self, wanted: u32) -> bool {
-        let boot = match self.ends.boot_state_reader().read() {
-            Ok(Some(boot)) if boot.generation == wanted => boot,
-            Ok(_) => {
+        let boot = match self.ends.guest_start(wanted) {
+            Ok(Some(boot)) => boot,
+            Ok(None) => {
                 self.park(|_| false);
                 return false;
             }
@@ -266,6 +300,7 @@ impl Runner {
         self.cpu.discard_code();
         boot::enter(&mut self.cpu, &boot);
         self.generation = wanted;
+        self.cpu.tracer.instant(Kind::Start, wanted.into());
         self.status.set_reset_done(wanted);
         self.ends.doorbell(SleeperId::Coordinator).ring();
         true
@@ -276,8 +311,10 @@ impl Runner {
         self.bus().arm_timer(true);
         self.status.set_state(WorkerState::Parked);
         let before = self.cpu.profile.begin(Doing::Idle.line());
+        let begun = self.cpu.tracer.begin();
         let until = self.bus().host_deadline().unwrap_or(HostTime::after(LONGEST));
         self.sleeper.park(until.min(HostTime::after(LONGEST)), || false);
+        self.cpu.tracer.end(Kind::Idle, begun, 0);
         self.cpu.profile.resume(before);
         self.status.set_state(WorkerState::Running);
         self.slept = true;
@@ -294,7 +331,9 @@ impl Runner {
         self.status.set_state(WorkerState::Parked);
         let sleeper = self.sleeper.clone();
         let before = self.cpu.profile.begin(Doing::Idle.line());
+        let begun = self.cpu.tracer.begin();
         sleeper.park(HostTime::after(nanos), || ready(self));
+        self.cpu.tracer.end(Kind::Stands, begun, 0);
         self.cpu.profile.resume(before);
         self.status.set_state(WorkerState::Running);
         self.slept = true;

@@ -58,6 +58,12 @@ impl Flags {
     /// Where the flags that are not arithmetic lie, for translated code.
     pub(crate) const SYSTEM_OFFSET: usize = core::mem::offset_of!(Self, system);
 
+    /// Where the last result and its corrections lie, for a debugger.
+    pub(crate) const ARITHMETIC_OFFSETS: [usize; 2] = [
+        core::mem::offset_of!(Self, result),
+        core::mem::offset_of!(Self, aux),
+    ];
+
     /// Flags from an RFLAGS image; bits that do not exist are dropped.
     pub fn from_bits(bits: u64) -> Self {
         let mut f = Self {

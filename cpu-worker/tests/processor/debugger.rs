@@ -196,6 +196,22 @@ fn a_breakpoint_stops_before_its_instruction_every_time_and_is_not_in_memory() {
     }
 }
 
+/// A guard stands wherever an address has the low bits of a breakpoint's.
+#[test]
+fn a_guard_in_the_first_block_of_all_is_not_counted() {
+    for jit in [false, true] {
+        let (mut d, _) = Debugged::with(Mode::Long, jit, |a| {
+            a.nop()?;
+            a.nop()?;
+            a.hlt()
+        });
+        assert_eq!(d.cpu().instructions, 0);
+        d.done(&format!("Z0,{:x},1", CODE + 0x1000));
+        assert_eq!(d.go("c"), "");
+        assert!(d.cpu().instructions <= 3, "jit {jit}: {}", d.cpu().instructions);
+    }
+}
+
 #[test]
 fn a_breakpoint_set_in_code_that_has_been_translated_stops_and_one_removed_does_not() {
     for jit in [false, true] {

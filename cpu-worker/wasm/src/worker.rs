@@ -13,6 +13,7 @@ use quintet_protocol::shm::{View, ViewMut};
 use quintet_protocol::status::{MachineState, PeerState, WorkerState, WorkerStatus};
 use quintet_protocol::stream::{StreamReader, StreamWriter};
 use quintet_protocol::time::{HostTime, NANOS_PER_SEC};
+use quintet_protocol::trace::{Kind, Tracer};
 use quintet_protocol::wasm::{
     Errno, GUEST_OUT_STREAMS, JobAnswer, JobOrder, JobOutcome, JobStatus, STDIN_STREAM, Service,
 };
@@ -51,6 +52,7 @@ pub fn run(context: &WorkerContext) -> Result<(), WorkerError> {
     let runtime = Runtime::new(memory)
         .map_err(|e| WorkerError::Failed(format!("Cannot start the WebAssembly engine: {e:#}")))?;
     let mut kept = Kept::default();
+    let tracer = ends.tracer(Role::Cpu, context.generation);
     let sleeper = ends.sleeper(SleeperId::Vcpu(0), SpinPolicy::NEVER);
     status.set_ready();
     while !status.stop_requested() {
@@ -65,14 +67,19 @@ pub fn run(context: &WorkerContext) -> Result<(), WorkerError> {
         {
             let order: JobOrder = decode(&message)
                 .map_err(|e| WorkerError::Failed(format!("Cannot understand an order: {e}")))?;
-            let around = Around::new(&ends, &status, sleeper.clone(), generation)?;
-            if let Some(answer) = job(&runtime, &mut kept, order, fd, around) {
+            let around = Around::new(&ends, &status, sleeper.clone(), generation, tracer.clone())?;
+            let (begun, number) = (tracer.begin(), u64::from(order.number));
+            let answer = job(&runtime, &mut kept, order, fd, around);
+            tracer.end(Kind::Module, begun, number);
+            if let Some(answer) = answer {
                 report(&ends, &answer)?;
             }
             continue;
         }
         status.set_state(WorkerState::Parked);
+        let begun = tracer.begin();
         sleeper.park(HostTime::after(LONGEST), || false);
+        tracer.end(Kind::Idle, begun, 0);
         status.set_state(WorkerState::Running);
     }
     status.set_state(WorkerState::Stopping);
@@ -130,6 +137,7 @@ struct Around {
     last_beat: HostTime,
     services: Client,
     screen: Screen,
+    tracer: Tracer,
 }
 
 impl Around {
@@ -138,6 +146,7 @@ impl Around {
         status: &WorkerStatus,
         sleeper: Sleeper,
         generation: u32,
+        tracer: Tracer,
     ) -> Result<Self, WorkerError> {
         let broken = |e: &dyn std::fmt::Display| WorkerError::Peer {
             peer: Role::Coordinator,
@@ -166,12 +175,15 @@ impl Around {
             last_beat: HostTime::now(),
             services: Client::new(ends).map_err(|e| broken(&e))?,
             screen: Screen::new(ends.vram_writer().map_err(|e| broken(&e))?),
+            tracer,
         })
     }
 
     fn park(&mut self, nanos: u64) {
         self.status.set_state(WorkerState::Parked);
+        let begun = self.tracer.begin();
         self.sleeper.park(HostTime::after(nanos), || false);
+        self.tracer.end(Kind::Idle, begun, 0);
         self.status.set_state(WorkerState::Running);
         self.last_beat = HostTime::now();
     }
@@ -234,11 +246,13 @@ impl Surroundings for Around {
     }
 
     fn service(&mut self, service: Service) -> Result<Result<Vec<u8>, Errno>, Stopped> {
+        let begun = self.tracer.begin();
         let Ok(number) = self.services.ask(service) else {
             return Ok(Err(Errno::IO));
         };
         loop {
             if let Some(answer) = self.services.answer(number) {
+                self.tracer.end(Kind::Service, begun, 0);
                 return Ok(answer);
             }
             // What is asked is never asked twice by this end: whoever serves it next finds it in the ring.

@@ -30,10 +30,14 @@ pub enum Chord {
     Reset,
     /// Press the power button.
     Power,
+    /// The next diskette.
+    Diskette,
+    /// The next CD-ROM.
+    Disc,
 }
 
 /// Key, chord, and what it does in words.
-pub const CHORDS: [(KeyCode, Chord, &str); 12] = [
+pub const CHORDS: [(KeyCode, Chord, &str); 14] = [
     (KeyCode::KeyG, Chord::Grab, "G  catch or release the mouse"),
     (KeyCode::KeyF, Chord::FullScreen, "F  full screen"),
     (KeyCode::KeyI, Chord::Integer, "I  whole multiples only"),
@@ -46,6 +50,8 @@ pub const CHORDS: [(KeyCode, Chord, &str); 12] = [
     (KeyCode::KeyP, Chord::Pause, "P  pause"),
     (KeyCode::KeyR, Chord::Reset, "R  reset"),
     (KeyCode::KeyQ, Chord::Power, "Q  power button"),
+    (KeyCode::KeyD, Chord::Diskette, "D  next diskette, or none"),
+    (KeyCode::KeyC, Chord::Disc, "C  next CD, or none"),
 ];
 
 const CTRL: [Key; 2] = [Key::LEFT_CTRL, Key::RIGHT_CTRL];

@@ -20,6 +20,7 @@ use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
 use quintet_protocol::layout::{Ends, Region};
 use quintet_protocol::status::StatusReader;
 use quintet_protocol::time::HostTime;
+use winit::error::EventLoopError;
 use winit::event_loop::{EventLoop, EventLoopProxy};
 
 use crate::run::Worker;
@@ -43,13 +44,10 @@ pub(crate) enum Wake {
 /// # Errors
 /// [`WorkerError::Config`] when there is no display, and those of [`Worker::step`].
 pub(crate) fn run(worker: Worker, context: &WorkerContext, config: &GpuConfig) -> Result<(), WorkerError> {
-    let mut builder = EventLoop::<Wake>::with_user_event();
-    // With `--single-process` this is not the first thread of its process.
-    winit::platform::x11::EventLoopBuilderExtX11::with_any_thread(&mut builder, true);
-    winit::platform::wayland::EventLoopBuilderExtWayland::with_any_thread(&mut builder, true);
-    let event_loop = builder.build().map_err(|error| {
+    let event_loop = open_display().map_err(|error| {
         WorkerError::Config(format!(
-            "The display cannot be opened ({error}); without one, add --headless"
+            "The display cannot be opened ({}); without one, add --headless",
+            reason(&error)
         ))
     })?;
     let ends = Ends::new(&context.maps);
@@ -78,6 +76,35 @@ pub(crate) fn run(worker: Worker, context: &WorkerContext, config: &GpuConfig) -
         .run_app(&mut app)
         .map_err(|error| WorkerError::Failed(format!("The window system failed: {error}")))?;
     app.result()
+}
+
+/// Connects to the display that the environment names.
+fn open_display() -> Result<EventLoop<Wake>, EventLoopError> {
+    let mut builder = EventLoop::with_user_event();
+    // With `--single-process` this is not the first thread of its process.
+    winit::platform::x11::EventLoopBuilderExtX11::with_any_thread(&mut builder, true);
+    winit::platform::wayland::EventLoopBuilderExtWayland::with_any_thread(&mut builder, true);
+    builder.build()
+}
+
+/// Why there is no window, without the place in the window library that says so.
+fn reason(error: &EventLoopError) -> String {
+    let text = error.to_string();
+    let behind = text
+        .strip_prefix("os error at ")
+        .and_then(|rest| rest.split_once(": "));
+    behind.map_or(text.clone(), |(_, why)| why.to_owned())
+}
+
+/// Connects to the display as a window would, and answers which kind of window system it is. A process can do so once; libraries of
+/// the window system that are missing may end it.
+///
+/// # Errors
+/// Why it cannot be opened, in one line.
+pub fn check_display() -> Result<String, String> {
+    let event_loop = open_display().map_err(|error| reason(&error))?;
+    let wayland = winit::platform::wayland::EventLoopExtWayland::is_wayland(&event_loop);
+    Ok(if wayland { "Wayland" } else { "X11" }.to_owned())
 }
 
 /// Starts the thread that wakes the window when the worker's doorbell rings.

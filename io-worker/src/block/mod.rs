@@ -12,13 +12,28 @@
 //! io_uring was rejected: the io-worker's filter has no place for it, and its requests would outlive the process that
 //! made them.
 
+mod error;
+mod file;
+pub mod overlay;
+pub mod qcow2;
 mod raw;
+mod scratch;
 
+mod timeline;
+
+pub use error::ImageError;
+pub use file::ImageFile;
 pub use raw::RawImage;
+pub use scratch::Scratch;
 
-use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::collections::{HashSet, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+use quintet_protocol::trace::Tracer;
+
+use timeline::Timeline;
 
 /// Bytes of a sector of a hard disk, and the unit of an image's length.
 pub const SECTOR: u64 = 512;
@@ -26,8 +41,32 @@ pub const SECTOR: u64 = 512;
 const ZEROS: u64 = 256 << 10;
 /// Most bytes that are read by the devices' thread, which has to copy them: some 20 µs.
 const CACHED_MAX: usize = 256 << 10;
+/// How long an image may keep what only its successor would find, while nothing is asked of it.
+const SETTLE: Duration = Duration::from_secs(1);
 
-/// What holds the sectors of a disk.
+/// What is in a drive that nothing is in.
+#[derive(Clone, Copy, Debug)]
+pub struct NoMedium;
+
+impl Image for NoMedium {
+    fn len(&self) -> u64 {
+        0
+    }
+
+    fn read(&mut self, _offset: u64, _into: &mut [u8]) -> Result<(), ImageError> {
+        Err(rustix::io::Errno::NOMEDIUM.into())
+    }
+
+    fn write(&mut self, _offset: u64, _from: &[u8]) -> Result<(), ImageError> {
+        Err(rustix::io::Errno::NOMEDIUM.into())
+    }
+
+    fn flush(&mut self) -> Result<(), ImageError> {
+        Ok(())
+    }
+}
+
+/// What holds the sectors of a disk: a format, above a file or above another image.
 pub trait Image: Send + std::fmt::Debug {
     /// Length in bytes.
     fn len(&self) -> u64;
@@ -40,34 +79,40 @@ pub trait Image: Send + std::fmt::Debug {
     /// Reads at a byte offset; the range lies inside.
     ///
     /// # Errors
-    /// The host's.
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> std::io::Result<()>;
+    /// [`ImageError`].
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ImageError>;
 
     /// Writes at a byte offset; the range lies inside.
     ///
     /// # Errors
-    /// The host's.
-    fn write(&mut self, offset: u64, from: &[u8]) -> std::io::Result<()>;
+    /// [`ImageError`].
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), ImageError>;
 
     /// Puts what has been written where a loss of power leaves it.
     ///
     /// # Errors
-    /// The host's.
-    fn flush(&mut self) -> std::io::Result<()>;
+    /// [`ImageError`].
+    fn flush(&mut self) -> Result<(), ImageError>;
+
+    /// Whether there is something that a loss of power loses, and that a process which is killed with all others loses
+    /// as well: it is flushed when the image has had nothing to do for a while.
+    fn is_unsettled(&self) -> bool {
+        false
+    }
 
     /// Gives a range that lies inside back to the host, as far as that is possible; what it reads as is not defined.
     ///
     /// # Errors
-    /// The host's.
-    fn discard(&mut self, _offset: u64, _len: u64) -> std::io::Result<()> {
+    /// [`ImageError`].
+    fn discard(&mut self, _offset: u64, _len: u64) -> Result<(), ImageError> {
         Ok(())
     }
 
     /// Makes a range that lies inside read as zeros; with `unmap`, giving it back to the host if that is possible.
     ///
     /// # Errors
-    /// The host's.
-    fn zero(&mut self, offset: u64, len: u64, _unmap: bool) -> std::io::Result<()> {
+    /// [`ImageError`].
+    fn zero(&mut self, offset: u64, len: u64, _unmap: bool) -> Result<(), ImageError> {
         write_zeros(self, offset, len)
     }
 
@@ -78,12 +123,21 @@ pub trait Image: Send + std::fmt::Debug {
 }
 
 /// Writes zeros, which every image can.
-fn write_zeros<I: Image + ?Sized>(image: &mut I, offset: u64, len: u64) -> std::io::Result<()> {
+fn write_zeros<I: Image + ?Sized>(image: &mut I, offset: u64, len: u64) -> Result<(), ImageError> {
+    write_zeros_by(offset, len, |offset, zeros| image.write(offset, zeros))
+}
+
+/// Has `write` write zeros, some at a time.
+fn write_zeros_by(
+    offset: u64,
+    len: u64,
+    mut write: impl FnMut(u64, &[u8]) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
     let zeros = vec![0; len.min(ZEROS) as usize];
     let mut done = 0;
     while done < len {
         let n = (len - done).min(ZEROS);
-        image.write(offset + done, &zeros[..n as usize])?;
+        write(offset + done, &zeros[..n as usize])?;
         done += n;
     }
     Ok(())
@@ -167,7 +221,7 @@ enum Worker {
         thread: Option<JoinHandle<()>>,
     },
     /// The caller's, at the moment of submission: for tests.
-    Here(Box<dyn Image>, VecDeque<Done>),
+    Here(Box<dyn Image>, Log, VecDeque<Done>),
 }
 
 #[derive(Debug)]
@@ -184,14 +238,51 @@ struct Disk {
     at_once: VecDeque<Done>,
 }
 
+/// What was asked of the disks, for whoever looks at the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Sectors to read.
+    pub read: u32,
+    /// Sectors to write, zeros included.
+    pub written: u32,
+    /// Flushes, writes that are done only when they last included.
+    pub flushes: u32,
+}
+
+impl Traffic {
+    fn count(&mut self, operation: &Operation) {
+        let sectors = |len: u64| u32::try_from(len / SECTOR).unwrap_or(u32::MAX);
+        match operation {
+            Operation::Read { len, .. } => self.read = self.read.wrapping_add(sectors(*len as u64)),
+            Operation::Write { data, durable, .. } => {
+                self.written = self.written.wrapping_add(sectors(data.len() as u64));
+                self.flushes = self.flushes.wrapping_add(u32::from(*durable));
+            }
+            Operation::Zero { len, durable, .. } => {
+                self.written = self.written.wrapping_add(sectors(*len));
+                self.flushes = self.flushes.wrapping_add(u32::from(*durable));
+            }
+            Operation::Flush => self.flushes = self.flushes.wrapping_add(1),
+            Operation::Discard { .. } => {}
+        }
+    }
+}
+
 /// All disks of the machine.
 #[derive(Debug, Default)]
 pub struct Disks {
     disks: Vec<Disk>,
     next: u64,
+    traffic: Traffic,
+    timeline: Timeline,
 }
 
 impl Disks {
+    /// Tells `tracer` of every request from now on.
+    pub fn trace(&mut self, tracer: Tracer) {
+        self.timeline = Timeline::new(tracer);
+    }
+
     fn push(
         &mut self,
         name: &str,
@@ -230,12 +321,17 @@ impl Disks {
         let thread = std::thread::Builder::new()
             .name(format!("disk-{}", self.disks.len()))
             .spawn(move || {
-                while let Ok((ticket, operation)) = orders.recv() {
-                    let result = carry_out(&shown, &mut *image, operation);
+                let mut log = Log::new(shown);
+                while let Some((ticket, operation)) = next(&orders, &mut *image, &mut log) {
+                    let result = carry_out(&mut log, &mut *image, operation);
                     if report.send(Done { ticket, result }).is_err() {
                         break;
                     }
                     ring();
+                }
+                // Whoever stopped asking may not come back.
+                if image.is_unsettled() {
+                    settle(&mut *image, &mut log);
                 }
             })?;
         Ok(self.push(
@@ -254,7 +350,7 @@ impl Disks {
     /// Adds an image whose requests are done by the thread that submits them.
     pub fn add_here(&mut self, name: &str, image: Box<dyn Image>, read_only: bool) -> DiskId {
         let len = image.len();
-        let worker = Worker::Here(image, VecDeque::new());
+        let worker = Worker::Here(image, Log::new(name.to_owned()), VecDeque::new());
         self.push(name, len, read_only, worker, None)
     }
 
@@ -273,9 +369,21 @@ impl Disks {
     pub fn ask(&mut self, disk: DiskId, operation: Operation) -> Ticket {
         self.next += 1;
         let ticket = Ticket(self.next);
+        self.timeline.asked(disk, ticket, &operation);
         let disk = &mut self.disks[usize::from(disk.0)];
         disk.staged.push_back((ticket, operation));
         ticket
+    }
+
+    /// Requests that were asked for and whose end has not been taken.
+    pub fn under_way(&self) -> usize {
+        let of = |d: &Disk| d.staged.len() + d.under_way + d.at_once.len();
+        self.disks.iter().map(of).sum()
+    }
+
+    /// What was handed to the threads since the last call.
+    pub fn take_traffic(&mut self) -> Traffic {
+        std::mem::take(&mut self.traffic)
     }
 
     /// Whether anything waits for a commit.
@@ -289,6 +397,7 @@ impl Disks {
         let mut done = false;
         for disk in &mut self.disks {
             while let Some((ticket, operation)) = disk.staged.pop_front() {
+                self.traffic.count(&operation);
                 let operation = match refusal(&operation, disk.len, disk.read_only) {
                     // Goes through the thread like any other, to keep the order.
                     Some(why) => {
@@ -313,8 +422,8 @@ impl Disks {
                             let _ = to.send((ticket, operation));
                         }
                     }
-                    Worker::Here(image, ended) => {
-                        let result = carry_out(&disk.name, &mut **image, operation);
+                    Worker::Here(image, log, ended) => {
+                        let result = carry_out(log, &mut **image, operation);
                         ended.push_back(Done { ticket, result });
                         done = true;
                     }
@@ -326,6 +435,12 @@ impl Disks {
 
     /// The next request of a disk that has ended, in the order of asking.
     pub fn take(&mut self, disk: DiskId) -> Option<Done> {
+        let done = self.next_done(disk)?;
+        self.timeline.ended(disk, done.ticket);
+        Some(done)
+    }
+
+    fn next_done(&mut self, disk: DiskId) -> Option<Done> {
         let disk = &mut self.disks[usize::from(disk.0)];
         match &mut disk.worker {
             Worker::Thread { from, .. } => disk.at_once.pop_front().or_else(|| {
@@ -333,7 +448,7 @@ impl Disks {
                 disk.under_way -= 1;
                 Some(done)
             }),
-            Worker::Here(_, ended) => ended.pop_front(),
+            Worker::Here(_, _, ended) => ended.pop_front(),
         }
     }
 }
@@ -381,7 +496,65 @@ fn read_cached(cached: Option<&dyn Cached>, operation: &Operation) -> Option<Vec
     }
 }
 
-fn carry_out(name: &str, image: &mut dyn Image, operation: Operation) -> Result<Vec<u8>, DiskError> {
+/// What went wrong with one image: each cause is told once, since a full disk fails every write of a guest that goes on.
+#[derive(Debug)]
+struct Log {
+    disk: String,
+    told: HashSet<(&'static str, String)>,
+}
+
+impl Log {
+    fn new(disk: String) -> Self {
+        let told = HashSet::new();
+        Self { disk, told }
+    }
+
+    /// Answers whether it was told.
+    fn failed(&mut self, what: &'static str, error: &ImageError) -> bool {
+        // An image can invent only so many causes.
+        let new = self.told.len() < 64 && self.told.insert((what, error.cause()));
+        if new {
+            tracing::warn!(
+                disk = self.disk,
+                %error,
+                "the host could not {what}; the guest sees a device error, this time and whenever it happens again"
+            );
+        }
+        new
+    }
+}
+
+/// The next order; while none comes, an image that has something to put in a safe place gets to do that.
+fn next(
+    orders: &Receiver<(Ticket, Operation)>,
+    image: &mut dyn Image,
+    log: &mut Log,
+) -> Option<(Ticket, Operation)> {
+    if image.is_unsettled() {
+        match orders.recv_timeout(SETTLE) {
+            Ok(order) => return Some(order),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            // What failed is tried again when the guest asks for it, and not every second.
+            Err(RecvTimeoutError::Timeout) => settle(image, log),
+        }
+    }
+    orders.recv().ok()
+}
+
+fn settle(image: &mut dyn Image, log: &mut Log) {
+    if let Err(error) = image.flush() {
+        let _ = log.failed("flush", &error);
+    }
+}
+
+fn carry_out(log: &mut Log, image: &mut dyn Image, operation: Operation) -> Result<Vec<u8>, DiskError> {
+    let what = match operation {
+        Operation::Read { .. } => "read",
+        Operation::Write { .. } => "write",
+        Operation::Flush => "flush",
+        Operation::Discard { .. } => "discard",
+        Operation::Zero { .. } => "write zeros",
+    };
     let outcome = match operation {
         Operation::Read { offset: u64::MAX, .. } => return Err(DiskError),
         Operation::Read { offset, len } => {
@@ -409,10 +582,12 @@ fn carry_out(name: &str, image: &mut dyn Image, operation: Operation) -> Result<
             .map(|()| Vec::new()),
     };
     outcome.map_err(|error| {
-        tracing::warn!(disk = name, %error, "host I/O failed; the guest sees a device error");
+        let _ = log.failed(what, &error);
         DiskError
     })
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,18 +1,14 @@
 //! Raw images: byte n of the file is byte n of the disk.
 
-use std::io::IoSliceMut;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, pwrite};
-
-use super::{Cached, Image, write_zeros};
+use super::file::{ImageFile, PageCache};
+use super::{Cached, Image, ImageError, write_zeros};
 
 /// A raw image behind a descriptor that the coordinator opened and locked.
 #[derive(Debug)]
 pub struct RawImage {
-    file: Arc<OwnedFd>,
+    file: ImageFile,
     /// Bytes in the file.
     held: u64,
     /// Bytes of the disk: `held`, rounded up.
@@ -25,21 +21,14 @@ impl RawImage {
     ///
     /// # Errors
     /// The host's, when it cannot tell the length.
-    pub fn new(file: OwnedFd, unit: u64) -> std::io::Result<Self> {
-        // A block device has its length at its end.
-        let held = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))?;
+    pub fn new(file: OwnedFd, unit: u64) -> Result<Self, ImageError> {
+        let file = ImageFile::new(file);
+        let held = file.size()?;
         Ok(Self {
-            file: Arc::new(file),
+            file,
             held,
             len: held.next_multiple_of(unit),
         })
-    }
-}
-
-#[cfg(test)]
-impl RawImage {
-    pub(super) fn file_for_tests(&self) -> &OwnedFd {
-        &self.file
     }
 }
 
@@ -48,98 +37,45 @@ impl Image for RawImage {
         self.len
     }
 
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
-        let mut done = 0;
-        while done < into.len() {
-            let at = offset + done as u64;
-            if at >= self.held {
-                into[done..].fill(0);
-                break;
-            }
-            match pread(&*self.file, &mut into[done..], at) {
-                // Somebody has cut the file short.
-                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => done += n,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ImageError> {
+        let inside = self.held.saturating_sub(offset).min(into.len() as u64) as usize;
+        let (inside, past) = into.split_at_mut(inside);
+        past.fill(0);
+        self.file.read(offset, inside)
     }
 
-    fn write(&mut self, offset: u64, from: &[u8]) -> std::io::Result<()> {
-        let mut done = 0;
-        while done < from.len() {
-            match pwrite(&*self.file, &from[done..], offset + done as u64) {
-                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-                Ok(n) => done += n,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), ImageError> {
+        self.file.write(offset, from)?;
         self.held = self.held.max(offset + from.len() as u64);
         Ok(())
     }
 
-    fn discard(&mut self, offset: u64, len: u64) -> std::io::Result<()> {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fallocate(&*self.file, flags, offset, len) {
-            // A wish that this host cannot grant.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::INVAL) => Ok(()),
-            Err(Errno::INTR) => self.discard(offset, len),
-            Err(error) => Err(error.into()),
-        }
+    fn discard(&mut self, offset: u64, len: u64) -> Result<(), ImageError> {
+        self.file.discard(offset, len)
     }
 
-    fn zero(&mut self, offset: u64, len: u64, unmap: bool) -> std::io::Result<()> {
-        let way = match unmap {
-            true => FallocateFlags::PUNCH_HOLE,
-            false => FallocateFlags::ZERO_RANGE,
-        };
-        loop {
-            match fallocate(&*self.file, way | FallocateFlags::KEEP_SIZE, offset, len) {
-                Ok(()) => return Ok(()),
-                Err(Errno::INTR) => {}
-                // Without help of the file system, or for a range that a block device has no unit for.
-                Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::INVAL) => break,
-                Err(error) => return Err(error.into()),
-            }
+    fn zero(&mut self, offset: u64, len: u64, unmap: bool) -> Result<(), ImageError> {
+        match self.file.zero(offset, len, unmap)? {
+            true => Ok(()),
+            false => write_zeros(self, offset, len),
         }
-        write_zeros(self, offset, len)
     }
 
     fn cached(&self) -> Option<Box<dyn Cached>> {
         Some(Box::new(PageCache {
-            file: Arc::clone(&self.file),
+            file: self.file.shared(),
             held: self.held,
         }))
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        loop {
-            match rustix::fs::fdatasync(&*self.file) {
-                Err(Errno::INTR) => {}
-                other => return Ok(other?),
-            }
-        }
+    fn flush(&mut self) -> Result<(), ImageError> {
+        self.file.flush()
     }
 }
 
-/// The host's page cache: reads from there fail rather than wait.
-#[derive(Debug)]
-struct PageCache {
-    file: Arc<OwnedFd>,
-    /// Bytes that were in the file at the start.
-    held: u64,
-}
-
-impl Cached for PageCache {
-    fn read(&self, offset: u64, into: &mut [u8]) -> bool {
-        let inside = offset
-            .checked_add(into.len() as u64)
-            .is_some_and(|end| end <= self.held);
-        let len = into.len();
-        let mut pieces = [IoSliceMut::new(into)];
-        inside && preadv2(&*self.file, &mut pieces, offset, ReadWriteFlags::NOWAIT) == Ok(len)
+#[cfg(test)]
+impl RawImage {
+    pub(super) fn file_for_tests(&self) -> &ImageFile {
+        &self.file
     }
 }

@@ -45,19 +45,19 @@ impl Image for MemoryImage {
     fn len(&self) -> u64 {
         self.0.lock().expect("whole").bytes.len() as u64
     }
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ImageError> {
         self.check(offset, into.len())?;
         into.copy_from_slice(&self.0.lock().expect("whole").bytes[offset as usize..][..into.len()]);
         Ok(())
     }
-    fn write(&mut self, offset: u64, from: &[u8]) -> std::io::Result<()> {
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), ImageError> {
         self.check(offset, from.len())?;
         let mut memory = self.0.lock().expect("whole");
         memory.bytes[offset as usize..][..from.len()].copy_from_slice(from);
         memory.writes.push((offset, from.len()));
         Ok(())
     }
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> Result<(), ImageError> {
         self.0.lock().expect("whole").flushes += 1;
         Ok(())
     }
@@ -191,7 +191,7 @@ fn a_raw_image_is_rounded_up_with_zeros_and_keeps_what_is_written() {
 #[test]
 fn a_raw_image_cut_short_is_an_error_and_not_zeros() {
     let mut image = raw(&[5; 4096], 512);
-    rustix::fs::ftruncate(image.file_for_tests(), 1024).expect("cut");
+    image.file_for_tests().set_len(1024).expect("cut");
     assert!(image.read(0, &mut [0; 4096]).is_err());
     image.read(0, &mut [0; 1024]).expect("what is left");
 }
@@ -214,13 +214,13 @@ impl Image for InMemory {
     fn len(&self) -> u64 {
         self.0.len()
     }
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ImageError> {
         self.0.read(offset, into)
     }
-    fn write(&mut self, offset: u64, from: &[u8]) -> std::io::Result<()> {
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), ImageError> {
         self.0.write(offset, from)
     }
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> Result<(), ImageError> {
         self.0.flush()
     }
     fn cached(&self) -> Option<Box<dyn Cached>> {
@@ -317,4 +317,77 @@ fn what_the_host_has_in_memory_is_read_without_waiting_or_not_at_all() {
     }
     assert!(!cached.read(2990, &mut bytes), "past the file's end");
     assert!(!cached.read(u64::MAX - 3, &mut bytes));
+}
+
+#[test]
+fn each_cause_is_told_once() {
+    let mut log = Log::new("d".into());
+    let full = || ImageError::from(rustix::io::Errno::NOSPC);
+    assert!(log.failed("write", &full()) && !log.failed("write", &full()));
+    assert!(log.failed("write", &rustix::io::Errno::IO.into()) && log.failed("flush", &full()));
+    for n in 0..1000 {
+        log.failed("read", &ImageError::Damaged(format!("{n}")));
+    }
+    assert!(log.told.len() <= 64);
+}
+
+#[test]
+fn after_a_flush_that_failed_none_succeeds() {
+    // A pipe cannot be flushed at all.
+    let (_reader, writer) = rustix::pipe::pipe().expect("a pipe");
+    let mut file = ImageFile::new(writer);
+    assert!(matches!(file.flush(), Err(ImageError::Host(_))));
+    assert!(matches!(file.flush(), Err(ImageError::FlushLost)));
+}
+
+/// An image that keeps what it is given until it is flushed.
+#[derive(Debug)]
+struct Forgetful(MemoryImage, bool);
+
+impl Image for Forgetful {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ImageError> {
+        self.0.read(offset, into)
+    }
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), ImageError> {
+        self.1 = true;
+        self.0.write(offset, from)
+    }
+    fn flush(&mut self) -> Result<(), ImageError> {
+        self.1 = false;
+        self.0.flush()
+    }
+    fn is_unsettled(&self) -> bool {
+        self.1
+    }
+}
+
+#[test]
+fn an_image_that_has_nothing_to_do_or_ends_is_flushed() {
+    let image = MemoryImage::numbered(8);
+    let flushes = || image.0.lock().expect("whole").flushes;
+    let write = || Operation::Write {
+        offset: 0,
+        data: vec![1; 512],
+        durable: false,
+    };
+    let mut disks = Disks::default();
+    let disk = disks
+        .add("d", Box::new(Forgetful(image.clone(), false)), false, || {})
+        .expect("thread");
+    disks.ask(disk, write());
+    disks.submit();
+    for _ in 0..6000 {
+        if flushes() > 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(flushes(), 1);
+    disks.ask(disk, write());
+    disks.submit();
+    drop(disks);
+    assert_eq!(flushes(), 2);
 }

@@ -69,7 +69,7 @@ pub(super) fn build(
         fw_cfg: fw_cfg(config, context, file).map_err(|e| refuse(&e))?,
         roms,
         disks: storage.disks,
-        diskette: storage.diskette,
+        floppy: storage.floppy,
         flash,
         drives: storage.ide,
         virtio: storage.virtio,

@@ -266,7 +266,7 @@ mod tests {
             fw_cfg: FwCfg::new(),
             roms,
             disks: Disks::default(),
-            diskette: None,
+            floppy: crate::storage::floppy::FloppyDrive::default(),
             flash: Vec::new(),
             drives: Default::default(),
             virtio: Vec::new(),

@@ -2,9 +2,10 @@
 
 mod boot;
 mod build;
-mod commands;
+pub mod commands;
 pub mod decode;
 mod disks;
+mod figures;
 mod outside;
 mod playback;
 mod worker;

@@ -1,9 +1,11 @@
 //! Byte streams and input rings as devices see them.
 //!
 //! Everything taken or put counts from the next commit on: [`Outside::positions`] goes into the commit,
-//! [`Outside::publish`] follows it. A peer that breaks a stream loses that stream and nothing else.
+//! [`Outside::publish`] follows it. A peer that breaks a stream loses that stream and nothing else; one that breaks its ring of
+//! input loses what was in it, and is named to the coordinator.
 
 use quintet_protocol::doorbell::Doorbell;
+use quintet_protocol::handshake::Role;
 use quintet_protocol::input::{InputEvent, RECORD_MAX};
 use quintet_protocol::layout::STREAMS;
 use quintet_protocol::ring::{Consumer, Position};
@@ -12,7 +14,9 @@ use quintet_protocol::stream::{StreamReader, StreamWriter};
 use crate::bus::{StreamIn, StreamOut, Streams};
 use crate::module::Inputs;
 
-/// Number of input rings: gpu-worker's and the coordinator's.
+/// Writers of the input rings, in their order.
+const WRITERS: [Role; RINGS] = [Role::Gpu, Role::Coordinator];
+/// Number of input rings.
 pub const RINGS: usize = 2;
 
 /// Where every stream and ring stands: part of a commit.
@@ -42,7 +46,9 @@ pub struct InputCounts {
 pub struct Outside {
     out: Vec<Option<StreamWriter>>,
     input: Vec<Option<StreamReader>>,
-    keys: Vec<Option<Consumer>>,
+    keys: Vec<Consumer>,
+    /// Writers whose rings were found broken since the last question, one entry each time.
+    broken: Vec<Role>,
     coordinator: Doorbell,
     published: Positions,
     counts: InputCounts,
@@ -62,7 +68,8 @@ impl Outside {
         Self {
             out: out.into_iter().map(Some).collect(),
             input: input.into_iter().map(Some).collect(),
-            keys: keys.into_iter().map(Some).collect(),
+            keys,
+            broken: Vec::new(),
             coordinator,
             published: at,
             counts: InputCounts::default(),
@@ -85,7 +92,7 @@ impl Outside {
             *to = end.as_ref().map_or(*to, StreamReader::position);
         }
         for (to, end) in at.keys.iter_mut().zip(&self.keys) {
-            *to = end.as_ref().map_or(*to, Consumer::position);
+            *to = end.position();
         }
         at
     }
@@ -111,11 +118,14 @@ impl Outside {
                 end.release(upto);
             }
         }
-        for end in self.keys.iter_mut().flatten() {
-            end.release_all();
-        }
+        self.keys.iter_mut().for_each(Consumer::release_all);
         self.published = at;
         self.coordinator.ring();
+    }
+
+    /// Whose rings were found broken since the last call, once for each time.
+    pub fn take_broken(&mut self) -> Vec<Role> {
+        std::mem::take(&mut self.broken)
     }
 
     /// Counts since the start of this process.
@@ -162,14 +172,15 @@ impl Streams for Outside {
 impl Inputs for Outside {
     fn take_event(&mut self) -> Option<InputEvent> {
         let mut bytes = [0; RECORD_MAX];
-        for slot in &mut self.keys {
-            while let Some(ring) = slot {
+        for (ring, writer) in self.keys.iter_mut().zip(WRITERS) {
+            loop {
                 let event = match ring.next(&mut bytes) {
                     Ok(None) => break,
                     Ok(Some(record)) => InputEvent::from_record(&bytes[..record.len]),
                     Err(error) if error.is_corrupt() => {
-                        tracing::error!(%error, "input ring given up");
-                        *slot = None;
+                        tracing::debug!(%writer, %error, "what was in an input ring is lost");
+                        ring.skip_to_tail();
+                        self.broken.push(writer);
                         break;
                     }
                     Err(error) => {

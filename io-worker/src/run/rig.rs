@@ -9,7 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use quintet_protocol::clock::ClockMaster;
-use quintet_protocol::handshake::config::{DebugconConfig, DiskConfig, DiskKind, DiskPlace, IoConfig};
+use quintet_protocol::handshake::config::{
+    DebugconConfig, DiskConfig, DiskFormat, DiskKind, DiskPlace, DiskWrites, IoConfig,
+};
 use quintet_protocol::handshake::{FileId, Role, WorkerContext, WorkerError};
 use quintet_protocol::layout::{Ends, SegmentSet};
 use quintet_protocol::message::{Command, CommandFlags, MAX_COMMAND};
@@ -203,6 +205,10 @@ impl Rig {
             place,
             read_only: false,
             serial: serial.into(),
+            format: DiskFormat::Raw,
+            writes: DiskWrites::Image,
+            loaded: true,
+            medium: 0,
         });
         r
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::commit::{COMMIT_SIZE, CommitStore, DEVICES_AT};
 use quintet_protocol::handshake::{FileId, Role, WorkerError};
-use quintet_protocol::layout::Region;
+use quintet_protocol::input::{InputEvent, Key};
+use quintet_protocol::layout::{Ends, Region};
 use quintet_protocol::message::{Command, CommandFlags};
 use quintet_protocol::reply::ReplyStatus;
 use quintet_protocol::shm::{Map, View, ViewMut};
@@ -160,6 +161,72 @@ fn registers_show_what_an_interrupt_is_for_before_its_line_rises() {
     r.typed(b"x");
     r.settle();
     assert!(seen.get() > 0);
+}
+
+/// A guest that started on the boot state alone wrote its first bytes to a serial line that nobody claimed yet.
+#[test]
+fn a_guest_starts_when_its_devices_are_there_and_not_before() {
+    let mut r = Rig::new();
+    // The least that is a multiboot image: a header that says where it lies, and where it is entered.
+    let header = [
+        0x1BAD_B002,
+        1 << 16,
+        0xE451_4FFE,
+        0x10_0000,
+        0x10_0000,
+        0,
+        0,
+        0x10_0000,
+    ];
+    r.kernel = Some(header.iter().flat_map(|word: &u32| word.to_le_bytes()).collect());
+    let cpu = r.cpu.clone();
+    let (early, seen) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let (too_soon, started) = (Rc::clone(&early), Rc::clone(&seen));
+    r.look = Some(Rc::new(move || {
+        let map = cpu.decode_map_reader().read();
+        let claimed = map.is_ok_and(|(_, map)| map.port(0x3F8).is_some());
+        if cpu.guest_start(1).is_ok_and(|boot| boot.is_some()) {
+            assert!(claimed, "nobody claims COM1");
+            started.set(started.get() + 1);
+        } else if cpu.boot_state_reader().read().is_ok_and(|boot| boot.is_some()) && !claimed {
+            too_soon.set(too_soon.get() + 1);
+        }
+    }));
+    r.boot();
+    r.settle();
+    r.inb(0x3FD);
+    assert!(early.get() > 0, "the boot state does not come first any more");
+    assert!(seen.get() > 0);
+}
+
+#[test]
+fn a_ring_of_input_full_of_rubbish_is_named_and_taken_into_use_again() {
+    let mut r = Rig::new().booted();
+    r.out_sync(0x60, 1, 0xF4);
+    assert_eq!(r.inb(0x60), 0xFA);
+    let gpu = Ends::new(&r.set.maps(Role::Gpu).expect("maps"));
+    let (ring, io) = (gpu.view_mut(Region::input()), r.io_status());
+    assert_eq!(io.peer_faults(), None);
+    let mut x = 1_u64;
+    for round in 1..50 {
+        for at in (0..256).step_by(8) {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            ring.store_u64(at, x, Ordering::Relaxed);
+        }
+        r.rung = true;
+        r.settle();
+        // Once for the rubbish of each round; an honest tail by accident is not in these numbers.
+        assert_eq!(io.peer_faults(), Some((Role::Gpu, round)));
+    }
+    // What a successor puts in arrives.
+    let mut to = gpu.input_producer().expect("a ring");
+    for down in [true, false] {
+        let key = InputEvent::Key { key: Key(4), down };
+        to.push(key.to_record(0).as_bytes()).expect("room");
+    }
+    r.rung = true;
+    r.settle();
+    assert_eq!([r.inb(0x60), r.inb(0x60), r.inb(0x60)], [0x1C, 0xF0, 0x1C]);
 }
 
 #[test]

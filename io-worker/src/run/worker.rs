@@ -16,7 +16,7 @@ use quintet_protocol::clock::VmClock;
 use quintet_protocol::commit::{CommitError, CommitStore};
 use quintet_protocol::decode_map::DecodeMapWriter;
 use quintet_protocol::doorbell::Doorbell;
-use quintet_protocol::handshake::config::IoConfig;
+use quintet_protocol::handshake::config::{DiskConfig, IoConfig};
 use quintet_protocol::handshake::{Role, WorkerContext, WorkerError};
 use quintet_protocol::invalidation::InvalidationWriter;
 use quintet_protocol::layout::{Ends, MAX_VCPUS, STREAMS, SleeperId};
@@ -24,6 +24,8 @@ use quintet_protocol::mirror::{MIRROR_BYTES, MirrorWriter};
 use quintet_protocol::reply::{Reply, ReplyStatus, ReplyWriter};
 use quintet_protocol::ring::{Consumer, Position};
 use quintet_protocol::status::{GuestEvent, MachineState, PeerState, ResetCause, StatusWord, WorkerStatus};
+use quintet_protocol::time::HostTime;
+use quintet_protocol::trace::{Begun, Kind, Tracer};
 use quintet_protocol::wires::{Wire, WireWriter};
 use quintet_protocol::words::{NoSteps, Steps};
 use serde::{Deserialize, Serialize};
@@ -31,9 +33,10 @@ use serde::{Deserialize, Serialize};
 use super::boot::boot;
 use super::build::build;
 use super::decode::{Mirrored, decode_map, mirrored};
-use super::outside::{InputCounts, Outside, Positions};
+use super::figures;
+use super::outside::{Outside, Positions};
 use super::playback::PlaybackOut;
-use crate::bus::{MachineRequest, PointerKind};
+use crate::bus::MachineRequest;
 use crate::machine::{Env, Machine};
 use crate::module::Services;
 use crate::parts::Parts;
@@ -42,6 +45,10 @@ use crate::parts::Parts;
 const BATCH: usize = 256;
 /// Most batches that are still served between the vCPU's stop and a reset.
 const LAST_ROUNDS: usize = 64;
+/// How long after its deadline a device may be served without being called late, in nanoseconds.
+const LATE: u64 = 1_000_000;
+/// How long a part of a turn takes that a timeline shows, in nanoseconds.
+const LONG_PART: u64 = 20_000;
 /// Longest record of a command ring, in bytes.
 const MAX_RECORD: usize = 8 << 10;
 
@@ -106,13 +113,12 @@ pub struct Worker<S = NoSteps> {
     pub(super) status: WorkerStatus,
     cpu_status: quintet_protocol::status::StatusReader,
     pub(super) clock: VmClock,
-    coordinator: Doorbell,
+    tracer: Tracer,
     context: WorkerContext,
     config: IoConfig,
     epoch: Option<u32>,
     /// Run epoch and state when no reset was owed.
     settled: (u32, MachineState),
-    counts: InputCounts,
     reported: bool,
     stop: bool,
     /// Something may have come in from outside.
@@ -155,7 +161,8 @@ impl<S: Steps> Worker<S> {
         let config: IoConfig = context.config()?;
         let ends = Ends::new(&context.maps);
         let mut files = std::mem::take(&mut context.host_fds);
-        let folders = files.split_off(config.disks.len().min(files.len()));
+        let of_disks: usize = config.disks.iter().map(DiskConfig::descriptors).sum();
+        let folders = files.split_off(of_disks.min(files.len()));
         let services = config.module.as_ref().map(|module| {
             let dirs = module.dirs.iter().cloned().zip(folders).collect();
             Services::new(dirs, context.generation, context.ram.clone(), ends.clone())
@@ -199,6 +206,7 @@ impl<S: Steps> Worker<S> {
         if services.is_some() {
             outside.keep_input();
         }
+        let tracer = ends.tracer(Role::Io, context.generation);
         let mut this = Self {
             outside,
             services,
@@ -221,11 +229,10 @@ impl<S: Steps> Worker<S> {
             status: WorkerStatus::new(&context),
             cpu_status: quintet_protocol::status::StatusReader::of(&context.maps, Role::Cpu),
             clock: ends.clock(),
-            coordinator: ends.doorbell(SleeperId::Coordinator),
+            tracer,
             config,
             epoch: None,
             settled: (0, MachineState::Stopped),
-            counts: InputCounts::default(),
             reported: false,
             stop: false,
             // What came in while nobody was there has rung for nobody.
@@ -235,7 +242,12 @@ impl<S: Steps> Worker<S> {
             record: vec![0; MAX_RECORD],
             state: Vec::new(),
         };
+        this.machine.disks().trace(this.tracer.clone());
+        let begun = this.tracer.begin();
         this.recover(successor)?;
+        if successor {
+            this.tracer.end(Kind::Recover, begun, 0);
+        }
         Ok(this)
     }
 
@@ -269,9 +281,8 @@ impl<S: Steps> Worker<S> {
         } else {
             self.commit()?;
             self.publish(Parts::first(self.machine.part_count()));
-            self.status.set_reset_done(self.global.reset);
+            self.say_reset_done();
         }
-        self.vcpus.iter().for_each(|v| v.exit.ring());
         Ok(())
     }
 
@@ -310,14 +321,22 @@ impl<S: Steps> Worker<S> {
 
     /// Commands, time, commit, publication.
     fn round(&mut self) -> Result<Turn, WorkerError> {
+        let begun = self.tracer.begin();
         let served = self.serve();
         let now = self.clock.now();
-        let due = self.machine.next_deadline().is_some_and(|at| at <= now);
+        let deadline = self.machine.next_deadline().filter(|at| *at <= now);
+        let due = deadline.is_some();
+        if let Some(at) = deadline.filter(|at| now.since(*at) > LATE) {
+            self.tracer.instant(Kind::TimerLate, now.since(at));
+        }
         if std::mem::take(&mut self.look) || due || served == 0 {
             self.machine.advance(&mut Env {
                 now,
                 streams: &mut self.outside,
             });
+        }
+        for peer in self.outside.take_broken() {
+            self.status.peer_broke(peer);
         }
         self.steps.step();
         let touched = self.machine.take_touched();
@@ -328,6 +347,7 @@ impl<S: Steps> Worker<S> {
         }
         let touched = self.commit_staged(touched)?;
         self.publish(touched);
+        self.tracer.end(Kind::Turn, begun, served as u64);
         Ok(if self.stop { Turn::Stop } else { Turn::Served })
     }
 
@@ -414,7 +434,8 @@ impl<S: Steps> Worker<S> {
             match vcpu.ring.next(&mut self.record) {
                 Ok(record) => return record.map(|r| (r.number, r.len)),
                 Err(error) if error.is_corrupt() => {
-                    tracing::error!(vcpu = n, %error, "command ring skipped");
+                    tracing::debug!(vcpu = n, %error, "command ring skipped");
+                    self.status.peer_broke(Role::Cpu);
                     self.global.paths[n].at = vcpu.ring.skip_to_tail();
                     vcpu.skipped = true;
                     return None;
@@ -451,6 +472,7 @@ impl<S: Steps> Worker<S> {
     /// Commits what is staged and what completions change. Answers the parts whose mirrors are to be
     /// published.
     fn commit_staged(&mut self, mut touched: Parts) -> Result<Parts, WorkerError> {
+        let begun = self.begin();
         self.commit_once().map_err(failed)?;
         self.announce_code();
         if self.machine.completed(
@@ -470,6 +492,7 @@ impl<S: Steps> Worker<S> {
         // What was asked of disks is recorded now. What is done already is taken up in the next turn.
         self.look |= self.machine.disks().submit();
         self.steps.step();
+        self.end_if_long(Kind::Commit, begun);
         Ok(touched)
     }
 
@@ -492,7 +515,23 @@ impl<S: Steps> Worker<S> {
         self.steps.step();
     }
 
+    /// A part of a turn begins, for [`Self::end_if_long`].
+    fn begin(&self) -> Option<(Begun, HostTime)> {
+        let tracer = &self.tracer;
+        tracer.is_on().then(|| (tracer.begin(), HostTime::now()))
+    }
+
+    /// Tells of a part of a turn that took long; all of them would be more than the turn's own work.
+    fn end_if_long(&self, kind: Kind, begun: Option<(Begun, HostTime)>) {
+        if let Some((begun, at)) = begun
+            && HostTime::now().since(at) >= LONG_PART
+        {
+            self.tracer.end(kind, begun, 0);
+        }
+    }
+
     fn publish(&mut self, touched: Parts) {
+        let begun = self.begin();
         let mut applied = [0; MAX_VCPUS];
         for (to, path) in applied.iter_mut().zip(&self.global.paths) {
             *to = path.at.number;
@@ -509,13 +548,12 @@ impl<S: Steps> Worker<S> {
         // An interrupt handler must find in the registers what it was called for.
         let mut look = false;
         for (line, wire) in self.machine.wires().iter().enumerate() {
-            look |= self.wires.publish(
-                line,
-                Wire {
-                    high: wire.high,
-                    edges: wire.edges,
-                },
-            );
+            let (high, edges) = (wire.high, wire.edges);
+            if self.wires.publish(line, Wire { high, edges }) {
+                look = true;
+                let kind = if high { Kind::IrqHigh } else { Kind::IrqLow };
+                self.tracer.instant(kind, line as u64);
+            }
         }
         self.steps.step();
         self.playback.publish(self.machine.playback());
@@ -548,26 +586,15 @@ impl<S: Steps> Worker<S> {
             }
             vcpu.exit.nudge();
         }
-        self.status
-            .own()
-            .store(StatusWord::AudioOverrun, self.playback.overruns());
-        let counts = self.outside.counts();
-        if counts != self.counts {
-            self.counts = counts;
-            self.status.own().store(StatusWord::HidKeys, counts.keys);
-            self.status.own().store(StatusWord::HidPointer, counts.pointer);
-            self.status.own().store(StatusWord::HidDropped, counts.dropped);
-        }
-        self.status
-            .own()
-            .store(StatusWord::KeyboardLeds, u32::from(self.machine.keyboard_leds()));
-        let pointer = match self.machine.pointer() {
-            None => 0,
-            Some(PointerKind::Relative) => 1,
-            Some(PointerKind::Absolute) => 2,
-        };
-        self.status.own().store(StatusWord::PointerBackend, pointer);
+        let overruns = self.playback.overruns();
+        figures::show(
+            self.status.own(),
+            &mut self.machine,
+            self.outside.counts(),
+            overruns,
+        );
         self.steps.step();
+        self.end_if_long(Kind::Publish, begun);
     }
 
     /// Tells the coordinator what a device asked of the machine. A successor tells it again: ending twice is
@@ -583,12 +610,12 @@ impl<S: Steps> Worker<S> {
                 MachineRequest::Reset => GuestEvent::Reset(ResetCause::KeyboardController),
                 MachineRequest::Exit(status) => GuestEvent::ExitPort(status),
             });
-            self.coordinator.ring();
         }
     }
 
     /// Power-on and every later reset of the guest: devices, firmware, boot state, commit.
     fn carry_out_reset(&mut self, generation: u32) -> Result<(), WorkerError> {
+        let begun = self.tracer.begin();
         for (vcpu, path) in self.vcpus.iter_mut().zip(&mut self.global.paths) {
             path.at = vcpu.ring.skip_to_tail();
             vcpu.skipped = true;
@@ -616,9 +643,15 @@ impl<S: Steps> Worker<S> {
         self.steps.step();
         self.commit()?;
         self.publish(Parts::first(self.machine.part_count()));
-        self.status.set_reset_done(generation);
-        self.coordinator.ring();
+        self.tracer.end(Kind::Reset, begun, generation.into());
+        self.say_reset_done();
         Ok(())
+    }
+
+    /// The vCPU's leave to start: everything else is there.
+    fn say_reset_done(&self) {
+        self.status.set_reset_done(self.global.reset);
+        self.vcpus.iter().for_each(|v| v.exit.ring());
     }
 }
 

@@ -40,6 +40,15 @@ impl Geometry {
         FORMATS.into_iter().find(|g| g.bytes() == len)
     }
 
+    /// Whether a drive of the kind `drive` reads it: one for high density reads what the one before it did.
+    pub const fn fits(&self, drive: u8) -> bool {
+        match drive {
+            2 => self.drive <= 2,
+            4 | 5 => 3 <= self.drive && self.drive <= drive,
+            _ => self.drive == drive,
+        }
+    }
+
     /// Bytes of such a diskette.
     pub const fn bytes(&self) -> u64 {
         self.cylinders as u64 * self.heads as u64 * self.sectors as u64 * 512
@@ -67,5 +76,16 @@ mod tests {
             assert_eq!(last + 512, format.bytes());
         }
         assert_eq!(Geometry::of(0), None);
+    }
+
+    #[test]
+    fn a_drive_reads_what_is_of_its_size_and_not_denser() {
+        let read = |drive| FORMATS.map(|format| format.fits(drive)).map(u8::from);
+        assert_eq!(read(1), [1, 1, 1, 1, 0, 0, 0, 0]);
+        assert_eq!(read(2), [1, 1, 1, 1, 0, 1, 0, 0]);
+        assert_eq!(read(3), [0, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(read(4), [0, 0, 0, 0, 1, 0, 1, 0]);
+        assert_eq!(read(5), [0, 0, 0, 0, 1, 0, 1, 1]);
+        assert_eq!(read(0), [0; 8]);
     }
 }

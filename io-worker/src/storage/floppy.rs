@@ -100,6 +100,17 @@ struct State {
     locked: bool,
     transfer: Option<Transfer>,
     next: Option<VmTime>,
+    /// [`FloppyDrive::medium`] of the diskette that this is about.
+    medium: u32,
+}
+
+/// The drive.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FloppyDrive {
+    /// What is in it.
+    pub diskette: Option<Diskette>,
+    /// How often that has been changed.
+    pub medium: u32,
 }
 
 /// The diskette in the drive.
@@ -116,7 +127,11 @@ pub struct Diskette {
 pub struct Floppy {
     pin: Pin,
     diskette: Option<Diskette>,
+    /// How often that has been changed.
+    medium: u32,
     ticket: Option<Ticket>,
+    /// What was under way when the diskette was taken out.
+    cut: Option<Transfer>,
     state: State,
 }
 
@@ -138,11 +153,13 @@ fn length(first: u8) -> Option<usize> {
 
 impl Floppy {
     /// A controller with one drive, and what is in it.
-    pub fn new(irq: &mut Interrupts, diskette: Option<Diskette>) -> Self {
+    pub fn new(irq: &mut Interrupts, drive: FloppyDrive) -> Self {
         let mut this = Self {
             pin: irq.pin(PinTarget::Line(Line(LINE))),
-            diskette,
+            diskette: drive.diskette,
+            medium: drive.medium,
             ticket: None,
+            cut: None,
             state: State::default(),
         };
         this.clear();
@@ -151,9 +168,10 @@ impl Floppy {
 
     /// The state after the reset pin.
     fn clear(&mut self) {
-        self.ticket = None;
+        (self.ticket, self.cut) = (None, None);
         self.state = State {
-            changed: self.diskette.is_some(),
+            changed: self.diskette.is_some() || self.medium != 0,
+            medium: self.medium,
             ..State::default()
         };
     }
@@ -568,6 +586,11 @@ impl Device for Floppy {
     }
 
     fn start(&mut self, bp: &mut Backplane<'_>) {
+        if let Some(t) = self.cut.take() {
+            // The heads find no more address marks.
+            let place = [self.state.cylinder, t.head, t.sector];
+            self.finish(bp, st::ABNORMAL | t.head << 2, [st::NO_MARK, 0], place);
+        }
         if self.state.transfer.is_some() && self.state.next.is_none() {
             self.go_on(bp);
         }
@@ -604,7 +627,12 @@ impl Device for Floppy {
     }
 
     fn load(&mut self, version: u16, bytes: &[u8]) -> Result<(), StateError> {
-        let state: State = load_state(self.name(), self.state_version(), version, bytes)?;
+        let mut state: State = load_state(self.name(), self.state_version(), version, bytes)?;
+        let mut cut = None;
+        if state.medium != self.medium {
+            (state.medium, state.changed) = (self.medium, true);
+            (cut, state.next) = (state.transfer.take(), None);
+        }
         let possible = |t: &Transfer| {
             self.diskette.is_some_and(|d| {
                 let g = d.geometry;
@@ -618,7 +646,7 @@ impl Device for Floppy {
                 why: "a transfer outside the diskette".into(),
             });
         }
-        self.state = state;
+        (self.state, self.cut) = (state, cut);
         Ok(())
     }
 }

@@ -20,7 +20,11 @@ struct Driver {
 fn controller(bench: &mut Bench, image: &MemoryImage, read_only: bool) -> Floppy {
     let disk = bench.disks.add_here("floppy", Box::new(image.clone()), read_only);
     let geometry = Geometry::of(bench.disks.len_of(disk)).expect("a format");
-    Floppy::new(&mut bench.irq, Some(Diskette { disk, geometry }))
+    let drive = FloppyDrive {
+        diskette: Some(Diskette { disk, geometry }),
+        medium: 0,
+    };
+    Floppy::new(&mut bench.irq, drive)
 }
 
 fn numbered(bench: &mut Bench) -> Floppy {
@@ -288,4 +292,63 @@ fn a_channel_that_opens_late_is_waited_for() {
     d.settle();
     assert_eq!(d.result()[..3], [0, 0, 0]);
     assert_eq!(d.memory(512), d.sectors(0, 1));
+}
+
+/// A successor of the driver's controller that finds the drive with another diskette, or none.
+fn exchanged(d: &mut Driver, other: Option<&MemoryImage>) {
+    let mut state = Vec::new();
+    d.floppy.save(&mut state);
+    let diskette = other.map(|image| {
+        let disk = d.bench.disks.add_here("other", Box::new(image.clone()), false);
+        let geometry = Geometry::of(d.bench.disks.len_of(disk)).expect("a format");
+        Diskette { disk, geometry }
+    });
+    let medium = d.floppy.medium + 1;
+    d.floppy = Floppy::new(&mut d.bench.irq, FloppyDrive { diskette, medium });
+    d.floppy.load(1, &state).expect("loads");
+    d.floppy.start(&mut d.bench.backplane());
+    d.settle();
+}
+
+#[test]
+fn another_diskette_is_a_change_and_what_was_under_way_is_not_found() {
+    for (mode, command) in [(0x44, 0xE6), (0x48, 0xC5)] {
+        let mut d = Driver::new();
+        d.seek(3);
+        assert_eq!(d.inb(1, 0), 0, "not changed");
+        d.channel(mode, 1024);
+        for byte in [command, 0, 3, 0, 9, 2, 18, 27, 0xFF] {
+            d.outb(0, 5, byte);
+        }
+        // Smaller than what was being read.
+        let other = MemoryImage::numbered(1440);
+        exchanged(&mut d, Some(&other));
+        assert!(d.line(), "{command:#x}");
+        assert_eq!(d.result(), [0x40, 1, 0, 3, 0, 9, 2], "{command:#x}");
+        assert_eq!(d.inb(1, 0), 0x80, "changed");
+        assert_eq!(other.sector(8), MemoryImage::numbered(1440).sector(8));
+        d.seek(0);
+        assert_eq!(d.inb(1, 0), 0, "the heads have moved");
+        d.channel(0x44, 512);
+        assert_eq!(d.command(&[0xE6, 0, 0, 0, 9, 2, 9, 27, 0xFF])[..3], [0, 0, 0]);
+    }
+}
+
+#[test]
+fn an_empty_drive_stays_changed_until_something_is_in_it() {
+    let mut d = Driver::new();
+    d.seek(1);
+    exchanged(&mut d, None);
+    d.seek(0);
+    assert_eq!(d.inb(1, 0), 0x80);
+    d.channel(0x44, 512);
+    assert_eq!(d.command(&[0xE6, 0, 0, 0, 1, 2, 18, 27, 0xFF])[..3], [0x40, 1, 0]);
+    d.floppy.reset(&mut d.bench.backplane());
+    assert_eq!(d.inb(1, 0), 0x80, "a reset finds no diskette either");
+    exchanged(&mut d, Some(&MemoryImage::numbered(SECTORS)));
+    d.outb(0, 2, 0x1C);
+    assert_eq!(d.inb(1, 0), 0x80);
+    while d.command(&[0x08]).len() == 2 {}
+    d.seek(1);
+    assert_eq!(d.inb(1, 0), 0);
 }

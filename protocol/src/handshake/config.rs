@@ -89,8 +89,32 @@ pub enum DiskPlace {
     Flash,
 }
 
+/// How the bytes of a disk lie in its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskFormat {
+    /// As they are.
+    Raw,
+    /// As QEMU's qcow2 has them.
+    Qcow2,
+}
+
+/// Where what is written to a disk goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskWrites {
+    /// Into the image.
+    Image,
+    /// Into an overlay without a name, thrown away at the end.
+    Temporary,
+    /// Into an overlay that is kept.
+    Overlay {
+        /// Name of its file, for messages.
+        name: String,
+    },
+}
+
 /// A disk whose image the coordinator opened and locked; the io-worker's host descriptors are those of the disks, in
-/// their order.
+/// their order, [`DiskConfig::descriptors`] for each: the image, the overlay if there is one, and a file in memory if
+/// there is something that outlives an io-worker but not the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskConfig {
     /// Name of the file, for messages.
@@ -103,6 +127,38 @@ pub struct DiskConfig {
     pub read_only: bool,
     /// Serial number that the drive shows, up to 20 characters of ASCII.
     pub serial: String,
+    /// What the image is.
+    pub format: DiskFormat,
+    /// Where writes go.
+    pub writes: DiskWrites,
+    /// Whether the drive has something in it. An empty one comes with no descriptor.
+    pub loaded: bool,
+    /// How often what is in the drive has been changed: an io-worker whose predecessor had another one tells the guest.
+    pub medium: u32,
+}
+
+impl DiskConfig {
+    /// Whether the overlay has a descriptor.
+    pub fn has_overlay(&self) -> bool {
+        self.writes != DiskWrites::Image
+    }
+
+    /// Whether there is a descriptor for what is not flushed yet.
+    pub fn has_scratch(&self) -> bool {
+        match self.writes {
+            DiskWrites::Image => self.format == DiskFormat::Qcow2 && !self.read_only,
+            DiskWrites::Temporary => false,
+            DiskWrites::Overlay { .. } => true,
+        }
+    }
+
+    /// How many host descriptors it comes with.
+    pub fn descriptors(&self) -> usize {
+        if !self.loaded {
+            return 0;
+        }
+        1 + usize::from(self.has_overlay()) + usize::from(self.has_scratch())
+    }
 }
 
 /// What firmware is to boot from.

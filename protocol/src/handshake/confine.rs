@@ -1,27 +1,27 @@
 //! Giving up everything a worker does not need, once its maps exist.
 //!
 //! The coordinator decides what each worker keeps (its policies are data there); this module only applies it, in
-//! the order in which it can be applied: limits, no-new-privileges, capabilities, Landlock, seccomp. What the
+//! the order in which it can be applied: limits, network, no-new-privileges, capabilities, Landlock, seccomp. What the
 //! kernel cannot do is reported and not fatal: a machine that refuses to start on an older kernel helps
 //! nobody, a missing wall that is not mentioned helps an attacker.
-#![allow(
-    unsafe_code,
-    reason = "installs the handler that names a forbidden system call"
-)]
+#![allow(unsafe_code, reason = "sets up the C library's heaps")]
 
-use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope, path_beneath_rules,
-};
+pub mod network;
+pub mod paths;
+mod trap;
+
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::Confinement;
+use super::{Confinement, Network};
+use paths::Paths;
+pub use trap::EXIT_TRAPPED;
 
-/// Exit status of a worker that called what its policy forbids: 128 + SIGSYS.
-pub const EXIT_TRAPPED: i32 = 128 + 31;
+/// Stands in a filter for the process that installs it, whose number the coordinator does not know when it compiles. No process
+/// has it: PID_MAX_LIMIT is 2^22 (linux/threads.h).
+pub const OWN_PID: u32 = 0x7E1F_7E1F;
 
-/// Applies `confinement` to this process and answers what could not be applied.
+/// Applies `confinement` to this process, which has one thread, and answers what could not be applied.
 pub fn confine(confinement: &Confinement) -> Vec<String> {
     let mut missing = Vec::new();
     // Never a core file: it would hold guest memory. The process stays dumpable, for debuggers.
@@ -31,32 +31,52 @@ pub fn confine(confinement: &Confinement) -> Vec<String> {
         return missing;
     }
     limit(Resource::Nofile, confinement.max_files, &mut missing);
-    if let Some(bytes) = confinement.max_data {
-        limit(Resource::Data, bytes, &mut missing);
+    let limits = [
+        (Resource::Data, confinement.max_data),
+        (Resource::Fsize, confinement.max_file_size),
+        (Resource::Memlock, confinement.max_locked),
+        (Resource::Msgqueue, Some(0)),
+    ];
+    for (resource, most) in limits {
+        if let Some(most) = most {
+            limit(resource, most, &mut missing);
+        }
     }
-    if let Some(threads) = confinement.max_threads {
-        limit(Resource::Nproc, threads, &mut missing);
-    }
+    let alone = match &confinement.network {
+        Network::Host(why) => {
+            missing.push(format!("network namespace: {why}"));
+            false
+        }
+        Network::Empty => true,
+        Network::Leave => match network::leave() {
+            Ok(()) => true,
+            Err(why) => {
+                missing.push(format!("network namespace: {why}"));
+                false
+            }
+        },
+    };
     if let Err(e) = rustix::thread::set_no_new_privs(true) {
         missing.push(format!("no-new-privileges: {e}"));
     }
     if let Err(e) = drop_capabilities() {
         missing.push(format!("capabilities: {e}"));
     }
-    match landlock(confinement) {
-        Ok(RulesetStatus::FullyEnforced) => {}
-        Ok(RulesetStatus::PartiallyEnforced) => {
-            missing.push("Landlock: this kernel knows only part of it".to_owned());
-        }
-        Ok(RulesetStatus::NotEnforced) => missing.push("Landlock: this kernel has none".to_owned()),
-        Err(e) => missing.push(format!("Landlock: {e}")),
-    }
+    missing.extend(paths::restrict(&Paths {
+        read: Some(&confinement.read_paths),
+        write: &confinement.write_paths,
+        remove: &[],
+        // An empty namespace has none, and says so in a way that makes Xlib look for the socket file.
+        abstract_sockets: confinement.abstract_sockets && !alone,
+        signals: false,
+    }));
     if confinement.seccomp.is_empty() {
         missing.push("seccomp: no policy for this machine's architecture".to_owned());
     } else {
-        report_forbidden_calls();
+        trap::report_forbidden_calls();
+        keep_heaps();
         for words in &confinement.seccomp {
-            let program: Vec<_> = words.iter().map(|&word| instruction(word)).collect();
+            let program: Vec<_> = words.iter().map(|&word| own(instruction(word))).collect();
             if let Err(e) = seccompiler::apply_filter_all_threads(&program) {
                 missing.push(format!("seccomp: {e}"));
                 break;
@@ -66,8 +86,8 @@ pub fn confine(confinement: &Confinement) -> Vec<String> {
     missing
 }
 
-fn limit(resource: Resource, value: u64, missing: &mut Vec<String>) {
-    // A limit that is lower already stays.
+/// Lowers a limit of this process for good; one that is lower already stays. What the host refuses is added to `missing`.
+pub fn limit(resource: Resource, value: u64, missing: &mut Vec<String>) {
     let hard = rustix::process::getrlimit(resource)
         .maximum
         .unwrap_or(u64::MAX)
@@ -83,7 +103,11 @@ fn limit(resource: Resource, value: u64, missing: &mut Vec<String>) {
     }
 }
 
-fn drop_capabilities() -> rustix::io::Result<()> {
+/// Gives up all capabilities of this thread and of what it starts.
+///
+/// # Errors
+/// The host's.
+pub fn drop_capabilities() -> rustix::io::Result<()> {
     // The bounding set first: shrinking it takes a capability that goes with the rest. Without it there is
     // nothing to shrink.
     for capability in CapabilitySet::all().iter() {
@@ -103,34 +127,21 @@ fn drop_capabilities() -> rustix::io::Result<()> {
     )
 }
 
-fn landlock(confinement: &Confinement) -> Result<RulesetStatus, landlock::RulesetError> {
-    let abi = ABI::V6;
-    let scope = if confinement.abstract_sockets {
-        Scope::Signal.into()
-    } else {
-        Scope::from_all(abi)
-    };
-    let status = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(abi))?
-        .handle_access(AccessNet::from_all(abi))?
-        .scope(scope)?
-        .create()?
-        .add_rules(path_beneath_rules(
-            &confinement.read_paths,
-            AccessFs::from_read(abi),
-        ))?
-        .add_rules(path_beneath_rules(
-            &confinement.write_paths,
-            AccessFs::from_all(abi),
-        ))?
-        .restrict_self()?;
-    Ok(status.ruleset)
-}
-
 /// One BPF instruction as the hello carries it.
 pub fn encode_instruction(i: &seccompiler::sock_filter) -> u64 {
     u64::from(i.code) << 48 | u64::from(i.jt) << 40 | u64::from(i.jf) << 32 | u64::from(i.k)
+}
+
+/// Has the C library keep what threads have freed. Before glibc gives the end of a thread's heap back it opens
+/// /proc/sys/vm/overcommit_memory (malloc/arena.c, `shrink_heap`), which no worker may: one whose disk thread had freed a few MiB
+/// would die. Larger pieces, which are mapped one by one, are still given back.
+fn keep_heaps() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets two numbers; this is before anything else runs in the process.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
+    }
 }
 
 fn instruction(word: u64) -> seccompiler::sock_filter {
@@ -142,34 +153,12 @@ fn instruction(word: u64) -> seccompiler::sock_filter {
     }
 }
 
-/// Makes a trapped system call end the process with a line that names it.
-fn report_forbidden_calls() {
-    extern "C" fn trapped(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-        // SAFETY: the kernel hands a valid siginfo of SIGSYS; its field `si_syscall` lies 8 bytes into the union,
-        // which starts at 16 on every 64-bit Linux (asm-generic/siginfo.h).
-        let number = unsafe { info.cast::<u8>().add(24).cast::<i32>().read() };
-        let mut line = *b"system call 00000 is not allowed by the sandbox\n";
-        let mut n = number.unsigned_abs();
-        for place in line[12..17].iter_mut().rev() {
-            *place = b'0' + (n % 10) as u8;
-            n /= 10;
-            if n == 0 {
-                break;
-            }
-        }
-        // SAFETY: both calls are async-signal-safe and allowed by every policy; the buffer is ours.
-        unsafe {
-            libc::write(2, line.as_ptr().cast(), line.len());
-            libc::_exit(EXIT_TRAPPED);
-        }
+/// With this process's number where a filter speaks of it.
+fn own(mut i: seccompiler::sock_filter) -> seccompiler::sock_filter {
+    if i.k == OWN_PID {
+        i.k = std::process::id();
     }
-    // SAFETY: the action is fully initialised and its handler calls only async-signal-safe functions.
-    unsafe {
-        let mut action: libc::sigaction = core::mem::zeroed();
-        action.sa_sigaction = trapped as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO;
-        libc::sigaction(libc::SIGSYS, &action, core::ptr::null_mut());
-    }
+    i
 }
 
 #[cfg(test)]

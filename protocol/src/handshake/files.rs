@@ -30,7 +30,9 @@ pub const HEADER_MAGIC: u32 = u32::from_le_bytes(*b"QSEG");
 
 const MAGIC: usize = HEADER_OFFSET;
 const VERSION: usize = HEADER_OFFSET + 4;
-const LAYOUT: usize = HEADER_OFFSET + 8;
+/// Offset of the layout hash (u64, [`layout_hash`]) in the head, in bytes.
+pub const LAYOUT_OFFSET: usize = HEADER_OFFSET + 8;
+const LAYOUT: usize = LAYOUT_OFFSET;
 const INSTANCE: usize = HEADER_OFFSET + 16;
 const FILE: usize = HEADER_OFFSET + 24;
 

@@ -75,14 +75,30 @@ pub struct Confinement {
     pub read_paths: Vec<String>,
     /// Paths (devices, sockets) that stay readable and writable under Landlock.
     pub write_paths: Vec<String>,
-    /// Whether sockets with an abstract address, such as an X server's, can be reached.
+    /// Whether sockets with an abstract address, such as an X server's, can be reached, if the network is the host's.
     pub abstract_sockets: bool,
+    /// What it sees of the network.
+    pub network: Network,
     /// Soft and hard limit on open descriptors.
     pub max_files: u64,
-    /// Soft and hard limit on threads of this user; `None` leaves it (root is not limited by it anyway).
-    pub max_threads: Option<u64>,
     /// Limit on the data segment in bytes (`RLIMIT_DATA`); `None` leaves it.
     pub max_data: Option<u64>,
+    /// Limit on the length of a file that it makes longer, in bytes (`RLIMIT_FSIZE`); `None` leaves it.
+    pub max_file_size: Option<u64>,
+    /// Limit on memory that it keeps from being swapped, in bytes (`RLIMIT_MEMLOCK`); `None` leaves it.
+    pub max_locked: Option<u64>,
+}
+
+/// The network of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// It goes to an empty network namespace of its own.
+    #[default]
+    Leave,
+    /// It was born in an empty one.
+    Empty,
+    /// It keeps that of the host, for this reason.
+    Host(String),
 }
 
 /// From the coordinator: everything a worker needs to know.

@@ -4,13 +4,15 @@
     reason = "takes the descriptors that were inherited under listed numbers"
 )]
 
-use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender};
 use serde::{Deserialize, Serialize};
 
+use super::by_hand::{JOIN_ARGUMENT, join};
 use super::files::{HeaderError, check_header, layout_hash};
 use super::{
     FileId, FileSource, Hello, MapSet, Mapped, MessageError, ParentWatch, ProbeGo, Proceed, Role,
@@ -21,6 +23,9 @@ use crate::probe;
 use crate::ram::{GUEST_BASE, GuestRam, MAP_START};
 use crate::shm::{Map, MapError, portable};
 
+/// This file, as line tables have it behind the directory of the sources: every program of ours contains it.
+pub const SOURCE: &str = file!();
+
 /// First argument of a worker's command line; the name of the one-shot server follows.
 pub const CONNECT_ARGUMENT: &str = "--connect";
 /// How long either side waits for the other's next message.
@@ -28,7 +33,7 @@ pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Exit status of a worker that was told to end.
 pub const EXIT_STOPPED: u8 = 0;
-/// Exit status of a worker started by hand.
+/// Exit status of a worker whose command line is wrong, or that no machine waits for.
 pub const EXIT_USAGE: u8 = 64;
 /// Exit status of a worker that failed; a restart may help.
 pub const EXIT_FAILED: u8 = 70;
@@ -58,6 +63,9 @@ pub enum StartError {
     /// A message was not what it should be.
     #[error(transparent)]
     Message(#[from] MessageError),
+    /// The hello speaks of a descriptor that was not sent.
+    #[error("Descriptor {0} did not come with the others")]
+    Descriptor(i32),
     /// The hello is for another role.
     #[error("This is the {ours}, the coordinator wants the {theirs}: wrong executable")]
     Role {
@@ -108,19 +116,29 @@ pub enum StartError {
 ///
 /// The process exits from here too when a thread panics or the coordinator is gone; worker libraries never do.
 pub fn worker_main(role: Role, run: impl FnOnce(WorkerContext) -> Result<(), WorkerError>) -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(flag), Some(server)) = (arguments.next(), arguments.next()) else {
-        return by_hand(role);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (server, descriptors, log, quiet) = match arguments[..] {
+        [CONNECT_ARGUMENT, server, ..] => {
+            let log = std::env::var("QUINTET_LOG").unwrap_or_default();
+            // The coordinator has seen to it that no panic looks for symbols.
+            (server.to_owned(), Descriptors::Inherited, log, false)
+        }
+        [JOIN_ARGUMENT, name, ticket] => match join(role, name, ticket) {
+            Ok((joined, fds)) => (joined.server, Descriptors::Sent(fds), joined.log, joined.confined),
+            Err(e) => {
+                eprintln!("{}: {}", role.binary(), with_sources(&e));
+                return EXIT_USAGE.into();
+            }
+        },
+        _ => return usage(role),
     };
-    if flag != CONNECT_ARGUMENT {
-        return by_hand(role);
-    }
     // Executed by descriptor, the process would be called by a number.
     let short = std::ffi::CString::new(format!("quintet-{}", role.name())).expect("no zero byte");
     let _ = rustix::thread::set_name(&short);
-    log_to_stderr();
-    exit_on_panic();
-    let (context, parent) = match start(role, server) {
+    log_to_stderr(&log);
+    exit_on_panic(quiet);
+    let (context, parent) = match start(role, server, descriptors) {
         Ok(started) => started,
         Err(e) => {
             eprintln!("{}", with_sources(&e));
@@ -145,9 +163,9 @@ pub fn worker_main(role: Role, run: impl FnOnce(WorkerContext) -> Result<(), Wor
     }
 }
 
-fn by_hand(role: Role) -> ExitCode {
+fn usage(role: Role) -> ExitCode {
     eprintln!(
-        "{} is part of quintet and is started by it: type `quintet --help`",
+        "{} is part of quintet and is started by it, or by the line that `quintet run --external` prints: type `quintet --help`",
         role.binary()
     );
     EXIT_USAGE.into()
@@ -165,9 +183,8 @@ pub fn with_sources(error: &dyn std::error::Error) -> String {
 }
 
 /// Log lines go to the standard error, which the coordinator reads; level and target in front of each.
-fn log_to_stderr() {
-    let wanted = std::env::var("QUINTET_LOG").unwrap_or_default();
-    let mut filter = tracing_subscriber::EnvFilter::try_new(&wanted)
+fn log_to_stderr(wanted: &str) {
+    let mut filter = tracing_subscriber::EnvFilter::try_new(wanted)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     // A level is about us; what the window system's libraries and drivers chatter is for who asks for it by name.
     if !wanted.contains('=') {
@@ -184,16 +201,45 @@ fn log_to_stderr() {
         .try_init();
 }
 
-/// A panic of any thread ends the process: half a worker would look alive.
-fn exit_on_panic() {
+/// A panic of any thread ends the process: half a worker would look alive. A `quiet` one prints no stack, whatever the environment says.
+fn exit_on_panic(quiet: bool) {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        print(info);
+        if quiet {
+            let thread = std::thread::current();
+            eprintln!("thread '{}' {info}", thread.name().unwrap_or("<unnamed>"));
+        } else {
+            print(info);
+        }
         std::process::exit(i32::from(EXIT_FAILED));
     }));
 }
 
-fn start(role: Role, server: String) -> Result<(WorkerContext, ParentWatch), StartError> {
+/// Where the descriptors are of which a hello speaks.
+#[derive(Debug)]
+enum Descriptors {
+    /// Under the numbers in the hello: the coordinator has forked this process.
+    Inherited,
+    /// By the numbers in the hello, wherever they are here.
+    Sent(BTreeMap<i32, OwnedFd>),
+}
+
+impl Descriptors {
+    /// That of a number, which the hello lists once.
+    fn take(&mut self, number: i32) -> Result<OwnedFd, StartError> {
+        match self {
+            // SAFETY: the coordinator lists each inherited number once, and nothing else in this process owns it.
+            Self::Inherited => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+            Self::Sent(fds) => fds.remove(&number).ok_or(StartError::Descriptor(number)),
+        }
+    }
+}
+
+fn start(
+    role: Role,
+    server: String,
+    mut descriptors: Descriptors,
+) -> Result<(WorkerContext, ParentWatch), StartError> {
     let connection = IpcSender::connect(server).map_err(StartError::Connect)?;
     let (to_worker, messages) = ipc_channel::ipc::channel().map_err(StartError::Connect)?;
     let (answers, from_worker) = ipc_channel::ipc::channel().map_err(StartError::Connect)?;
@@ -224,22 +270,21 @@ fn start(role: Role, server: String) -> Result<(WorkerContext, ParentWatch), Sta
             theirs: hello.layout_hash,
         });
     }
-    let (maps, ram) = map_files(&hello)?;
+    let (maps, ram) = map_files(&hello, &mut descriptors)?;
     let faults = match std::fs::read_to_string("/proc/self/smaps") {
         Ok(smaps) => probe::judge_maps(&smaps, role, &maps),
         Err(e) => vec![format!("the maps cannot be judged: /proc/self/smaps: {e}")],
     };
-    // SAFETY: the coordinator lists each inherited number once, and nothing else in this process owns it.
-    let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
-    let parent = ParentWatch::new(Some(own(hello.parent_pipe)));
-    let host_fds = hello.host_fds.iter().map(|&n| own(n)).collect();
+    let parent = ParentWatch::new(Some(descriptors.take(hello.parent_pipe)?));
+    let host_fds = hello.host_fds.iter().map(|&n| descriptors.take(n));
+    let host_fds = host_fds.collect::<Result<Vec<_>, _>>()?;
     let mut traces = Vec::new();
     let payloads = hello
         .payloads
         .into_iter()
         .map(|grant| {
             let fd = match grant.transport {
-                Transport::Memfd(number) => Some(own(number)),
+                Transport::Memfd(number) => Some(descriptors.take(number)?),
                 Transport::Inline(_) => None,
             };
             let mut trace = TransportTrace::new(grant.kind.text());
@@ -248,12 +293,17 @@ fn start(role: Role, server: String) -> Result<(WorkerContext, ParentWatch), Sta
                 eprint!("{trace}");
             }
             traces.push(trace);
-            payload
+            payload.map_err(StartError::from)
         })
         .collect::<Result<Vec<_>, _>>()?;
     // Read what the kernel told this process at its start while that may still be read: page size, vDSO.
     let _ = (rustix::param::page_size(), crate::time::HostTime::now());
-    let unconfined = confine::confine(&hello.confinement);
+    let mut confinement = hello.confinement;
+    // A worker may do beneath a directory that it is given what its system calls let it.
+    let directories = host_fds.iter().filter(|fd| confine::paths::is_directory(fd));
+    let paths = directories.map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    confinement.write_paths.extend(paths);
+    let unconfined = confine::confine(&confinement);
     say(encode(&Mapped {
         layout_hash: layout_hash(),
         pid: std::process::id() as i32,
@@ -281,7 +331,7 @@ fn start(role: Role, server: String) -> Result<(WorkerContext, ParentWatch), Sta
 }
 
 /// Maps every granted file and closes its descriptor.
-fn map_files(hello: &Hello) -> Result<(MapSet, GuestRam), StartError> {
+fn map_files(hello: &Hello, descriptors: &mut Descriptors) -> Result<(MapSet, GuestRam), StartError> {
     let mut maps = MapSet::default();
     let mut ram = None;
     for grant in &hello.files {
@@ -291,9 +341,7 @@ fn map_files(hello: &Hello) -> Result<(MapSet, GuestRam), StartError> {
         let len = grant.len.saturating_sub(start);
         let map = match &grant.source {
             FileSource::Descriptor(number) => {
-                // SAFETY: the coordinator lists each inherited number once, and nothing else in this process
-                // owns it.
-                let fd = unsafe { OwnedFd::from_raw_fd(*number) };
+                let fd = descriptors.take(*number)?;
                 let map = if writable {
                     Map::read_write(fd.as_fd(), start, len)
                 } else {

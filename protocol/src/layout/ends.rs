@@ -1,7 +1,7 @@
 //! Every region as the typed end that a process holds.
 
-use super::{Region, SleeperId};
-use crate::boot_state::{BootStateReader, BootStateWriter};
+use super::{Region, RingRegions, SleeperId};
+use crate::boot_state::{BootState, BootStateError, BootStateReader, BootStateWriter};
 use crate::clock::{ClockMaster, VmClock};
 use crate::codemap::{CodeMapReader, CodeMapWriter};
 use crate::commit::CommitStore;
@@ -12,12 +12,14 @@ use crate::invalidation::{InvalidationReader, InvalidationWriter};
 use crate::mirror::{MirrorReader, MirrorWriter};
 use crate::profile::{ProfileReader, ProfileWriter};
 use crate::reply::{ReplyReader, ReplyWriter};
-use crate::ring::{Consumer, PopError, Position, Producer, PushError};
+use crate::ring::{Consumer, PopError, Position, Producer, PushError, Traffic};
 use crate::shm::{View, ViewMut};
 use crate::speaker::{SpeakerReader, SpeakerWriter};
+use crate::status::{StatusReader, StatusWord};
 use crate::stream::{StreamError, StreamReader, StreamWriter};
 use crate::sync::CACHE_LINE;
-use crate::wires::{WireReader, WireWriter};
+use crate::trace::Tracer;
+use crate::wires::{self, Wire, WireReader, WireWriter};
 
 /// The ends of everything that is shared, over the maps of one process.
 ///
@@ -138,6 +140,15 @@ impl Ends {
         Consumer::attach_at_head(self.view_mut(Region::event_head()), self.view(Region::event()))
     }
 
+    /// What has gone through the rings that a PC with one processor uses, by name: for whoever holds neither end.
+    pub fn traffic(&self) -> Vec<(&'static str, Traffic)> {
+        let look = |ring: &RingRegions| Traffic::look(&self.view(ring.producer), &self.view(ring.head));
+        let rings = RingRegions::reported().into_iter();
+        rings
+            .filter_map(|(name, ring)| Some((name, look(&ring)?)))
+            .collect()
+    }
+
     /// Reply slot of a vCPU, in io-worker.
     pub fn reply_writer(&self, vcpu: usize) -> ReplyWriter {
         ReplyWriter::new(self.view_mut(Region::reply(vcpu)))
@@ -156,6 +167,11 @@ impl Ends {
     /// io-worker's wires, in cpu-worker.
     pub fn wire_reader(&self) -> WireReader {
         WireReader::new(self.view(Region::wires()))
+    }
+
+    /// io-worker's wires as they stand.
+    pub fn wires(&self) -> Vec<Wire> {
+        wires::look(&self.view(Region::wires())).collect()
     }
 
     /// A mirror, in io-worker.
@@ -196,6 +212,23 @@ impl Ends {
     /// The boot state, in cpu-worker.
     pub fn boot_state_reader(&self) -> BootStateReader {
         BootStateReader::new(self.view(Region::boot_state()))
+    }
+
+    /// What the guest starts with in reset `generation`, once io-worker has carried that reset out to its end; `None`
+    /// before.
+    ///
+    /// The boot state alone is no leave to start: it comes before the commit and the decode map, and without that map
+    /// nobody claims a port, so that the first bytes for a serial line would go nowhere.
+    ///
+    /// # Errors
+    /// [`BootStateError`].
+    pub fn guest_start(&self, generation: u32) -> Result<Option<BootState>, BootStateError> {
+        let io = StatusReader::of(&self.maps, Role::Io);
+        if io.load(StatusWord::ResetDone) != generation {
+            return Ok(None);
+        }
+        let boot = self.boot_state_reader().read()?;
+        Ok(boot.filter(|boot| boot.generation == generation))
     }
 
     /// The code bitmap, in cpu-worker.
@@ -318,6 +351,11 @@ impl Ends {
             self.view_mut(Region::trace(role)),
             self.view(Region::trace_head(role)),
         )
+    }
+
+    /// What process `generation` of a worker traces with, in that process: empty unless a trace is wanted.
+    pub fn tracer(&self, role: Role, generation: u32) -> Tracer {
+        Tracer::attach(self, role, generation)
     }
 
     /// Consumer of a process's trace ring, in the coordinator.

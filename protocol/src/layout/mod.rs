@@ -10,9 +10,11 @@
 
 mod display;
 mod ends;
+mod rings;
 mod set;
 
 pub use ends::Ends;
+pub use rings::RingRegions;
 pub use set::{SegmentSet, SetError};
 
 use crate::audio;
@@ -21,6 +23,7 @@ use crate::codemap::CODE_MAP_SIZE;
 use crate::commit::COMMIT_SIZE;
 use crate::decode_map::{DECODE_MAP_SIZE, ROM_SIZE};
 use crate::framebuffer;
+use crate::handshake::files::HEAD_LEN;
 use crate::handshake::{FileId, Role};
 use crate::input::INPUT_RING;
 use crate::invalidation::INVALIDATION_SIZE;
@@ -130,6 +133,13 @@ pub struct Region {
     pub offset: usize,
     /// Length in bytes.
     pub len: usize,
+}
+
+impl Region {
+    /// Offset in its file, in bytes: for whoever reads the file or a process's map of it without this crate's maps.
+    pub const fn file_offset(&self) -> u64 {
+        self.file.map_start() + (HEAD_LEN + self.offset) as u64
+    }
 }
 
 macro_rules! region_fns {
@@ -334,6 +344,10 @@ pub fn layout_hash() -> u64 {
         for n in [region.index, region.offset, region.len] {
             add(&(n as u64).to_le_bytes());
         }
+    }
+    add(&(crate::trace::EVENT_SIZE as u64).to_le_bytes());
+    for kind in crate::trace::Kind::ALL {
+        add(kind.name().as_bytes());
     }
     hash
 }

@@ -42,6 +42,8 @@ pub enum HangVerdict {
 #[derive(Clone, Debug)]
 pub struct HangWatch {
     timeout: Duration,
+    /// How many times as much silence and processor time it is given.
+    patience: u32,
     last: Option<Sample>,
     /// Where the current silence began.
     silent: Option<Silence>,
@@ -56,14 +58,25 @@ struct Silence {
 
 /// Processor time without a beat that makes a worker hung.
 const CPU_LIMIT: Duration = Duration::from_secs(1);
+/// How many times slower than itself a worker may be under a tool: valgrind's memcheck takes 20 to 30 times as long (Valgrind User Manual, 2.1).
+const TOOL: u32 = 30;
 
 impl HangWatch {
     /// A watch that allows `timeout` of blocked silence: 2 s, less in tests (S3.104).
     pub fn new(timeout: Duration) -> Self {
         Self {
             timeout,
+            patience: 1,
             last: None,
             silent: None,
+        }
+    }
+
+    /// A watch over a worker that runs under a tool, which may slow it down.
+    pub fn patient(timeout: Duration) -> Self {
+        Self {
+            patience: TOOL,
+            ..Self::new(timeout)
         }
     }
 
@@ -103,11 +116,11 @@ impl HangWatch {
         };
         silence.blocked &= s.blocked && last.is_none_or(|l| l.cpu == s.cpu);
         let quiet = s.at.saturating_sub(silence.since);
-        if quiet < self.timeout {
+        if quiet < self.timeout * self.patience {
             return HangVerdict::Late;
         }
         let used = s.cpu.saturating_sub(silence.cpu);
-        if used > CPU_LIMIT || silence.blocked {
+        if used > CPU_LIMIT * self.patience || silence.blocked {
             HangVerdict::Hung
         } else {
             HangVerdict::Late
@@ -184,6 +197,24 @@ mod tests {
         assert!(v[..120].iter().all(|v| *v == HangVerdict::Held));
         assert!(!v[120..124].contains(&HangVerdict::Hung), "{:?}", &v[120..124]);
         assert!(v[124..].contains(&HangVerdict::Hung));
+    }
+
+    #[test]
+    fn a_worker_under_a_tool_is_given_thirty_times_as_much() {
+        let mut watch = HangWatch::patient(Duration::from_secs(2));
+        let mut at = |i: u64| {
+            watch.look(Sample {
+                at: Duration::from_millis(i * STEP),
+                beat: 0,
+                parked: false,
+                cpu: Duration::from_millis(i * STEP),
+                blocked: false,
+                held: false,
+            })
+        };
+        let v: Vec<_> = (0..=120).map(&mut at).collect();
+        assert!(!v[..120].contains(&HangVerdict::Hung));
+        assert_eq!(v[120], HangVerdict::Hung);
     }
 
     #[test]

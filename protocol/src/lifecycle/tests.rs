@@ -377,6 +377,27 @@ fn a_worker_that_does_not_stop_is_killed() {
 }
 
 #[test]
+fn io_worker_may_take_longer_to_stop_unless_it_is_held() {
+    let stopping = |held: bool| {
+        let mut sim = Sim::running(Policy::default());
+        if held {
+            sim.input(Input::Held(Role::Io, true));
+        }
+        sim.input(Input::Stop(Outcome::Asked(0)));
+        sim.input(Input::Died(Role::Cpu, 1, Death::Stopped));
+        sim
+    };
+    assert!(stopping(false).pass(29.0).is_empty());
+    let mut sim = stopping(false);
+    sim.pass(29.0);
+    assert!(matches!(sim.pass(1.0)[..], [Action::Kill(Role::Io, 1, _)]));
+    assert!(matches!(
+        stopping(true).pass(2.0)[..],
+        [Action::Kill(Role::Io, 1, _)]
+    ));
+}
+
+#[test]
 fn nothing_is_spawned_once_the_machine_ends() {
     let mut sim = Sim::running(Policy::default());
     sim.kill(Role::Gpu);
@@ -407,4 +428,151 @@ fn exit_statuses_are_those_of_the_command_line() {
     assert_eq!(Outcome::TimeLimit.exit_status(), 124);
     assert_eq!(Outcome::ExitPort(0x10).exit_status(), 0x21);
     assert_eq!(Outcome::ExitPort(0).exit_status(), 1);
+}
+
+fn by_hand(role: Role) -> Policy {
+    let mut policy = Policy::default();
+    policy.by_hand[role.index() - 1] = true;
+    policy
+}
+
+#[test]
+fn a_worker_that_is_started_by_hand_is_waited_for_without_a_deadline_and_the_others_are_not() {
+    let mut sim = Sim::new(by_hand(Role::Io));
+    let actions = sim.input(Input::Start);
+    assert_eq!(spawns(&actions).len(), 4, "it is announced like the others");
+    for role in [Role::Cpu, Role::Gpu] {
+        sim.ready(role);
+    }
+    let actions = sim.pass(10.0);
+    assert!(
+        matches!(actions[..], [Action::Kill(Role::Audio, 1, _)]),
+        "{actions:?}"
+    );
+    sim.kill(Role::Audio);
+    sim.pass(0.4);
+    sim.ready(Role::Audio);
+    assert!(sim.pass(100_000.0).is_empty());
+    assert_eq!(sim.life.machine(), MachineState::Starting);
+    assert!(sim.life.awaits(Role::Io, 1) && !sim.life.awaits(Role::Audio, 2));
+
+    sim.input(Input::Joined(Role::Io, 1));
+    assert!(!sim.life.awaits(Role::Io, 1));
+    sim.ready(Role::Io);
+    assert_eq!(sim.life.machine(), MachineState::Running);
+}
+
+#[test]
+fn one_that_is_there_has_more_time_and_not_for_ever() {
+    let mut sim = Sim::new(by_hand(Role::Gpu));
+    sim.input(Input::Start);
+    for role in [Role::Cpu, Role::Io, Role::Audio] {
+        sim.ready(role);
+    }
+    sim.input(Input::Joined(Role::Gpu, 1));
+    assert!(sim.pass(119.0).is_empty());
+    let actions = sim.pass(1.0);
+    assert!(
+        matches!(actions[..], [Action::Kill(Role::Gpu, 1, _)]),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn the_successor_of_one_is_announced_by_the_usual_policy_and_waited_for() {
+    let mut sim = Sim::new(by_hand(Role::Cpu));
+    sim.input(Input::Start);
+    sim.input(Input::Joined(Role::Cpu, 1));
+    for role in Role::WORKERS {
+        sim.ready(role);
+    }
+    assert_eq!(sim.life.machine(), MachineState::Running);
+    sim.kill(Role::Cpu);
+    assert!(
+        !sim.life.awaits(Role::Cpu, 1),
+        "nobody can take the place of the dead"
+    );
+    assert_eq!(spawns(&sim.pass(0.4)), [(Role::Cpu, 2)]);
+    assert!(sim.pass(1000.0).is_empty());
+    // A reset meanwhile kills nobody: nobody is there.
+    sim.input(Input::Reset);
+    assert!(sim.pass(1000.0).is_empty());
+    sim.input(Input::Joined(Role::Cpu, 1));
+    assert!(sim.life.awaits(Role::Cpu, 2), "of the wrong number");
+    sim.input(Input::Joined(Role::Cpu, 2));
+    sim.ready(Role::Cpu);
+    sim.ready(Role::Io);
+    assert_eq!(sim.life.machine(), MachineState::Running);
+}
+
+#[test]
+fn a_machine_that_waits_for_somebody_can_end() {
+    let mut sim = Sim::new(by_hand(Role::Io));
+    sim.input(Input::Start);
+    for role in [Role::Cpu, Role::Gpu, Role::Audio] {
+        sim.ready(role);
+    }
+    sim.input(Input::Stop(Outcome::Asked(0)));
+    assert!(!sim.life.awaits(Role::Io, 1), "nobody can join any more");
+    let mut last = Vec::new();
+    for role in [Role::Cpu, Role::Gpu, Role::Audio] {
+        last = sim.input(Input::Died(role, 1, Death::Stopped));
+    }
+    assert_eq!(last.last(), Some(&Action::Finished(Outcome::Asked(0))));
+}
+
+#[test]
+fn a_worker_that_makes_room_has_not_died() {
+    let mut sim = Sim::running(Policy::default());
+    for round in 1..=8 {
+        let asked = sim.input(Input::Replace(Role::Io));
+        assert_eq!(asked[0], Action::Clock(false), "time stands first");
+        assert!(asked.contains(&Action::RequestStop(Role::Io)));
+        assert!(sim.life.is_replaced(Role::Io));
+        assert_eq!(sim.life.machine(), MachineState::Restarting);
+        // Asked again meanwhile: once is enough.
+        assert_eq!(sim.input(Input::Replace(Role::Io)), []);
+        let generation = sim.life.generation(Role::Io);
+        let ended = sim.input(Input::Died(Role::Io, generation, Death::Stopped));
+        assert_eq!(spawns(&ended), [(Role::Io, round + 1)], "at once");
+        assert!(!sim.life.is_replaced(Role::Io));
+        assert_eq!(sim.life.deaths(Role::Io), 0);
+        sim.ready(Role::Io);
+        assert_eq!(sim.life.machine(), MachineState::Running);
+        assert_eq!(sim.life.reset_generation(), 1, "the guest is not reset");
+    }
+}
+
+#[test]
+fn one_that_does_not_make_room_is_killed_when_it_had_time_to_flush() {
+    let policy = Policy::default();
+    let mut sim = Sim::running(policy);
+    sim.input(Input::Replace(Role::Io));
+    assert_eq!(sim.pass(policy.flush.as_secs_f64() - 0.1), []);
+    let late = sim.pass(0.2);
+    assert_eq!(late, [Action::Kill(Role::Io, 1, "it did not end in time")]);
+    assert_eq!(spawns(&sim.kill(Role::Io)), [(Role::Io, 2)]);
+    assert_eq!(sim.life.deaths(Role::Io), 0);
+}
+
+#[test]
+fn who_is_held_or_not_there_or_ending_is_not_replaced() {
+    let mut sim = Sim::running(Policy::default());
+    sim.input(Input::Held(Role::Io, true));
+    assert_eq!(sim.input(Input::Replace(Role::Io)), []);
+    sim.input(Input::Held(Role::Io, false));
+    sim.kill(Role::Io);
+    assert_eq!(sim.input(Input::Replace(Role::Io)), []);
+    assert!(!sim.life.can_be_replaced(Role::Io));
+    let mut sim = Sim::running(Policy::default());
+    // An end that comes meanwhile goes on from there.
+    sim.input(Input::Replace(Role::Io));
+    sim.input(Input::Stop(Outcome::Asked(0)));
+    let ended = sim.input(Input::Died(Role::Io, 1, Death::Stopped));
+    assert_eq!(spawns(&ended), []);
+    sim.input(Input::Replace(Role::Io));
+    for role in [Role::Cpu, Role::Gpu, Role::Audio] {
+        sim.input(Input::Died(role, 1, Death::Stopped));
+    }
+    assert_eq!(sim.life.outcome(), Some(&Outcome::Asked(0)));
 }

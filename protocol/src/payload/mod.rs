@@ -23,7 +23,9 @@ pub use receive::{Arrival, Payload, ReceiveError, Strategy};
 pub use relay::{Relay, RelayError};
 pub use seal::{FULL_SEALS, SealError, open_memfd, seal, sealed_memfd};
 pub use trace::{Stage, TraceEntry, TransportTrace};
-pub use transfer::{TransferError, receive_fd, receive_with_fd, send_fd, try_receive_fd};
+pub use transfer::{
+    MOST_FDS, TransferError, receive_fd, receive_fds, receive_with_fd, send_fd, send_fds, try_receive_fd,
+};
 
 /// Size from which a payload travels as a sealed memfd, in bytes (S1.1).
 pub const INLINE_LIMIT: u64 = 512_000;
@@ -112,6 +114,30 @@ pub struct PayloadGrant {
     pub transport: Transport,
 }
 
+/// A payload that is sent as a sealed memfd while its digest is still being taken; the digest follows in a message of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayloadPromise {
+    /// What it is for.
+    pub kind: PayloadKind,
+    /// Length in bytes.
+    pub len: u64,
+    /// Its first 16 bytes, zeros behind a shorter one (S1.20).
+    pub head: [u8; HEAD],
+}
+
+impl PayloadPromise {
+    /// The grant that it becomes with its digest.
+    pub fn grant(self, digest: Digest) -> PayloadGrant {
+        PayloadGrant {
+            kind: self.kind,
+            len: self.len,
+            digest,
+            head: self.head,
+            transport: Transport::Memfd(0),
+        }
+    }
+}
+
 /// A payload in the coordinator, kept for restarts and resets.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -135,29 +161,62 @@ impl Outgoing {
     /// # Errors
     /// [`SealError`] when the memfd cannot be made, filled or sealed; an empty or too large payload.
     pub fn new(kind: PayloadKind, bytes: &[u8], choice: TransportChoice) -> Result<Self, SealError> {
+        Self::make(kind, bytes, choice, |_| ()).map(|(outgoing, ())| outgoing)
+    }
+
+    /// Prepares `bytes` for transport as a memfd, which `send` gets as soon as it is sealed, while the digest is still being
+    /// taken.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; nothing has been sent then.
+    pub fn new_ahead<T>(
+        kind: PayloadKind,
+        bytes: &[u8],
+        send: impl FnOnce(PayloadPromise, BorrowedFd<'_>) -> T,
+    ) -> Result<(Self, T), SealError> {
+        let promise = PayloadPromise {
+            kind: kind.clone(),
+            len: bytes.len() as u64,
+            head: head(bytes),
+        };
+        Self::make(kind, bytes, TransportChoice::Memfd, |held| match held {
+            Held::Memfd(fd) => send(promise, fd.as_fd()),
+            Held::Inline(_) => unreachable!("asked for as a memfd"),
+        })
+    }
+
+    fn make<T>(
+        kind: PayloadKind,
+        bytes: &[u8],
+        choice: TransportChoice,
+        ready: impl FnOnce(&Held) -> T,
+    ) -> Result<(Self, T), SealError> {
         let len = bytes.len() as u64;
         if len == 0 || len > MAX_PAYLOAD {
             return Err(SealError::Size { len });
         }
         let mut trace = TransportTrace::new(kind.text());
         trace.bytes(Stage::Source, bytes, "");
-        let (digest, held) = digest_beside(bytes, || -> Result<Held, SealError> {
-            Ok(if choice.inline(len) {
+        let (digest, made) = digest_beside(bytes, || -> Result<(Held, T), SealError> {
+            let held = if choice.inline(len) {
                 Held::Inline(bytes.to_vec())
             } else {
                 Held::Memfd(seal::sealed_memfd_traced(bytes, &mut trace)?)
-            })
+            };
+            let done = ready(&held);
+            Ok((held, done))
         });
-        let held = held?;
+        let (held, done) = made?;
         trace.entries[0].digest = Some(digest);
-        Ok(Self {
+        let outgoing = Self {
             kind,
             len,
             digest,
             head: head(bytes),
             held,
             trace,
-        })
+        };
+        Ok((outgoing, done))
     }
 
     /// What another process has written into `fd`, which nobody can write any more: it is sealed here, and its

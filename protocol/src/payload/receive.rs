@@ -279,7 +279,8 @@ impl Arrival {
     /// [`ReceiveError::DigestMismatch`].
     pub fn check(self, trace: &mut TransportTrace) -> Result<Payload, ReceiveError> {
         let received = digest(self.bytes());
-        self.judge(received, trace)
+        self.judge(self.digest, received, trace)?;
+        Ok(self.payload)
     }
 
     /// As [`Self::check`], while `meanwhile` looks at the bytes already. What came of that is told only if the digest was the
@@ -293,18 +294,25 @@ impl Arrival {
         meanwhile: impl FnOnce(&[u8]) -> T,
     ) -> Result<(Payload, T), ReceiveError> {
         let (received, done) = digest_beside(self.bytes(), || meanwhile(self.bytes()));
-        Ok((self.judge(received, trace)?, done))
+        self.judge(self.digest, received, trace)?;
+        Ok((self.payload, done))
     }
 
-    fn judge(self, received: Digest, trace: &mut TransportTrace) -> Result<Payload, ReceiveError> {
+    /// Compares digests, and notes the received one in the trace that saw the payload arrive.
+    pub(super) fn judge(
+        &self,
+        announced: Digest,
+        received: Digest,
+        trace: &mut TransportTrace,
+    ) -> Result<(), ReceiveError> {
         if let Some(entry) = trace.entries.get_mut(self.entry) {
             entry.digest = Some(received);
         }
-        if received == self.digest {
-            return Ok(self.payload);
+        if received == announced {
+            return Ok(());
         }
         let mismatch = ReceiveError::DigestMismatch {
-            sent: hex(&self.digest),
+            sent: hex(&announced),
             received: hex(&received),
             sent_head: hex(&self.head),
             received_head: hex(&head(self.bytes())),

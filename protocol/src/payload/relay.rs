@@ -1,9 +1,13 @@
 //! A payload on its way through a process that does not use it.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use super::receive::{Arrival, ReceiveError};
-use super::{Digest, Held, Outgoing, PayloadGrant, TransportChoice, TransportTrace, head};
+use super::{
+    Digest, Held, INLINE_LIMIT, Outgoing, PayloadPromise, TransportChoice, TransportTrace, digest, head,
+};
 use crate::shm::Map;
 
 /// Why a payload could not be passed on.
@@ -15,16 +19,58 @@ pub enum RelayError {
     /// The host has no descriptor left.
     #[error("The payload's descriptor cannot be kept: {0}")]
     Keep(std::io::Error),
+    /// Its sender has not said what its digest is.
+    #[error("The payload's digest did not come: {0}")]
+    NotAnnounced(String),
 }
 
-/// A payload that is passed on. Of one that came from somebody else, the digest may be taken while the next one has it
-/// already; nobody is told what came of it before.
+/// A payload that is passed on. Of one that came from somebody else, the digest is taken while the sender takes it too and the
+/// next one has the payload already; nobody is told what came of it before.
 #[derive(Debug)]
 pub struct Relay {
     outgoing: Outgoing,
     trace: TransportTrace,
-    /// What came, until its digest has been taken.
-    arrival: Option<Arrival>,
+    /// What came, until its digest has been compared.
+    arrival: Option<Begun>,
+}
+
+/// What came, and who takes its digest; nobody yet if it is short.
+#[derive(Debug)]
+struct Begun {
+    arrival: Arc<Arrival>,
+    thread: Option<JoinHandle<Digest>>,
+}
+
+impl Begun {
+    fn new(arrival: Arrival) -> Self {
+        let arrival = Arc::new(arrival);
+        let thread = ((arrival.bytes().len() as u64) >= INLINE_LIMIT).then(|| {
+            let arrival = Arc::clone(&arrival);
+            let thread = std::thread::Builder::new().name("digest".into());
+            thread.spawn(move || digest(arrival.bytes()))
+        });
+        Self {
+            arrival,
+            // Without a thread it is taken when it is asked for.
+            thread: thread.and_then(Result::ok),
+        }
+    }
+
+    fn take(&mut self) -> Digest {
+        match self.thread.take() {
+            Some(thread) => thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)),
+            None => digest(self.arrival.bytes()),
+        }
+    }
+}
+
+impl Drop for Begun {
+    /// Nothing of it stays behind.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl From<Outgoing> for Relay {
@@ -40,16 +86,23 @@ impl From<Outgoing> for Relay {
 
 impl Relay {
     /// What has come as a sealed memfd: checked like every payload but for its digest, and passed on as it is if it
-    /// travels as a memfd.
+    /// travels as a memfd. `announced` waits for the digest to come, while it is taken here.
     ///
     /// # Errors
     /// [`RelayError`].
-    pub fn new(grant: PayloadGrant, fd: OwnedFd, choice: TransportChoice) -> Result<Self, RelayError> {
-        let mut trace = TransportTrace::new(grant.kind.text());
-        let (kind, digest) = (grant.kind.clone(), grant.digest);
+    pub fn new(
+        promise: PayloadPromise,
+        fd: OwnedFd,
+        choice: TransportChoice,
+        announced: impl FnOnce() -> Result<Digest, String>,
+    ) -> Result<Self, RelayError> {
+        let mut trace = TransportTrace::new(promise.kind.text());
+        let kind = promise.kind.clone();
         let kept = fd.try_clone().map_err(RelayError::Keep)?;
-        let arrival = Arrival::receive(grant, Some(fd), Map::private, &mut trace)?;
-        let bytes = arrival.bytes();
+        let grant = promise.grant(Digest::default());
+        let arrival = Begun::new(Arrival::receive(grant, Some(fd), Map::private, &mut trace)?);
+        let digest = announced().map_err(RelayError::NotAnnounced)?;
+        let bytes = arrival.arrival.bytes();
         let len = bytes.len() as u64;
         let held = if choice.inline(len) {
             Held::Inline(bytes.to_vec())
@@ -85,28 +138,28 @@ impl Relay {
         &self.trace
     }
 
-    /// Takes the digest, if that has not been done yet.
+    /// Compares the digest, if that has not been done yet.
     ///
     /// # Errors
     /// [`ReceiveError::DigestMismatch`].
     pub fn check(&mut self) -> Result<(), ReceiveError> {
-        let Some(arrival) = self.arrival.take() else {
+        let Some(mut begun) = self.arrival.take() else {
             return Ok(());
         };
-        arrival.check(&mut self.trace).map(drop)
+        let received = begun.take();
+        begun
+            .arrival
+            .judge(self.outgoing.digest, received, &mut self.trace)
     }
 
-    /// Takes the digest, if that has not been done yet, while `meanwhile` passes the payload on. What came of that is told
-    /// only if it was the announced one.
+    /// Compares the digest, if that has not been done yet, after `meanwhile` has passed the payload on. What came of that is
+    /// told only if it was the announced one.
     ///
     /// # Errors
     /// [`ReceiveError::DigestMismatch`].
     pub fn check_beside<T>(&mut self, meanwhile: impl FnOnce(&Outgoing) -> T) -> Result<T, ReceiveError> {
-        let Some(arrival) = self.arrival.take() else {
-            return Ok(meanwhile(&self.outgoing));
-        };
-        let outgoing = &self.outgoing;
-        let checked = arrival.check_beside(&mut self.trace, |_| meanwhile(outgoing));
-        checked.map(|(_, done)| done)
+        let done = meanwhile(&self.outgoing);
+        self.check()?;
+        Ok(done)
     }
 }

@@ -15,8 +15,10 @@ use rustix::net::{
 
 /// Longest message beside a descriptor, in bytes.
 pub const MAX_TRANSFER: usize = 64 << 10;
-/// Descriptors for which the receiver has room: more than one, so that a second is seen and not just cut.
+/// Descriptors for which the receiver of one has room: more than one, so that a second is seen and not just cut.
 const ROOM: usize = 4;
+/// Most descriptors that the kernel carries with one message (SCM_MAX_FD, net/scm.h).
+pub const MOST_FDS: usize = 253;
 
 /// Why a message with a descriptor did not come through. Whatever arrived has been closed.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +32,8 @@ pub enum TransferError {
     /// The other side closed the socket.
     #[error("The other side closed the socket before a descriptor came")]
     Closed,
-    /// Not exactly one descriptor (S1.27).
-    #[error("{0} descriptors came with a message, one was expected")]
+    /// Not exactly one descriptor (S1.27), or more than a message carries.
+    #[error("{0} descriptors with a message, which carries one, or {MOST_FDS} at a start by hand")]
     Count(usize),
     /// The message or its descriptors were cut.
     #[error("A message with a descriptor came truncated")]
@@ -46,16 +48,22 @@ pub enum TransferError {
 /// # Errors
 /// [`TransferError::Send`], [`TransferError::TooLong`].
 pub fn send_fd(socket: impl AsFd, message: &[u8], fd: BorrowedFd<'_>) -> Result<(), TransferError> {
+    send_fds(socket, message, &[fd])
+}
+
+/// As [`send_fd`] with up to [`MOST_FDS`] descriptors.
+///
+/// # Errors
+/// [`TransferError::Send`], [`TransferError::TooLong`], [`TransferError::Count`] for more descriptors.
+pub fn send_fds(socket: impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), TransferError> {
     if message.len() > MAX_TRANSFER {
         return Err(TransferError::TooLong(message.len()));
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [fd];
-    assert!(
-        control.push(SendAncillaryMessage::ScmRights(&fds)),
-        "the space is for one descriptor"
-    );
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(TransferError::Count(fds.len()));
+    }
     loop {
         match rustix::net::sendmsg(
             &socket,
@@ -75,7 +83,7 @@ pub fn send_fd(socket: impl AsFd, message: &[u8], fd: BorrowedFd<'_>) -> Result<
 /// # Errors
 /// [`TransferError`]; every descriptor that came is closed then.
 pub fn receive_fd(socket: impl AsFd) -> Result<(Vec<u8>, OwnedFd), TransferError> {
-    let (message, fds) = receive_any(socket, RecvFlags::empty())?;
+    let (message, fds) = receive_any(socket, RecvFlags::empty(), ROOM)?;
     match <[OwnedFd; 1]>::try_from(fds) {
         Ok([fd]) => Ok((message, fd)),
         Err(fds) => Err(TransferError::Count(fds.len())),
@@ -87,7 +95,7 @@ pub fn receive_fd(socket: impl AsFd) -> Result<(Vec<u8>, OwnedFd), TransferError
 /// # Errors
 /// As [`receive_fd`].
 pub fn try_receive_fd(socket: impl AsFd) -> Result<Option<(Vec<u8>, OwnedFd)>, TransferError> {
-    match receive_any(socket, RecvFlags::DONTWAIT) {
+    match receive_any(socket, RecvFlags::DONTWAIT, ROOM) {
         Err(TransferError::Receive(Errno::AGAIN)) => Ok(None),
         Err(e) => Err(e),
         Ok((message, fds)) => match <[OwnedFd; 1]>::try_from(fds) {
@@ -102,16 +110,28 @@ pub fn try_receive_fd(socket: impl AsFd) -> Result<Option<(Vec<u8>, OwnedFd)>, T
 /// # Errors
 /// [`TransferError`]; every descriptor that came is closed then.
 pub fn receive_with_fd(socket: impl AsFd) -> Result<(Vec<u8>, Option<OwnedFd>), TransferError> {
-    let (message, mut fds) = receive_any(socket, RecvFlags::empty())?;
+    let (message, mut fds) = receive_any(socket, RecvFlags::empty(), ROOM)?;
     match fds.len() {
         0 | 1 => Ok((message, fds.pop())),
         n => Err(TransferError::Count(n)),
     }
 }
 
-fn receive_any(socket: impl AsFd, how: RecvFlags) -> Result<(Vec<u8>, Vec<OwnedFd>), TransferError> {
+/// As [`receive_fd`], with any number of descriptors.
+///
+/// # Errors
+/// As [`receive_fd`], but for their number.
+pub fn receive_fds(socket: impl AsFd) -> Result<(Vec<u8>, Vec<OwnedFd>), TransferError> {
+    receive_any(socket, RecvFlags::empty(), MOST_FDS)
+}
+
+fn receive_any(
+    socket: impl AsFd,
+    how: RecvFlags,
+    room: usize,
+) -> Result<(Vec<u8>, Vec<OwnedFd>), TransferError> {
     let mut message = vec![0; MAX_TRANSFER];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ROOM))];
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(room))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         let into = &mut [IoSliceMut::new(&mut message)];

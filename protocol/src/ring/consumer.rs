@@ -111,7 +111,7 @@ impl<W: WriteWords, R: ReadWords, S: Steps> Consumer<W, R, S> {
             self.peer.read_bytes(RING_HEADER + index + 4, &mut into[..len]);
         }
         self.read.cursor = at.wrapping_add(record_size(len) as u32);
-        self.read.number += 1;
+        self.read.number = self.read.number.wrapping_add(1);
         if fits {
             Ok(Some(Record {
                 len,

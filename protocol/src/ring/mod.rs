@@ -27,9 +27,11 @@
 
 mod consumer;
 mod producer;
+mod traffic;
 
 pub use consumer::{Consumer, Record};
 pub use producer::Producer;
+pub use traffic::{Traffic, TrafficError};
 
 use crate::sync::{CACHE_LINE, Ordering};
 use crate::words::WriteWords;

@@ -25,7 +25,8 @@ impl<W: WriteWords, R: ReadWords> Producer<W, R> {
     /// on where the shared words stand: zeroed words are a new ring, others a predecessor's.
     ///
     /// # Errors
-    /// [`PushError::Capacity`]; [`PushError::Head`] when the words contradict each other.
+    /// [`PushError::Capacity`]. Words that contradict each other are no error: the ring begins anew, empty, where the consumer says
+    /// that it is.
     pub fn attach(mine: W, peer: R) -> Result<Self, PushError> {
         Producer::attach_with_steps(mine, peer, NoSteps)
     }
@@ -53,13 +54,14 @@ impl<W: WriteWords, R: ReadWords, S: Steps> Producer<W, R, S> {
             published: tail,
             head: tail.wrapping_sub(capacity),
         };
-        this.refresh()?;
-        if !tail.is_multiple_of(4) {
-            return Err(PushError::Head {
-                head: this.head,
-                from: this.head,
-                tail,
-            });
+        if this.refresh().is_err() || !tail.is_multiple_of(4) {
+            // A predecessor that lied, or a consumer that does. What lay in the ring is lost, and the ring is not.
+            let at = Position {
+                cursor: cursor_of(this.peer.load_u64(0, Ordering::Acquire)) & !3,
+                number: released,
+            };
+            (this.tail, this.published, this.head) = (at, at.cursor, at.cursor);
+            this.mine.store_u64(0, at.pack(), Ordering::Release);
         }
         Ok(this)
     }
@@ -173,7 +175,8 @@ impl<W: WriteWords, R: ReadWords, S: Steps> Producer<W, R, S> {
             .store_u32(RING_HEADER + index, len as u32, Ordering::Relaxed);
         self.steps.step();
         self.tail.cursor = self.tail.cursor.wrapping_add(skip + size);
-        self.tail.number += 1;
+        // A consumer that lies may have said any number.
+        self.tail.number = self.tail.number.wrapping_add(1);
         Ok(RING_HEADER + index + 4)
     }
 

@@ -244,6 +244,22 @@ fn s3_63_a_tail_that_no_producer_publishes_is_corrupt_and_stays_so() {
 }
 
 #[test]
+fn s3_63_a_producer_after_one_that_lied_begins_anew_where_the_consumer_is() {
+    for (tail, head) in [(3_u32, 0_u32), (68, 0), (u32::MAX - 3, 64), (0, 32), (40, 44)] {
+        let ring = Ring::at(64, 0);
+        ring.producer_part
+            .store_u64(0, u64::from(tail), Ordering::Relaxed);
+        ring.consumer_part
+            .store_u64(0, 5 << 32 | u64::from(head), Ordering::Relaxed);
+        ring.consumer_part.store_u64(8, 5, Ordering::Relaxed);
+        let (mut p, mut c) = (ring.producer(), ring.consumer());
+        assert_eq!(p.push(b"anew"), Ok(6), "{tail} {head}");
+        assert_eq!(pop(&mut c).unwrap(), b"anew", "{tail} {head}");
+        assert_eq!(pop(&mut c), None);
+    }
+}
+
+#[test]
 fn s3_63_length_words_are_checked_against_the_ring() {
     for len in [29, 61, WRAP_MARKER, 0x8000_0000, 13] {
         let ring = Ring::at(64, 0);

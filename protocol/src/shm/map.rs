@@ -76,7 +76,8 @@ impl Map {
         Self::file(fd, offset, len, false)
     }
 
-    /// Maps the first `len` bytes of `fd` private and read-only: for files whose contents are sealed.
+    /// Maps the first `len` bytes of `fd` private and read-only: for files whose contents are sealed. The pages are there from
+    /// the start, since all are read for the digest: one call instead of a fault for every 64 KiB.
     ///
     /// # Errors
     /// [`MapError`] when the length is zero or the host refuses.
@@ -88,7 +89,7 @@ impl Map {
                 std::ptr::null_mut(),
                 len,
                 ProtFlags::READ,
-                MapFlags::PRIVATE,
+                MapFlags::PRIVATE | MapFlags::POPULATE,
                 fd,
                 0,
             )

@@ -7,6 +7,8 @@
 
 mod word;
 
+use rustix::process::{PTracer, Pid, set_ptracer};
+
 use crate::doorbell::Doorbell;
 use crate::handshake::{FileId, MapSet, Role, WorkerContext};
 use crate::layout::{Ends, SleeperId};
@@ -29,6 +31,9 @@ macro_rules! coded {
         pub enum $name { $($(#[$vdoc])* $variant = $value,)* }
 
         impl $name {
+            /// Every value, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
             /// The value of a shared word; `None` for a number that has no meaning.
             pub const fn from_u32(value: u32) -> Option<Self> {
                 match value { $($value => Some(Self::$variant),)* _ => None }
@@ -204,6 +209,14 @@ impl StatusReader {
         Some((count, GuestEvent::from_words(kind, value)?))
     }
 
+    /// Whom this worker last found to have broken what the two share, and how often it has found that of anybody; `None`
+    /// before the first time, and for what is no role.
+    pub fn peer_faults(&self) -> Option<(Role, u32)> {
+        let word = self.load(StatusWord::PeerFaults);
+        let role = Role::from_index((word & 7) as usize)?;
+        (word >> 3 != 0).then_some((role, word >> 3))
+    }
+
     /// Size and place of guest RAM, from the coordinator's words (S3.32).
     ///
     /// # Errors
@@ -340,14 +353,37 @@ impl WorkerStatus {
 
     /// Says that this process is ready.
     pub fn set_ready(&self) {
+        // Whom a predecessor has named is named anew.
+        self.own.store(StatusWord::TracerSeen, 0);
         self.own.store(StatusWord::ready(self.own.role), self.generation);
         self.set_state(WorkerState::Running);
         self.bell.ring();
     }
 
-    /// Whether this worker is to end in good order.
+    /// Whether this worker is to end in good order. Every worker asks whenever it is rung, so here it also tells the kernel which
+    /// debugger may trace it.
     pub fn stop_requested(&self) -> bool {
+        self.admit_tracer();
         self.coordinator.load(StatusWord::StopRequested) & 1 << self.own.role.index() != 0
+    }
+
+    /// The process of the debugger that was named to the kernel last; 0 before the first.
+    pub fn tracer(&self) -> u32 {
+        self.own.load(StatusWord::TracerSeen)
+    }
+
+    /// Names the debugger that the coordinator wants named ([`StatusWord::tracer`]) to the kernel, which with Yama lets nobody else trace
+    /// a process that is not its child.
+    fn admit_tracer(&self) {
+        let wanted = self.coordinator.load(StatusWord::tracer(self.own.role));
+        if wanted == self.own.load(StatusWord::TracerSeen) {
+            return;
+        }
+        let pid = i32::try_from(wanted).ok().and_then(Pid::from_raw);
+        // Without Yama the kernel knows nothing of it (EINVAL), and nothing needs to be done.
+        let _ = set_ptracer(pid.map_or(PTracer::None, PTracer::ProcessID));
+        self.own.store(StatusWord::TracerSeen, wanted);
+        self.bell.ring();
     }
 
     /// State of the machine. A number without meaning reads as stopped.
@@ -416,6 +452,14 @@ impl WorkerStatus {
         self.own.report(event);
         self.bell.ring();
     }
+
+    /// Says that what `peer` shares with this worker was found broken.
+    pub fn peer_broke(&self, peer: Role) {
+        let times = (self.own.load(StatusWord::PeerFaults) >> 3).wrapping_add(1);
+        self.own
+            .store(StatusWord::PeerFaults, times << 3 | peer.index() as u32);
+        self.bell.ring();
+    }
 }
 
 #[cfg(test)]
@@ -462,6 +506,20 @@ mod tests {
     #[should_panic(expected = "StopRequested is not for the io-worker to write")]
     fn s3_31_a_word_has_one_writer() {
         StatusWriter::new(&file(), Role::Io).store(StatusWord::StopRequested, 0);
+    }
+
+    #[test]
+    fn a_peer_is_accused_by_its_role_and_no_other_number() {
+        let f = file();
+        let (w, r) = (StatusWriter::new(&f, Role::Io), StatusReader::new(f.view()));
+        assert_eq!(r.peer_faults(), None);
+        w.store(StatusWord::PeerFaults, 7 << 3 | Role::Gpu.index() as u32);
+        assert_eq!(r.peer_faults(), Some((Role::Gpu, 7)));
+        // A liar's words.
+        for word in [Role::Gpu.index() as u32, 1 << 3 | 5, u32::MAX] {
+            w.store(StatusWord::PeerFaults, word);
+            assert_eq!(r.peer_faults(), None);
+        }
     }
 
     #[test]

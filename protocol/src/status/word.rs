@@ -73,6 +73,9 @@ words! {
     HidPointer = 13, One(Io);
     /// Input events dropped because the guest does not take them; wraps.
     HidDropped = 14, One(Io);
+    /// What peers share with this worker was found broken: how often (it wraps) above the low three bits, which hold the
+    /// index of the role of the last one.
+    PeerFaults = 15, EachWorker;
     /// [`crate::ram::GUEST_BASE`]; written once before any worker starts (S3.32).
     GuestBase = 16, One(Coordinator);
     /// Guest RAM below 4 GiB, in bytes (S3.3); written once.
@@ -97,6 +100,14 @@ words! {
     DebuggerSent = 26, One(Coordinator);
     /// 1 while the guest's debugger holds the vCPUs.
     DebuggerHolds = 27, One(Cpu);
+    /// Requests of the guest's that its disks have and have not ended.
+    DiskRequests = 28, One(Io);
+    /// Sectors of 512 bytes that the guest has asked its disks for; wraps.
+    DiskRead = 29, One(Io);
+    /// Sectors of 512 bytes that the guest has given its disks to write; wraps.
+    DiskWritten = 30, One(Io);
+    /// Times that the guest asked a disk to make what was written last; wraps.
+    DiskFlushes = 31, One(Io);
     /// Level of interrupt inputs 0–31, as the interrupt controllers see them.
     IrqLevelLow = 32, One(Cpu);
     /// Level of interrupt inputs 32–63.
@@ -107,6 +118,12 @@ words! {
     HidRepeats = 35, One(Io);
     /// PS/2 keyboard LEDs: bit 0 scroll, 1 num, 2 caps.
     KeyboardLeds = 36, One(Io);
+    /// Process that may trace the cpu-worker, as [`super::WorkerStatus::stop_requested`] tells the kernel; 0 for nobody in particular.
+    TracerCpu = 37, One(Coordinator);
+    /// The same of the io-worker.
+    TracerIo = 38, One(Coordinator);
+    /// The same of the gpu-worker.
+    TracerGpu = 39, One(Coordinator);
     /// Latency of the newest input event from host to device, in microseconds; wraps.
     InputLatencyLast = 40, One(Io);
     /// Its exponentially weighted mean, in microseconds.
@@ -115,6 +132,10 @@ words! {
     InputLatencyMax = 42, One(Io);
     /// From the newest key press in the window to the next change that the window showed, in microseconds.
     EchoLatency = 43, One(Gpu);
+    /// As [`StatusWord::TracerCpu`], of the audio-worker.
+    TracerAudio = 44, One(Coordinator);
+    /// The process that this worker has told the kernel may trace it; 0 for nobody in particular.
+    TracerSeen = 45, EachWorker;
     /// A [`super::MachineState`].
     MachineState = 46, One(Coordinator);
     /// Counts resets of the guest; workers reset when it moves.
@@ -162,6 +183,17 @@ impl StatusWord {
             Gpu => Self::ReadyGpu,
             Audio => Self::ReadyAudio,
             Coordinator => panic!("the coordinator has no ready word"),
+        }
+    }
+
+    /// The coordinator's word on who may trace a worker. Panics for the coordinator.
+    pub fn tracer(role: Role) -> Self {
+        match role {
+            Cpu => Self::TracerCpu,
+            Io => Self::TracerIo,
+            Gpu => Self::TracerGpu,
+            Audio => Self::TracerAudio,
+            Coordinator => panic!("the coordinator is traced by whom the kernel lets"),
         }
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::handshake::Confinement;
-use crate::payload::{Digest, PayloadGrant, Strategy, TransportTrace};
+use crate::payload::{Digest, PayloadGrant, PayloadPromise, Strategy, TransportTrace};
 
 /// What a cpu-worker is told that runs a module instead of a PC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,11 +96,12 @@ impl JobLimits {
     };
 }
 
-/// From a user to the coordinator: run this. The module comes beside it, as a sealed memfd.
+/// From a user to the coordinator: run this. The module comes beside it, as a sealed memfd; its digest follows as the next packet,
+/// so that both sides take it at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
     /// The module.
-    pub module: PayloadGrant,
+    pub module: PayloadPromise,
     /// What to call, with which arguments.
     pub config: WasmConfig,
     /// What it may use.

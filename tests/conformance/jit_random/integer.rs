@@ -47,7 +47,7 @@ fn special(rng: &mut Rng, wide: bool) -> Vec<u8> {
     match rng.below(9) {
         0 | 1 => vec![(rng.below(8) as u8) << 3 | (rng.below(2) as u8) << 1, both],
         2 => vec![0x0F, rng.pick(&[0xB6u8, 0xBE]), both & !0x20],
-        3 => vec![0x80, 0xC0 | (rng.below(64) as u8), rng.next() as u8],
+        3 => vec![0x80, 0xC0 | (rng.below(64) as u8), rng.draw() as u8],
         4 => [
             vec![0x53, 0xFF],
             operand(rng, 6),
@@ -84,7 +84,7 @@ fn instruction(rng: &mut Rng, wide: bool) -> Vec<u8> {
     if wide && rng.flip() {
         rex |= 8;
     }
-    let imm = |rng: &mut Rng, n: usize| rng.next().to_le_bytes()[..n].to_vec();
+    let imm = |rng: &mut Rng, n: usize| rng.draw().to_le_bytes()[..n].to_vec();
     let (prefix, opcode, operand, tail): (Vec<u8>, Vec<u8>, Option<u8>, Vec<u8>) = match rng.below(27) {
         0..=5 => {
             let op = (rng.below(8) as u8) << 3 | rng.below(4) as u8;

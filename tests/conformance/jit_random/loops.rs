@@ -382,7 +382,7 @@ fn program(rng: &mut Rng, wide: bool) -> Vec<u8> {
             let (r, rare) = if rng.flip() {
                 (count, rng.below(turns) as i32)
             } else {
-                (rng.pick(&l.data), rng.next() as i32 & 0x3F)
+                (rng.pick(&l.data), rng.draw() as i32 & 0x3F)
             };
             let r = l.names.half(r);
             l.add2(Instruction::with2(Code::Cmp_rm32_imm32, r, rare));
@@ -500,7 +500,13 @@ pub fn agree(size: CodeSize, program: crate::Generator) -> Box<Jit> {
         };
         let instead = rng.pick(&[OTHER | 0x67, 0]);
         let before = translated.jit.as_ref().map_or(0, |j| j.loops() + j.peeled());
-        prepare([&mut interpreted, &mut translated], size, &code, case);
+        prepare(
+            [&mut interpreted, &mut translated],
+            size,
+            &code,
+            &crate::data(case),
+            case,
+        );
         for cpu in [&mut interpreted, &mut translated] {
             put(cpu, start, &code);
             put(cpu, start + (OTHER - TAIL), &code);

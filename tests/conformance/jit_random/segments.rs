@@ -52,7 +52,7 @@ fn instruction(rng: &mut Rng, bits: u32) -> Vec<u8> {
     }
     let reg = rng.pick(&[0u8, 1, 2, 0, 1, 2, 3, 6, 7]);
     let width = if op32 { 4 } else { 2 };
-    let imm = |rng: &mut Rng, n: usize| rng.next().to_le_bytes()[..n].to_vec();
+    let imm = |rng: &mut Rng, n: usize| rng.draw().to_le_bytes()[..n].to_vec();
     let (opcode, operand, tail): (Vec<u8>, Option<u8>, Vec<u8>) = match rng.below(24) {
         0..=4 => (
             vec![(rng.below(8) as u8) << 3 | rng.below(4) as u8],
@@ -112,7 +112,7 @@ fn modrm(rng: &mut Rng, addr32: bool, reg: u8) -> Vec<u8> {
     if rng.below(3) == 0 {
         return vec![0xC0 | reg << 3 | rng.pick(&[0u8, 1, 2, 0, 1, 2, 3, 6, 7])];
     }
-    let disp = rng.next().to_le_bytes();
+    let disp = rng.draw().to_le_bytes();
     let far = (rng.below(0x800) as i32 - 0x80).to_le_bytes();
     match (addr32, rng.below(3)) {
         (false, 0) => {
@@ -136,7 +136,7 @@ fn piece(rng: &mut Rng, kind: Kind, cut: bool) -> Vec<u8> {
     match rng.below(16) {
         0 => vec![0x50 | reg],
         1 => vec![0x58 | rng.pick(&[0u8, 1, 2])],
-        2 => vec![0x6A, rng.next() as u8],
+        2 => vec![0x6A, rng.draw() as u8],
         3 => [vec![0xFF], modrm(rng, wide, 6)].concat(),
         // CALL, JMP over a RET.
         4 if wide => vec![0xE8, 2, 0, 0, 0, 0xEB, 1, 0xC3],
@@ -262,7 +262,7 @@ fn prepare(cpu: &mut Vcpu, kind: Kind, code: &[u8], seed: u64, run: u64) -> u64 
         ram.write(GuestPhys(CODE & !0xFFF), &[0xF4; 0x3000])
             .expect("in RAM");
         ram.write(GuestPhys(CODE), code).expect("in RAM");
-        let data: Vec<u8> = (0..0x800).flat_map(|_| rng.next().to_le_bytes()).collect();
+        let data: Vec<u8> = (0..0x800).flat_map(|_| rng.draw().to_le_bytes()).collect();
         ram.write(GuestPhys(AREA), &data).expect("in RAM");
     }
     if matches!(kind, Kind::Real | Kind::V86) {
@@ -279,7 +279,7 @@ fn prepare(cpu: &mut Vcpu, kind: Kind, code: &[u8], seed: u64, run: u64) -> u64 
         cpu.state.segs[s] = data_segment(&mut rng, kind, s == seg::SS);
     }
     for n in 0..8 {
-        let v = rng.next();
+        let v = rng.draw();
         let near = 0x1000 + (v & 0x1FFF);
         cpu.state.regs[n] = match n {
             gpr::RSP | gpr::RBP => near & !3,
@@ -291,7 +291,7 @@ fn prepare(cpu: &mut Vcpu, kind: Kind, code: &[u8], seed: u64, run: u64) -> u64 
             _ => v & 0xFFFF_FFFF,
         };
     }
-    cpu.state.flags.set_arithmetic(rng.next());
+    cpu.state.flags.set_arithmetic(rng.draw());
     let iopl = if rng.flip() { 3 << 12 } else { 0 };
     cpu.state.flags.set_system(iopl, 3 << 12);
     cpu.state.activity = Activity::Active;

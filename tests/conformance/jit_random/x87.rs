@@ -15,11 +15,11 @@ fn number(rng: &mut Rng) -> [u8; 10] {
         0 => 0,
         1 => 1 << 63,
         2 => 3 << 62,
-        3 => rng.next(),
+        3 => rng.draw(),
         4 => u64::MAX << rng.below(64),
-        _ => 1 << 63 | rng.next() << rng.below(60),
+        _ => 1 << 63 | rng.draw() << rng.below(60),
     };
-    let sign = (rng.next() >> 16) as u16 & 0x8000;
+    let sign = (rng.draw() >> 16) as u16 & 0x8000;
     let mut out = [0; 10];
     out[..8].copy_from_slice(&mantissa.to_le_bytes());
     out[8..].copy_from_slice(&(sign | exponent).to_le_bytes());
@@ -41,7 +41,7 @@ pub fn sprinkle(rng: &mut Rng, data: &mut [u8]) {
                 slot.as_chunks_mut::<4>().0.fill(v.to_le_bytes());
             }
             3 => {
-                let v = (rng.next() as i64) >> rng.below(64);
+                let v = (rng.draw() as i64) >> rng.below(64);
                 slot[..8].copy_from_slice(&v.to_le_bytes());
             }
             _ => slot[..10].copy_from_slice(&number(rng)),
@@ -79,7 +79,7 @@ fn with_memory(rng: &mut Rng, wide: bool, opcode: &[u8], reg: u8) -> Vec<u8> {
 
 /// A control word: all masked but rarely, any rounding and precision, any reserved bits.
 fn control(rng: &mut Rng) -> u16 {
-    let word = (rng.next() >> 20) as u16;
+    let word = (rng.draw() >> 20) as u16;
     if rng.below(12) == 0 { word } else { word | 0x3F }
 }
 

@@ -22,13 +22,7 @@ failed: .skip 4
 usable: .skip 8
 seconds: .skip 4
 
-.section .text
-.code32
-.globl _start
-_start:
-    cli
-    cld
-    mov esp, offset stack_top
+GUEST_START
     push eax                          /* the loader's magic, a check of its own */
     mov [multiboot_info], ebx
     mov esi, offset real_load

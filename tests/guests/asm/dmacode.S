@@ -23,13 +23,7 @@ code_page: .skip 8192
 request: .skip 16
 failures: .skip 4
 
-.section .text
-.code32
-.globl _start
-_start:
-    cli
-    cld
-    mov esp, offset stack_top
+GUEST_START
     call traps_init
     UART_INIT
     call text_clear

@@ -10,37 +10,14 @@
 MULTIBOOT_HEADER
 .include "text.inc"
 .include "traps.inc"
-
-.set LINES, 0x2000
-.set SOURCE, 0x2020          /* +0 raise, +1 acknowledge, +4 count, +8 delay in ns, +C how often by itself */
-.set LINE, 10
-.set SOURCE_LINE, 5
-.set IO_APIC, 0xFEC00000
-.set APIC, 0xFEE00000
-.set PM_TIMER, 0x608
+.include "storm.inc"
 
 .section .bss
 .balign 4
-wanted: .skip 4
-raised: .skip 4
-lost: .skip 4
-overdue_looks: .skip 4
-doubled: .skip 4
 bad: .skip 4
-seed: .skip 4
-hook: .skip 4
-kind: .skip 4
-elcr: .skip 4
-halts: .skip 4               /* waits whose number has one of these bits poll */
 source: .skip 4              /* there is a source */
 
-.section .text
-.code32
-.globl _start
-_start:
-    cli
-    cld
-    mov esp, offset stack_top
+GUEST_START
     push ebx
     call traps_init
     UART_INIT
@@ -53,12 +30,7 @@ _start:
     PRINT " of each kind\n"
     mov dword ptr [seed], 12345
 
-    /* The PIT at 18.2 Hz wakes a processor whose interrupt is lost. */
-    mov al, 0x34
-    out 0x43, al
-    xor al, al
-    out 0x40, al
-    out 0x40, al
+    PIT_18HZ
 
     mov dword ptr [halts], 1
     mov dx, SOURCE + 4
@@ -221,152 +193,6 @@ count_from_command_line:
     jz 9f
     mov [wanted], ecx
 9:  ret
-
-/* ELCR becomes AX. */
-set_elcr:
-    mov dx, 0x4D0
-    out dx, al
-    inc dx
-    mov al, ah
-    out dx, al
-    ret
-
-ioapic_write:
-    movzx eax, al
-    mov ds:[IO_APIC], eax
-    mov ds:[IO_APIC + 0x10], edx
-    ret
-
-/* Every interrupt comes by here with its vector in EAX before it is acknowledged at the controller. */
-interrupt_hook:
-    cmp eax, VECTOR_PIC
-    je nothing
-    jmp [hook]
-lower_the_line:                       /* a posted write; the EOI follows at once */
-    mov dx, LINES + LINE
-    xor al, al
-    out dx, al
-nothing:
-    ret
-acknowledge:                          /* the same at the source */
-    mov dx, SOURCE + 1
-    xor al, al
-    out dx, al
-    ret
-
-raise_source:
-    mov dx, SOURCE
-    mov al, 1
-    out dx, al
-    ret
-raise_later:                          /* up to 65 us after this acknowledgement of nothing */
-    call random
-    mov dx, SOURCE + 8
-    out dx, eax
-    mov dx, SOURCE + 12
-    mov eax, 1
-    out dx, eax
-    jmp acknowledge
-
-raise_level:
-    mov dx, LINES + LINE
-    mov al, 1
-    out dx, al
-    ret
-raise_pulse:
-    mov dx, LINES + LINE
-    mov al, 1
-    out dx, al
-    xor al, al
-    out dx, al
-    ret
-arm_timer:                            /* between 1 and 65536 counts: often due before the HLT */
-    call random
-    mov ds:[APIC + 0x380], eax
-    ret
-
-/* EAX: between 1 and 65536. */
-random:
-    imul eax, [seed], 1103515245
-    add eax, 12345
-    mov [seed], eax
-    shr eax, 16
-    inc eax
-    ret
-
-/* EAX: the ACPI timer, 24 bits. */
-pm_read:
-    mov dx, PM_TIMER
-    in eax, dx
-    and eax, 0xFFFFFF
-    ret
-
-/* Raises [wanted] interrupts of [kind], of which each must raise the count of vector EDI by one. */
-storm:
-    mov dword ptr [irq_counts + edi * 4], 0
-    mov dword ptr [raised], 0
-    mov dword ptr [lost], 0
-    mov dword ptr [doubled], 0
-1:  cli
-    mov ebx, [irq_counts + edi * 4]
-    inc ebx                           /* what the count must become */
-    call [kind]
-    inc dword ptr [raised]
-    call pm_read
-    mov ebp, eax
-    mov dword ptr [overdue_looks], 0
-    mov eax, [raised]
-    test eax, [halts]
-    jnz 4f
-
-2:  cmp [irq_counts + edi * 4], ebx   /* halting: interrupts are off here */
-    jae 6f
-    sti
-    hlt
-    cli
-    call overdue
-    jnc 2b
-    jmp 5f
-
-4:  sti                               /* polling */
-3:  mov ecx, 100000
-7:  cmp [irq_counts + edi * 4], ebx
-    jae 6f
-    pause
-    loop 7b
-    call overdue
-    jnc 3b
-5:  inc dword ptr [lost]
-    cmp dword ptr [lost], 3
-    jae 9f
-
-6:  sti                               /* a second one would come now */
-    nop
-    nop
-    cli
-    cmp [irq_counts + edi * 4], ebx
-    jbe 8f
-    inc dword ptr [doubled]
-8:  mov eax, [raised]
-    cmp eax, [wanted]
-    jb 1b
-9:  cli
-    ret
-
-/* Carry when more than two seconds of the machine's time have passed since EBP, and did so at each of the last 20 looks: after a host has
- * stood still, an interrupt is allowed the time that this processor needs for them. */
-overdue:
-    call pm_read
-    sub eax, ebp
-    and eax, 0xFFFFFF
-    cmp eax, 7159090
-    ja 1f
-    clc
-    ret
-1:  inc dword ptr [overdue_looks]
-    mov eax, 20
-    cmp eax, [overdue_looks]
-    ret
 
 report:
     PRINT ": "

@@ -6,6 +6,7 @@
  * "screens: no adapter" when there is no function 1234:1111. A byte 'x' ends it at once through isa-debug-exit. */
 .include "pc.inc"
 MULTIBOOT_HEADER
+.include "vbe.inc"
 
 /* A legacy mode: name, how to draw, and the registers: miscellaneous output; sequencer 1 to 4; CRTC 0 to 18h; graphics
  * 0 to 8; attribute 10h to 14h. The cursor is off, the attribute palette is the identity. */
@@ -198,19 +199,13 @@ VGA "mode 3 after VBE", text
 stack_top:
 mode_number: .skip 4
 random: .skip 4
-lfb: .skip 4
 crtc_port: .skip 4
 dwords: .skip 4
 
-.section .text
-.code32
-.globl _start
-_start:
-    cli
-    cld
-    mov esp, offset stack_top
+GUEST_START
     UART_INIT
     call find_adapter
+    jc no_adapter
     mov esi, offset modes
 next_mode:
     mov eax, [esi]
@@ -262,6 +257,11 @@ end:
     xor eax, eax
     out dx, eax
     hlt
+    jmp end
+
+no_adapter:
+    mov esi, offset text_none
+    call print
     jmp end
 
 /* AL to the line. */
@@ -323,40 +323,6 @@ fill:
     add edi, 4
     dec ecx
     jnz fill
-    ret
-
-/* Function 1234:1111 on bus 0: its linear frame buffer. */
-find_adapter:
-    mov ebx, 0x80000000
-1:  mov eax, ebx
-    mov dx, 0xCF8
-    out dx, eax
-    mov dx, 0xCFC
-    in eax, dx
-    cmp eax, 0x11111234
-    je 2f
-    add ebx, 0x100
-    cmp ebx, 0x80010000
-    jb 1b
-    mov esi, offset text_none
-    call print
-    jmp end
-2:  lea eax, [ebx + 0x10]
-    mov dx, 0xCF8
-    out dx, eax
-    mov dx, 0xCFC
-    in eax, dx
-    and eax, 0xFFFFFFF0
-    mov [lfb], eax
-    ret
-
-/* BX to VBE register AX. */
-vbe_write:
-    mov dx, 0x1CE
-    out dx, ax
-    inc edx
-    mov ax, bx
-    out dx, ax
     ret
 
 /* ECX registers from ESI on to index and data port DX, from index AH on. */

@@ -26,13 +26,7 @@ MULTIBOOT_HEADER
     loop 1b
 .endm
 
-.section .text
-.code32
-.globl _start
-_start:
-    cli
-    cld
-    mov esp, offset stack_top
+GUEST_START
     UART_INIT
     call text_clear
     xor eax, eax

@@ -7,13 +7,7 @@ MULTIBOOT_HEADER
 .include "text.inc"
 .include "traps.inc"
 
-.section .text
-.code32
-.globl _start
-_start:
-    cli
-    cld
-    mov esp, offset stack_top
+GUEST_START
     push ebx
     UART_INIT
     call text_clear

@@ -12,16 +12,8 @@
 .set UPPER, 0xA5A50000              /* upper halves, which services leave alone */
 
 .section .boot, "ax"
-    cli
-    cld
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, 0x7C00
-    sti
-    ljmp 0, offset 1f
-1:  mov [drive], dl
+    BOOT_START
+    mov [drive], dl
     mov ax, 0x023E                  /* the other 62 sectors of the first track */
     mov bx, 0x7E00
     mov cx, 2
@@ -242,45 +234,7 @@ interrupt:
 9:  mov al, 13
     jmp putc
 
-hex4:
-    push ax
-    mov al, ah
-    call hex2
-    pop ax
-hex2:
-    push ax
-    shr al, 4
-    call 1f
-    pop ax
-    and al, 15
-1:  and al, 15
-    add al, '0'
-    cmp al, '9'
-    jbe putc
-    add al, 7
-putc:
-    push dx
-    push ax
-    mov dx, COM1 + UART_LSR
-1:  in al, dx
-    test al, 0x20
-    jz 1b
-    mov dx, COM1
-    pop ax
-    out dx, al
-    pop dx
-    cmp al, 13
-    jne 2f
-    mov al, 10
-    jmp putc
-2:  ret
-puts:
-    lodsb
-    test al, al
-    jz 1f
-    call putc
-    jmp puts
-1:  ret
+.include "text16.inc"
 
 .section .rodata
 greeting:       .asciz "services: start\r"

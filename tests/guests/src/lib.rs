@@ -20,6 +20,10 @@ pub const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.elf"));
 /// "irqstorm: failed" on COM1 and 0 or 1 to isa-debug-exit.
 pub const IRQSTORM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/irqstorm.elf"));
 
+/// The workload of `quintet soak`: rounds of interrupts, disk sectors and frames for ever, each told on COM1 in numbers that can be
+/// worked out beforehand. Needs pc-testdev and a disk of 2 MiB; words of its command line are in its source.
+pub const SOAK: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/soak.elf"));
+
 /// Code that fw_cfg's DMA overwrites, and addresses where nothing is. Verdicts on COM1 are the lines "dmacode: code
 /// passed" and "dmacode: holes passed" (or failed); isa-debug-exit gets the number of failures. QEMU fails the
 /// second, because its holes read as zero.
@@ -47,6 +51,10 @@ pub const RESETS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/resets.bin")
 /// COM1. Ends with "services: done" and 0 to isa-debug-exit. Reads sectors as drive 80h; the disk needs 8 MiB.
 pub const SERVICES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/services.img"));
 
+/// The first 32 KiB of a diskette of 1.44 MiB that takes the machine over as games do, in parts that are told on COM1; its source says what each
+/// waits for. Ends with "arcade: done" and 0 to isa-debug-exit.
+pub const ARCADE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/arcade.img"));
+
 /// Firmware of 64 KiB that writes a flash chip of 64 KiB below it: one bit of a byte with each start, which it finds at the
 /// next, and erases the block at the fourth. isa-debug-exit gets the number of failures.
 pub const FLASH: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/flash.bin"));
@@ -58,6 +66,7 @@ pub const ALL: &[(&str, &[u8])] = &[
     ("echo", ECHO),
     ("irqstorm", IRQSTORM),
     ("screens", SCREENS),
+    ("soak", SOAK),
     ("speaker", SPEAKER),
     ("spin", SPIN),
 ];
@@ -74,8 +83,10 @@ mod tests {
 
     #[test]
     fn a_boot_disk_has_32_kib_and_the_signature_of_its_first_sector() {
-        assert_eq!(SERVICES.len(), 32 << 10);
-        assert_eq!(SERVICES[510..512], [0x55, 0xAA]);
+        for disk in [SERVICES, ARCADE] {
+            assert_eq!(disk.len(), 32 << 10);
+            assert_eq!(disk[510..512], [0x55, 0xAA]);
+        }
     }
 
     #[test]

@@ -116,3 +116,25 @@ fn firmware_finds_its_rom_and_starts_again() {
     assert!(seen.contains("rom: reset by triple fault"), "{seen}");
     assert_eq!(status, Some(3));
 }
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by cargo xtask test --long"]
+fn the_soak_guest_finds_its_disk_its_interrupts_and_its_frames() {
+    let disk = std::env::temp_dir().join(format!("quintet-guest-soak-{}.img", std::process::id()));
+    std::fs::write(&disk, vec![0; 2 << 20]).expect("a disk");
+    let drive = format!("file={},format=raw,if=ide", disk.display());
+    let (status, seen) = run(
+        quintet_guests::SOAK,
+        &[&EXIT[..], &["-drive", &drive, "-append", "rounds=40 count=20"]].concat(),
+        &[("soak: frame 1\r", "\n131073\n")],
+    );
+    std::fs::remove_file(&disk).expect("removed");
+    // Without our source of interrupts there are two kinds; 40 rounds come by every block and begin anew.
+    assert!(
+        seen.contains("soak: start version 2 kinds 2 count 20 bad 0\r\n"),
+        "{seen}"
+    );
+    assert!(seen.contains("soak: frame 2\r\n"), "{seen}");
+    assert!(seen.contains("soak: round 40 irqs 1600 1600 0 0 ide "), "{seen}");
+    assert_eq!(status, Some(1), "isa-debug-exit was not told 0: {seen}");
+}

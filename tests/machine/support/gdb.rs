@@ -100,6 +100,19 @@ impl Client {
         number(&self.ask("p10"))
     }
 
+    /// Steps until an instruction leads to itself, and answers where that is: the guest `spin` says that it spins before it does.
+    pub fn step_to_spin(&mut self) -> u64 {
+        let mut rip = self.rip();
+        loop {
+            assert!(self.ask("s").contains("05"));
+            let next = self.rip();
+            if next == rip {
+                return rip;
+            }
+            rip = next;
+        }
+    }
+
     /// Stops the guest.
     pub fn interrupt(&mut self) {
         self.send(&[3]);

@@ -1,6 +1,8 @@
 //! A machine of five processes under test: what it prints, what is typed, how it is, and who dies.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod folder;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 use quintet_coordinator::control::client;
 use quintet_protocol::control::{Answer, Request, StatusReport};
 use quintet_protocol::handshake::Role;
-use quintet_protocol::status::MachineState;
+use quintet_protocol::status::{MachineState, PeerState};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for one piece of output: a watchdog, not a measurement.
@@ -76,42 +78,19 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A guest in `kernel` with its serial line on this process's pipes.
+    /// A machine without a window and with its serial line on this process's pipes.
+    pub fn headless(quintet: PathBuf) -> Self {
+        Self::demo(quintet).flag("--headless")
+    }
+
+    /// The same with a guest in `kernel`.
     pub fn new(quintet: PathBuf, kernel: impl AsRef<OsStr>) -> Self {
-        let mut setup = Self {
-            quintet,
-            arguments: Vec::new(),
-            environment: Vec::new(),
-        };
-        for word in ["run", "--headless", "--serial", "stdio", "--kernel"] {
-            setup.arguments.push(word.into());
-        }
-        setup.arguments.push(kernel.as_ref().to_owned());
-        setup
+        Self::headless(quintet).option("--kernel", kernel)
     }
 
-    /// A disk to boot from by the built-in BIOS, with its serial line on this process's pipes.
+    /// The same with a disk to boot from by the built-in BIOS.
     pub fn disk(quintet: PathBuf, disk: impl AsRef<OsStr>) -> Self {
-        let mut setup = Self {
-            quintet,
-            arguments: ["run", "--headless", "--serial", "stdio", "--disk"]
-                .map(OsString::from)
-                .into(),
-            environment: Vec::new(),
-        };
-        setup.arguments.push(disk.as_ref().to_owned());
-        setup
-    }
-
-    /// Firmware with its serial line on this process's pipes.
-    pub fn firmware(quintet: PathBuf, firmware: impl AsRef<OsStr>) -> Self {
-        let words = ["run", "--headless", "--serial", "stdio"].map(OsString::from);
-        let setup = Self {
-            quintet,
-            arguments: words.into(),
-            environment: Vec::new(),
-        };
-        setup.option("--firmware", firmware)
+        Self::headless(quintet).option("--disk", disk)
     }
 
     /// The built-in demo in a window, with its serial line on this process's pipes.
@@ -333,6 +312,18 @@ impl Machine {
         Killer::start(self.name.clone(), role, pause)
     }
 
+    /// Kills all five processes at once, as a loss of the host's power would, and reads what they had printed.
+    pub fn cut_power(&mut self) {
+        let workers = self.pids();
+        self.process.kill().expect("it runs");
+        for pid in workers {
+            // The kernel may have been faster: they die with the coordinator.
+            let _ = kill_process(Pid::from_raw(pid).expect("a process"), Signal::KILL);
+        }
+        self.hear_all();
+        let _ = self.process.wait();
+    }
+
     /// Powers Linux off and answers everything that was printed.
     pub fn power_off(mut self) -> String {
         self.say("poweroff -f\n");
@@ -357,7 +348,8 @@ impl Drop for Machine {
     }
 }
 
-fn report(name: &str) -> Option<StatusReport> {
+/// How the machine `name` is; `None` while it does not answer.
+pub fn report(name: &str) -> Option<StatusReport> {
     match client::ask(name, &Request::Status) {
         Ok(Answer::Status(report)) => Some(*report),
         _ => None,
@@ -365,9 +357,15 @@ fn report(name: &str) -> Option<StatusReport> {
 }
 
 /// Process id and generation of a worker.
-fn worker(report: &StatusReport, role: Role) -> Option<(i32, u32)> {
+pub fn worker(report: &StatusReport, role: Role) -> Option<(i32, u32)> {
     let worker = report.workers.iter().find(|w| w.role == role)?;
     Some((worker.pid?, worker.generation))
+}
+
+/// How a worker is.
+pub fn state_of(report: &StatusReport, role: Role) -> PeerState {
+    let found = report.workers.iter().find(|w| w.role == role);
+    found.expect("every worker is reported").state
 }
 
 /// Checks that a kernel's log complains of nothing.

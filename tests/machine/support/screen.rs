@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Red, green and blue of every dot.
 #[derive(PartialEq, Eq)]
@@ -18,14 +19,19 @@ pub struct Screen {
 impl Screen {
     /// By `quintet screenshot` of the machine `name`; the file stays.
     pub fn take(quintet: &Path, name: &str, file: &Path) -> Self {
+        Self::try_take(quintet, name, file).expect("a screenshot")
+    }
+
+    /// The same, or none if there is none to be had now.
+    pub fn try_take(quintet: &Path, name: &str, file: &Path) -> Option<Self> {
         let status = Command::new(quintet)
             .args(["screenshot", name])
             .arg(file)
             .stdout(Stdio::null())
             .status()
             .expect("quintet starts");
-        assert!(status.success(), "no screenshot: {status}");
-        Self::from_png(&std::fs::read(file).expect("the screenshot"))
+        let taken = status.success();
+        taken.then(|| Self::from_png(&std::fs::read(file).expect("the screenshot")))
     }
 
     fn from_png(bytes: &[u8]) -> Self {
@@ -71,6 +77,27 @@ impl Screen {
     }
 }
 
+/// Waits until the text on the screen of the machine `name` satisfies a condition, and says what was missed when it does not.
+pub fn see(
+    quintet: &Path,
+    name: &str,
+    shot: &Path,
+    font: &Font,
+    patience: Duration,
+    what: &str,
+    condition: impl Fn(&str) -> bool,
+) {
+    let start = Instant::now();
+    loop {
+        let text = Screen::take(quintet, name, shot).text(font);
+        if condition(&text) {
+            return;
+        }
+        assert!(start.elapsed() < patience, "no {what}, but:\n{text}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// Columns and rows of a character.
 const CELL: usize = 9;
 const HEIGHT: usize = 16;
@@ -79,6 +106,11 @@ const HEIGHT: usize = 16;
 pub struct Font(Vec<[u8; HEIGHT]>);
 
 impl Font {
+    /// The one that the machine's own BIOS and its VGA begin with.
+    pub fn own() -> Self {
+        Self(quintet_protocol::font::CP437_8X16.to_vec())
+    }
+
     /// The font in a VGA BIOS, found by how VGAs write "A".
     pub fn of_vga_bios(rom: &[u8]) -> Self {
         const A: [u8; HEIGHT] = [

@@ -18,7 +18,7 @@ mod seed;
 pub fn guest(args: &[String]) -> Result<ExitCode, Failure> {
     packages::for_build()?;
     if args.first().is_some_and(|name| name == "linux") {
-        for (variable, path) in kernels::prepare()? {
+        for (variable, path) in kernels::prepare(false)? {
             println!("export {variable}='{}'", path.to_string_lossy());
         }
         return Ok(ExitCode::SUCCESS);

@@ -12,6 +12,7 @@ use std::process::Command;
 use crate::bundles::{self, Bundle, SOUND, STRESS};
 use crate::cpio::Cpio;
 use crate::sh::{self, Failure};
+use crate::{installed, installer};
 
 /// One kind of guest.
 struct Guest {
@@ -114,11 +115,12 @@ fn cache() -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::new("neither QUINTET_CACHE nor HOME is set"))
 }
 
-/// Makes what is missing and answers the environment variables by which tests find it.
+/// Makes what is missing and answers the environment variables by which tests find it; with `long`, what only the long form needs
+/// too.
 ///
 /// # Errors
 /// A [`Failure`] when packages cannot be had.
-pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
+pub fn prepare(long: bool) -> Result<Vec<(&'static str, OsString)>, Failure> {
     let cache = cache()?;
     let mut apt = None;
     let mut variables = Vec::new();
@@ -170,6 +172,24 @@ pub fn prepare() -> Result<Vec<(&'static str, OsString)>, Failure> {
         remove(&root);
     }
     variables.extend(MEMORY_TESTS.map(|(variable, _)| variable).into_iter().zip(paths));
+    let installer = cache.join("installer-amd64.iso");
+    if !installer.is_file() && sh::has("xorriso") {
+        installer::image(Apt::once(&mut apt, &cache)?, &installer)?;
+    }
+    if installer.is_file() {
+        variables.push(("QUINTET_INSTALLER_AMD64", installer));
+    }
+    let disk = cache.join("installed-amd64.img");
+    if long && !disk.is_file() {
+        match installed::image(&disk) {
+            Err(failure) if sh::in_ci() => return Err(failure),
+            Err(failure) => eprintln!("xtask: no installed system, tests that need it will skip: {failure}"),
+            Ok(()) => {}
+        }
+    }
+    if disk.is_file() {
+        variables.push(("QUINTET_INSTALLED_AMD64", disk));
+    }
     // The user's own choice counts.
     let chosen = |(variable, path): (_, PathBuf)| {
         let value = std::env::var_os(variable).unwrap_or_else(|| path.into());
@@ -433,7 +453,9 @@ impl Apt {
                     .unwrap_or_default()
                     .to_string_lossy()
                     .into_owned();
-                name.starts_with(&prefix) && name.ends_with(&format!("_{arch}.deb"))
+                // Packages for all architectures say so.
+                let ends = [arch, "all"].map(|arch| name.ends_with(&format!("_{arch}.deb")));
+                name.starts_with(&prefix) && ends.contains(&true)
             })
             .ok_or_else(|| Failure::new(format!("apt-get downloaded no {package} for {arch}")))
     }

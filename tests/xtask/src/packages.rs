@@ -113,10 +113,22 @@ const TO_TEST: &[Need] = &[
         wanted: ALWAYS,
     },
     Need {
+        what: "a maker and judge of qcow2 images",
+        package: "qemu-utils",
+        present: || sh::has("qemu-img"),
+        wanted: ALWAYS,
+    },
+    Need {
         what: "a maker of FAT file systems",
         package: "mtools",
         present: || sh::has("mformat"),
         wanted: ALWAYS,
+    },
+    Need {
+        what: "an installer of Debian",
+        package: "debootstrap",
+        present: || sh::has("debootstrap"),
+        wanted: || std::env::args().any(|a| a == "--long"),
     },
     Need {
         what: "an X server without a screen",

@@ -21,7 +21,7 @@ pub fn test(args: &[String]) -> Result<ExitCode, Failure> {
         .collect();
     packages::for_tests()?;
     let mut variables: Vec<(&str, std::ffi::OsString)> = Vec::new();
-    match kernels::prepare() {
+    match kernels::prepare(long) {
         Ok(guests) => variables.extend(guests),
         Err(failure) if sh::in_ci() => return Err(failure),
         Err(failure) => eprintln!("xtask: no guest kernels, tests that need them will skip: {failure}"),

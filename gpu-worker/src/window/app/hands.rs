@@ -123,6 +123,8 @@ impl App {
             Chord::Pause => self.command(WindowCommand::TogglePause),
             Chord::Reset => self.command(WindowCommand::Reset),
             Chord::Power => self.command(WindowCommand::PowerButton),
+            Chord::Diskette => self.command(WindowCommand::NextDiskette),
+            Chord::Disc => self.command(WindowCommand::NextDisc),
         }
         self.remember();
         self.redraw();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use quintet_protocol::framebuffer::dirty_rects;
 use quintet_protocol::status::{MachineState, StatusWord};
+use quintet_protocol::trace::Kind;
 
 use super::{App, COLUMNS};
 use crate::window::chord::CHORDS;
@@ -65,7 +66,10 @@ impl App {
             overlay,
         };
         shown.window.pre_present_notify();
-        match shown.presenter.show(size, &frame, shown.stale) {
+        let begun = self.worker.tracer.begin();
+        let result = shown.presenter.show(size, &frame, shown.stale);
+        self.worker.tracer.end(Kind::Present, begun, 0);
+        match result {
             Ok(()) => shown.stale = false,
             Err(error) => {
                 tracing::warn!("{error}");

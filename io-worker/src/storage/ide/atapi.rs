@@ -51,12 +51,15 @@ pub(super) struct Packet {
     pub(super) event: MediaEvent,
     pub(super) tray_open: bool,
     pub(super) locked: bool,
+    /// [`super::DriveConfig::medium`] of the disc that this is about.
+    pub(super) medium: u32,
 }
 
 impl Packet {
-    pub(super) fn after_reset() -> Self {
+    pub(super) fn after_reset(medium: u32) -> Self {
         Self {
             attention: Some(WAS_RESET),
+            medium,
             ..Self::default()
         }
     }
@@ -157,6 +160,21 @@ impl Drive {
     /// Whether there is a disc in the drive.
     pub(super) fn has_disc(&self) -> bool {
         self.total > 0 && !self.s.packet.tray_open
+    }
+
+    /// The predecessor had another disc: the host is told when it asks, and what was being read has failed.
+    pub(super) fn change_disc(&mut self, cable: &mut Cable<'_, '_>) {
+        let there = self.total > 0;
+        let packet = &mut self.s.packet;
+        (packet.medium, packet.tray_open) = (self.medium, !there);
+        packet.event = MediaEvent::Removal;
+        if there {
+            packet.event = MediaEvent::NewMedia;
+            packet.attention = Some(MEDIUM_CHANGED);
+        }
+        if packet.running && self.s.run.left > 0 {
+            self.packet_failed(cable, if there { MEDIUM_CHANGED } else { NO_MEDIUM });
+        }
     }
 
     pub(super) fn execute_packet(&mut self, cable: &mut Cable<'_, '_>) {

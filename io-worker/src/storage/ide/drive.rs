@@ -50,6 +50,8 @@ pub struct DriveConfig {
     pub len: u64,
     /// Serial number, up to 20 characters of ASCII.
     pub serial: String,
+    /// How often what is in a CD-ROM drive has been changed.
+    pub medium: u32,
 }
 
 /// A register that remembers the value before (48-bit addressing): newest first.
@@ -149,6 +151,8 @@ pub(super) struct Drive {
     pub(super) identity: Identity,
     /// Sectors of the disk, of [`Self::unit`] bytes each.
     pub(super) total: u64,
+    /// As [`DriveConfig::medium`].
+    pub(super) medium: u32,
     pub(super) s: State,
     /// While data goes in: what the host has not read yet, from `at` on. While it goes out: what it has written.
     pub(super) buffer: Vec<u8>,
@@ -177,6 +181,7 @@ impl Drive {
             kind: config.kind,
             disk: config.disk,
             total,
+            medium: config.medium,
             s: State {
                 task: Task::default(),
                 phase: Phase::Idle,
@@ -211,7 +216,7 @@ impl Drive {
         (self.s.heads, self.s.sectors) = (self.identity.heads, self.identity.sectors);
         self.s.mode = DEFAULT_MODE;
         (self.s.write_cache, self.s.look_ahead, self.s.standby) = (true, true, false);
-        self.s.packet = Packet::after_reset();
+        self.s.packet = Packet::after_reset(self.medium);
         self.abandon();
         self.s.task = Task::default();
         self.sign();

@@ -32,6 +32,7 @@ fn config(bench: &mut Bench, image: &MemoryImage, kind: DriveKind) -> DriveConfi
         disk,
         len: bench.disks.len_of(disk),
         serial: "QT00001".into(),
+        medium: 0,
     }
 }
 

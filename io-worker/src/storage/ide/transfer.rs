@@ -20,7 +20,9 @@ impl Drive {
     pub(super) fn can_be(&self, s: &State, held: usize) -> bool {
         let (run, unit) = (&s.run, self.unit() as usize);
         let end = run.lba.checked_add(u64::from(run.left));
-        let inside = run.left == 0 || end.is_some_and(|end| end <= self.total);
+        // What is left to read of another disc will not be read.
+        let inside =
+            run.left == 0 || s.packet.medium != self.medium || end.is_some_and(|end| end <= self.total);
         let chunk = run.chunk <= run.left && run.chunk as usize * unit <= DMA_CHUNK as usize;
         let buffer = match s.phase {
             Phase::DataIn => s.drq as usize <= held,
@@ -224,6 +226,9 @@ impl Drive {
 
     /// Starts again what a predecessor had under way.
     pub(super) fn resume(&mut self, cable: &mut Cable<'_, '_>) {
+        if self.s.packet.medium != self.medium {
+            self.change_disc(cable);
+        }
         match self.s.phase {
             Phase::Fetch | Phase::DmaFetch => {
                 self.ticket = Some(cable.bp.disks.ask(self.disk, self.request(self.s.run.chunk)));

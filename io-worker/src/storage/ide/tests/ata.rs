@@ -282,6 +282,7 @@ fn a_read_only_disk_refuses_writes() {
         disk,
         len: 4096,
         serial: String::new(),
+        medium: 0,
     };
     let ide = PiixIde::new(&mut bench.irq, [Some(drive), None, None, None]);
     let mut d = Driver {

@@ -233,3 +233,56 @@ fn the_tray_opens_unless_locked_and_closing_it_is_a_change_of_medium() {
     assert_eq!(sense(&mut d), (6, 0x28, 0));
     assert_eq!(d.answer(&[0], 0xFFFE), Ok(vec![]));
 }
+
+/// A successor of the driver's controller that finds another disc of so many sectors in its CD-ROM drive, or none.
+fn exchanged(d: &mut Driver, sectors: u64) {
+    let state = saved(&d.ide);
+    d.image = MemoryImage::numbered(DISK);
+    d.cd = MemoryImage::numbered(sectors * 4);
+    let mut cd = config(&mut d.bench, &d.cd, DriveKind::Cdrom);
+    cd.medium = d.ide.channels[1].drives[0].as_ref().expect("a drive").medium + 1;
+    let disk = config(&mut d.bench, &d.image, DriveKind::Disk);
+    d.ide = PiixIde::new(&mut d.bench.irq, [Some(disk), None, Some(cd), None]);
+    d.ide.load(VERSION, &state).expect("loads");
+    d.ide.start(&mut d.bench.backplane());
+    d.settle();
+}
+
+#[test]
+fn another_disc_is_told_once_and_what_was_being_read_has_failed() {
+    for (there, failed) in [(20, 6), (0, 2)] {
+        let mut d = Driver::new().ready();
+        // More than the drive keeps; the host has read a sector of it.
+        d.packet(&[0x28, 0, 0, 0, 0, 200, 0, 0, 100], 2048, false);
+        assert_eq!(d.inb(2, 7) & DRQ, DRQ);
+        d.words(2, 1024);
+        exchanged(&mut d, there);
+        assert!(d.high(1), "an interrupt");
+        assert_eq!((d.inb(2, 7) & ERR, d.inb(2, 1) >> 4), (ERR, failed));
+        let event = d
+            .answer(&[0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8], 0xFFFE)
+            .expect("event");
+        match there {
+            0 => assert_eq!(event[4..6], [3, 1], "gone, and the tray is open"),
+            _ => assert_eq!(event[4..6], [2, 2], "another disc"),
+        }
+        if there == 0 {
+            assert_eq!(d.answer(&[0], 0xFFFE), Err(2));
+            exchanged(&mut d, 20);
+        }
+        assert_eq!(d.answer(&[0], 0xFFFE), Err(6));
+        assert_eq!(sense(&mut d), (6, 0x28, 0));
+        assert_eq!(d.answer(&[0], 0xFFFE), Ok(vec![]));
+        let capacity = d.answer(&[0x25], 0xFFFE).expect("capacity");
+        assert_eq!(capacity[..4], 19_u32.to_be_bytes());
+    }
+}
+
+#[test]
+fn what_does_not_come_from_the_disc_outlives_it() {
+    let mut d = Driver::new().ready();
+    d.packet(&[0x12, 0, 0, 0, 36], 0xFFFE, false);
+    exchanged(&mut d, 0);
+    assert_eq!(d.inb(2, 7) & (DRQ | ERR), DRQ);
+    assert_eq!(&d.words(2, 18)[8..15], b"QUINTET");
+}
