@@ -244,27 +244,27 @@ pub fn for_tests() -> Result<(), Failure> {
 }
 
 fn ensure(needs: &[Need], otherwise: Missing) -> Result<(), Failure> {
-    let absent = |n: &&Need| (n.wanted)() && !(n.present)();
-    let missing: Vec<&Need> = needs.iter().filter(absent).collect();
+    let absent = || -> Vec<&Need> { needs.iter().filter(|n| (n.wanted)() && !(n.present)()).collect() };
+    let mut missing = absent();
     if missing.is_empty() {
         return Ok(());
     }
-    let what = missing.iter().map(|n| n.what).collect::<Vec<_>>().join(", ");
-    let names: Vec<&str> = missing.iter().map(|n| n.package).collect();
-    eprintln!("xtask: missing: {what}");
-    if let Some(sudo) = may_install(&names) {
-        install(&names, sudo)?;
-        let still: Vec<&str> = needs.iter().filter(absent).map(|n| n.what).collect();
-        if still.is_empty() {
-            return Ok(());
+    eprintln!("xtask: missing: {}", listed(&missing));
+    if let Some(sudo) = may_install(&packages(&missing)) {
+        // Twice: to install one, apt removes another that came from elsewhere and does not go with it.
+        for _ in 0..2 {
+            install(&packages(&missing), sudo)?;
+            missing = absent();
+            if missing.is_empty() {
+                return Ok(());
+            }
         }
-        return give_up(&still.join(", "), &names, otherwise);
     }
-    give_up(&what, &names, otherwise)
-}
-
-fn give_up(what: &str, names: &[&str], otherwise: Missing) -> Result<(), Failure> {
-    let line = format!("{what} missing; type: sudo apt-get install {}", names.join(" "));
+    let line = format!(
+        "{} missing; type: sudo apt-get install {}",
+        listed(&missing),
+        packages(&missing).join(" ")
+    );
     match otherwise {
         Missing::IsFatal => Err(Failure::new(line)),
         Missing::IsSkipped => {
@@ -272,6 +272,14 @@ fn give_up(what: &str, names: &[&str], otherwise: Missing) -> Result<(), Failure
             Ok(())
         }
     }
+}
+
+fn listed(needs: &[&Need]) -> String {
+    needs.iter().map(|n| n.what).collect::<Vec<_>>().join(", ")
+}
+
+fn packages(needs: &[&Need]) -> Vec<&'static str> {
+    needs.iter().map(|n| n.package).collect()
 }
 
 /// `Some(with sudo)` when packages may be installed now.
