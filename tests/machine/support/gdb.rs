@@ -78,9 +78,10 @@ impl Client {
     pub fn hears_within(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).expect("a socket");
         let mut bytes = [0; 4096];
-        let come = matches!(self.stream.read(&mut bytes), Ok(1..));
+        let come = self.stream.read(&mut bytes).unwrap_or(0);
+        self.come.extend_from_slice(&bytes[..come]);
         self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        come
+        come > 0 && self.hear().is_some()
     }
 
     /// Sends a packet and answers the reply.
@@ -98,6 +99,11 @@ impl Client {
     /// The instruction pointer of a 64-bit machine.
     pub fn rip(&mut self) -> u64 {
         number(&self.ask("p10"))
+    }
+
+    /// The flags of a 64-bit machine.
+    pub fn rflags(&mut self) -> u64 {
+        number(&self.ask("p11"))
     }
 
     /// Steps until an instruction leads to itself, and answers where that is: the guest `spin` says that it spins before it does.
