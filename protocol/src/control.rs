@@ -75,6 +75,21 @@ pub enum Drive {
     Cdrom,
 }
 
+impl Drive {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Floppy, Self::Cdrom];
+}
+
+/// As commands, options and the report call it.
+impl std::fmt::Display for Drive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Floppy => "floppy",
+            Self::Cdrom => "cdrom",
+        })
+    }
+}
+
 /// A medium for a [`Drive`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Medium {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use quintet_protocol::control::{
-    BrokenReport, DiskReport, Drive, DriveReport, MachineError, SoundReport, StatusReport,
+    BrokenReport, DiskReport, DriveReport, MachineError, SoundReport, StatusReport,
 };
 
 use crate::units::show_size;
@@ -66,10 +66,6 @@ pub fn status(r: &StatusReport) -> String {
         );
     }
     for DriveReport { drive, image } in &r.drives {
-        let drive = match drive {
-            Drive::Floppy => "floppy",
-            Drive::Cdrom => "cdrom",
-        };
         let _ = writeln!(s, "  {drive}: {}", image.as_deref().unwrap_or("empty"));
     }
     let SoundReport {

@@ -28,7 +28,10 @@ impl Machine {
             let shelf = &mut self.shelves[drive as usize];
             // What is at hand was judged, and is locked.
             let n = match shelf.find(&file) {
-                Some(n) => n,
+                Some(n) => {
+                    shelf.protect(n, medium.read_only);
+                    n
+                }
                 None => {
                     let image = image(drive, medium.name.as_ref(), medium.read_only);
                     let takes = firmware::floppy_drive(&self.config.cpu.cmos);
@@ -50,7 +53,7 @@ impl Machine {
             .drive(drive)
             .and_then(|at| match self.config.io.disks[at].loaded {
                 true => Ok(at),
-                false => Err(UsageError(format!("Nothing is in the {}", name(drive)))),
+                false => Err(UsageError(format!("Nothing is in the {drive} drive"))),
             });
         match found {
             Ok(at) => {
@@ -72,7 +75,7 @@ impl Machine {
             Ok(at) => {
                 let disk = &self.config.io.disks[at];
                 let what = if disk.loaded { &disk.name } else { "nothing" };
-                eprintln!("quintet: in the {}: {what}", name(drive));
+                eprintln!("quintet: in the {drive} drive: {what}");
             }
             Err(e) => eprintln!("quintet: {e}"),
         }
@@ -97,10 +100,7 @@ impl Machine {
             let image = disk.loaded.then(|| disk.name.clone());
             Some(DriveReport { drive, image })
         };
-        [Drive::Floppy, Drive::Cdrom]
-            .into_iter()
-            .filter_map(report)
-            .collect()
+        Drive::ALL.into_iter().filter_map(report).collect()
     }
 
     /// Which of the disks is in that drive now.
@@ -111,12 +111,9 @@ impl Machine {
             ));
         }
         find(&self.config.io.disks, drive).ok_or_else(|| {
-            let option = match drive {
-                Drive::Floppy => "--floppy",
-                Drive::Cdrom => "--cdrom",
-            };
-            let what = name(drive);
-            UsageError(format!("This machine has no {what}; start it with {option}"))
+            UsageError(format!(
+                "This machine has no {drive} drive; start it with --{drive}"
+            ))
         })
     }
 
@@ -167,13 +164,5 @@ pub fn image(drive: Drive, path: &Path, read_only: bool) -> ImageArg {
             ..ImageArg::floppy(path)
         },
         Drive::Cdrom => ImageArg::cdrom(path),
-    }
-}
-
-/// What a drive is called.
-fn name(drive: Drive) -> &'static str {
-    match drive {
-        Drive::Floppy => "floppy drive",
-        Drive::Cdrom => "CD-ROM drive",
     }
 }

@@ -75,6 +75,11 @@ impl Shelf {
         self.media.iter().position(|(_, fd)| of(fd) == Some(wanted))
     }
 
+    /// Has writes to one of them refused from now on, if so.
+    pub(super) fn protect(&mut self, n: usize, read_only: bool) {
+        self.media[n].0.read_only |= read_only;
+    }
+
     /// Takes note that `at` is in the drive, or nothing.
     pub(super) fn set(&mut self, at: Option<usize>) {
         self.at = at;
@@ -138,6 +143,17 @@ mod tests {
         assert_eq!(round(&mut shelf(&["a", "b", "c"]), 5), ["b", "c", "", "a", "b"]);
         assert_eq!(round(&mut shelf(&["a"]), 3), ["", "a", ""]);
         assert_eq!(round(&mut Shelf::default(), 2), ["", ""]);
+    }
+
+    #[test]
+    fn one_that_is_at_hand_can_be_put_in_again_for_reading_only() {
+        let mut all = shelf(&["a", "b"]);
+        all.media[1].0.read_only = false;
+        all.protect(1, false);
+        assert!(!all.get(1).expect("a descriptor").0.read_only);
+        all.protect(1, true);
+        all.protect(1, false);
+        assert!(all.get(1).expect("a descriptor").0.read_only);
     }
 
     #[test]
