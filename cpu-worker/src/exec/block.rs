@@ -59,6 +59,9 @@ pub struct Block {
     next: u32,
 }
 
+/// Where a block starts that is executed once and that no lookup finds: its bytes are no RAM.
+pub const NOWHERE: u64 = u64::MAX << 12;
+
 /// Takes a number that is not in use.
 const NO_BLOCK: Block = Block {
     start: 0,
@@ -228,7 +231,7 @@ impl BlockCache {
         let mut touched = Vec::new();
         for n in self.next_block..end {
             let block = &mut self.blocks[n];
-            if core::mem::take(&mut block.valid) {
+            if core::mem::take(&mut block.valid) && block.start != NOWHERE {
                 touched.push(block.start / 4096);
                 touched.extend(block.second_page);
                 self.unlink(n as u32);
@@ -256,8 +259,8 @@ impl BlockCache {
         (gone, touched)
     }
 
-    /// Adds a block and tells which pages had no code before, for the caller to announce. The caller has
-    /// announced code *before* it read the bytes; this keeps the books.
+    /// Adds a block and answers its number. The caller has announced code *before* it read the bytes; this keeps the books.
+    /// Of blocks at [`NOWHERE`] there is only the newest: the next block takes its place.
     pub fn insert(
         &mut self,
         start: u64,
@@ -267,6 +270,8 @@ impl BlockCache {
         ops: &[Op],
     ) -> u32 {
         assert!(!self.full() && !ops.is_empty() && ops.len() <= MAX_OPS);
+        self.take_back();
+        let kept = start != NOWHERE;
         let bucket = Self::bucket(start, code);
         let n = self.next_block as u32;
         let block = Block {
@@ -277,12 +282,15 @@ impl BlockCache {
             count: ops.len() as u32,
             code,
             valid: true,
-            next: self.buckets[bucket],
+            next: if kept { self.buckets[bucket] } else { NONE },
         };
         put(&mut self.arena, self.next_op, ops);
         put(&mut self.blocks, self.next_block, &[block]);
         self.next_op += ops.len();
         self.next_block += 1;
+        if !kept {
+            return n;
+        }
         self.buckets[bucket] = n;
         let offset = start % 4096;
         let in_first = u64::from(len).min(4096 - offset);
@@ -291,6 +299,19 @@ impl BlockCache {
             self.cover(second, 0, u64::from(len) - in_first, n);
         }
         n
+    }
+
+    /// Frees the place of the newest block if nothing leads to it. If each kept its place, code in a ROM would drive out all that is
+    /// in RAM.
+    fn take_back(&mut self) {
+        if self.next_block > self.region * REGION_BLOCKS
+            && let Some(newest) = self.blocks.get_mut(self.next_block - 1)
+            && newest.start == NOWHERE
+        {
+            newest.valid = false;
+            self.next_block -= 1;
+            self.next_op = newest.first as usize;
+        }
     }
 
     /// Marks a page as holding code, before its bytes are read for decoding. Answers whether it is new.
@@ -443,6 +464,33 @@ fn lines(offset: u64, len: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_at_nowhere_take_no_room_and_are_not_found() {
+        let op = Vcpu::guard_op(CodeSize::Bits16);
+        let mut cache = BlockCache::new(16);
+        let first = cache.insert(0x1000, None, 1, CodeSize::Bits16, &[op]);
+        let loose = cache.insert(NOWHERE, None, 1, CodeSize::Bits16, &[op]);
+        for n in 0..3 * REGION_BLOCKS {
+            assert!(!cache.full());
+            assert_eq!(
+                cache.insert(NOWHERE, None, 1, CodeSize::Bits16, &[op]),
+                loose,
+                "{n}"
+            );
+        }
+        assert_eq!(cache.find(NOWHERE, CodeSize::Bits16), None);
+        let next = cache.insert(0x2000, None, 1, CodeSize::Bits16, &[op]);
+        assert_eq!(next, loose);
+        assert_eq!(cache.find(0x1000, CodeSize::Bits16), Some(first));
+        assert_eq!(cache.find(0x2000, CodeSize::Bits16), Some(next));
+        // The region that it lies in is given up with it.
+        cache.insert(NOWHERE, None, 1, CodeSize::Bits16, &[op]);
+        for _ in 0..REGIONS {
+            cache.evict();
+        }
+        assert_eq!(cache.find(0x1000, CodeSize::Bits16), None);
+    }
 
     #[test]
     fn lines_cover_exactly_what_is_touched() {

@@ -343,8 +343,8 @@ impl Vcpu {
         if guarded {
             ops.insert(0, Self::guard_op(self.code_size));
         }
-        // Blocks in device memory are not kept: they get an address no lookup finds.
-        let start = start.unwrap_or(u64::MAX << 12);
+        // Blocks in device memory are not kept.
+        let start = start.unwrap_or(super::block::NOWHERE);
         let n = self.blocks.insert(start, second, len, self.code_size, &ops);
         let (first, end) = self.blocks.ops(n);
         Ok(Jump { first, end, block: n })
