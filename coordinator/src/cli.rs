@@ -376,10 +376,10 @@ pub struct RunArgs {
     /// end), overlay=FILE (writes go there, and the image stays as it is); a comma in a file's name is written twice.
     #[arg(long)]
     pub disk: Vec<String>,
-    /// CD-ROM image. Further ones are at hand: Ctrl+Alt+C in the window puts the next one in.
+    /// CD-ROM image, or none for an empty drive. Further ones are at hand: Ctrl+Alt+C in the window puts the next one in.
     #[arg(long)]
     pub cdrom: Vec<PathBuf>,
-    /// Floppy image of 160 KiB to 2880 KiB. Further ones are at hand: Ctrl+Alt+D in the window puts the next one in.
+    /// Floppy image of 160 KiB to 2880 KiB, or none for an empty drive of 1.44 MB. Further ones are at hand: Ctrl+Alt+D in the window puts the next one in.
     #[arg(long)]
     pub floppy: Vec<PathBuf>,
     /// WebAssembly module to run instead of a PC.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quintet_cpu_worker::cpuid::{Feature, Model};
-use quintet_protocol::control::check_name;
+use quintet_protocol::control::{Drive, check_name};
 use quintet_protocol::handshake::Role;
 use quintet_protocol::handshake::config::{
     Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, DebuggerConfig, DiskKind, GpuConfig, IoConfig,
@@ -23,7 +23,7 @@ use crate::cli::{AccelArg, RunArgs};
 use crate::devices::Devices;
 use crate::firmware::{self, Firmware};
 use crate::gdb::GdbArg;
-use crate::images::{self, ImageArg};
+use crate::images::{self, EMPTY, ImageArg};
 use crate::limits;
 use crate::machine::attach;
 use crate::metrics::MetricsArg;
@@ -190,10 +190,16 @@ impl MachineConfig {
             .iter()
             .map(|text| ImageArg::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut discs = args.cdrom.iter().map(|path| ImageArg::cdrom(path));
-        let mut diskettes = args.floppy.iter().map(|path| ImageArg::floppy(path));
+        let of_drive = |drive| move |path: &PathBuf| ImageArg::of_drive(drive, path);
+        let mut discs = args.cdrom.iter().map(of_drive(Drive::Cdrom));
+        let mut diskettes = args.floppy.iter().map(of_drive(Drive::Floppy));
         images.extend(discs.next().into_iter().chain(diskettes.next()));
-        let at_hand = discs.chain(diskettes).collect();
+        let at_hand: Vec<ImageArg> = discs.chain(diskettes).collect();
+        if at_hand.iter().any(ImageArg::is_empty) {
+            return refuse(format!(
+                "\"{EMPTY}\" stands for an empty drive, and can be the first --cdrom and the first --floppy only"
+            ));
+        }
         for text in &args.pflash {
             images.push(ImageArg::flash(text)?);
         }

@@ -105,11 +105,16 @@ pub fn cmos(disks: &[DiskConfig], boot: &[BootDevice]) -> Vec<(u8, u8)> {
         DiskPlace::Ide { unit } => 1 << (2 * unit),
         DiskPlace::Virtio { .. } | DiskPlace::Floppy | DiskPlace::Flash => 0,
     };
-    // What is in the drive says what it is; without an image there is none.
+    /// 1.44 MB.
+    const USUAL_DRIVE: u8 = 4;
+    // What is in the drive says what it is; an empty one is what most PCs had.
     let floppy = disks
         .iter()
         .find(|disk| disk.kind == DiskKind::Floppy)
         .map_or(0, |disk| {
+            if !disk.loaded {
+                return USUAL_DRIVE;
+            }
             let len = std::fs::metadata(&disk.name).map_or(0, |meta| meta.len());
             Geometry::of(len).map_or(0, |g| g.drive)
         });

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use quintet_io_worker::block::qcow2::header as qcow2;
 use quintet_io_worker::storage::diskette::{FORMATS, Geometry};
 use quintet_io_worker::storage::virtio::UNITS;
+use quintet_protocol::control::Drive;
 use quintet_protocol::handshake::config::{DiskConfig, DiskFormat, DiskKind, DiskPlace, DiskWrites};
 
 use crate::config::{UsageError, reason};
@@ -59,7 +60,28 @@ const FLASH_UNIT: u64 = quintet_io_worker::storage::pflash::BLOCK;
 /// Bytes of a sector: the least of what a disk can have.
 const SECTOR: u64 = 512;
 
+/// In place of a file: the drive is there, and empty.
+pub const EMPTY: &str = "none";
+
 impl ImageArg {
+    /// What `--cdrom` or `--floppy` says: an image, or [`EMPTY`].
+    pub fn of_drive(drive: Drive, text: &Path) -> Self {
+        let path = if text == Path::new(EMPTY) {
+            Path::new("")
+        } else {
+            text
+        };
+        match drive {
+            Drive::Floppy => Self::floppy(path),
+            Drive::Cdrom => Self::cdrom(path),
+        }
+    }
+
+    /// Whether it stands for a drive without a medium.
+    pub fn is_empty(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
     /// An image for a CD-ROM drive.
     pub fn cdrom(path: &Path) -> Self {
         Self {
@@ -245,7 +267,7 @@ pub fn place(images: &[ImageArg]) -> Result<Vec<DiskConfig>, UsageError> {
                 name: path.display().to_string(),
             },
         },
-        loaded: true,
+        loaded: !image.is_empty(),
         medium: 0,
     };
     Ok(images.iter().zip(units).map(place).collect())
@@ -257,7 +279,11 @@ pub fn place(images: &[ImageArg]) -> Result<Vec<DiskConfig>, UsageError> {
 /// # Errors
 /// [`UsageError`], one sentence that names the file.
 pub fn open(images: &[ImageArg]) -> Result<Vec<OwnedFd>, UsageError> {
-    let opened = images.iter().map(open_one).collect::<Result<Vec<_>, _>>()?;
+    let images: Vec<&ImageArg> = images.iter().filter(|image| !image.is_empty()).collect();
+    let opened = images
+        .iter()
+        .map(|image| open_one(image))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut files = Vec::new();
     for (image, opened) in images.iter().zip(opened) {
         let above = layers::above(image, &opened)?;

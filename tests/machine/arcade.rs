@@ -10,14 +10,15 @@ mod says;
 mod screen;
 mod support;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use quintet_coordinator::control::client;
-use quintet_protocol::control::Request;
+use quintet_protocol::control::{Drive, DriveReport, Request};
 use says::quintet_says;
-use screen::Screen;
+use screen::{Font, Screen};
 use support::folder::Folder;
-use support::{Machine, Setup, quintet};
+use support::{Machine, PATIENCE, Setup, quintet};
 
 /// Bytes of a diskette of 1.44 MiB.
 const DISKETTE: usize = 1_474_560;
@@ -48,19 +49,21 @@ fn do_it(machine: &Machine, request: &Request) {
     client::ask(&machine.name, request).expect("done");
 }
 
+/// The guest as a diskette that says who formatted it.
+fn diskette(folder: &Folder, name: &[u8; 8]) -> PathBuf {
+    let mut bytes = quintet_guests::ARCADE.to_vec();
+    bytes.resize(DISKETTE, 0);
+    bytes[3..11].copy_from_slice(name);
+    let path = folder.file(&format!("{}.img", String::from_utf8_lossy(name).trim()));
+    std::fs::write(&path, bytes).expect("a diskette");
+    path
+}
+
 fn play(accel: &str) {
     let Some(quintet) = quintet() else { return };
     let test = format!("arcade-{accel}");
     let folder = Folder::new(&test);
-    // The same but for the name of who formatted it.
-    let diskette = |name: &[u8; 8]| {
-        let mut bytes = quintet_guests::ARCADE.to_vec();
-        bytes.resize(DISKETTE, 0);
-        bytes[3..11].copy_from_slice(name);
-        let path = folder.file(&format!("{}.img", String::from_utf8_lossy(name).trim()));
-        std::fs::write(&path, bytes).expect("a diskette");
-        path
-    };
+    let diskette = |name| diskette(&folder, name);
     let image = diskette(b"arcade 1");
     let mut machine = Setup::headless(quintet.clone())
         .option("--ram", "16M")
@@ -161,4 +164,33 @@ fn a_game_s_diskette_has_keyboard_timer_palette_planes_and_mouse_translated() {
 #[test]
 fn a_game_s_diskette_has_keyboard_timer_palette_planes_and_mouse_interpreted() {
     play("interp");
+}
+
+#[test]
+fn a_machine_whose_drives_are_empty_boots_what_is_put_in() {
+    let Some(quintet) = quintet() else { return };
+    let folder = Folder::new("arcade-empty");
+    let mut machine = Setup::headless(quintet.clone())
+        .option("--ram", "16M")
+        .option("--floppy", "none")
+        .option("--cdrom", "none")
+        .start("arcade-empty");
+    let shot = folder.file("screen.png");
+    let nothing = |text: &str| text.contains("Nothing to boot from.");
+    screen::see(
+        &quintet,
+        &machine.name,
+        &shot,
+        &Font::own(),
+        PATIENCE,
+        "end",
+        nothing,
+    );
+    let drives = machine.report().expect("answers").drives;
+    let empty = |drive| DriveReport { drive, image: None };
+    assert_eq!(drives, Drive::ALL.map(empty));
+    let image = diskette(&folder, b"arcade 1");
+    swap(&["insert", &machine.name, "floppy", image.to_str().expect("a name")]);
+    do_it(&machine, &Request::Reset);
+    machine.hear("keys: ");
 }

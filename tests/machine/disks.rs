@@ -244,7 +244,7 @@ fn changes(architecture: &str) {
     let none = guest.command("dd if=/dev/sr0 of=/dev/null count=1 2>&1 || true");
     assert!(none.contains("No medium found"), "{none}");
     let (done, said) = quintet_says(&["eject", &name, "cdrom"]);
-    assert!(!done && said.contains("Nothing is in the CD-ROM drive"), "{said}");
+    assert!(!done && said.contains("Nothing is in the cdrom drive"), "{said}");
     assert_eq!(
         quintet_says(&["insert", &name, "cdrom", &path(&second)]),
         (true, String::new())

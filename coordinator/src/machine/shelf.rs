@@ -20,7 +20,7 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// The media of `drive` that `config` names: the first, whose file is among `files`, those of all disks, is in it.
+    /// The media of `drive` that `config` names: the first, whose file is among `files`, those of all disks, is in it, if there is one.
     ///
     /// # Errors
     /// [`UsageError`] for one that cannot be opened or that the drive cannot read.
@@ -31,15 +31,17 @@ impl Shelf {
             return Ok(shelf);
         };
         let kind = disks[first].kind;
-        let file: usize = disks[..first].iter().map(DiskConfig::descriptors).sum();
-        let medium = Medium {
-            name: disks[first].name.clone(),
-            read_only: disks[first].read_only,
-        };
-        let file = files[file]
-            .try_clone()
-            .map_err(|e| UsageError(format!("Cannot keep \"{}\" at hand: {}", medium.name, reason(&e))))?;
-        shelf.at = Some(shelf.put(medium, file));
+        if disks[first].loaded {
+            let file: usize = disks[..first].iter().map(DiskConfig::descriptors).sum();
+            let medium = Medium {
+                name: disks[first].name.clone(),
+                read_only: disks[first].read_only,
+            };
+            let file = files[file].try_clone().map_err(|e| {
+                UsageError(format!("Cannot keep \"{}\" at hand: {}", medium.name, reason(&e)))
+            })?;
+            shelf.at = Some(shelf.put(medium, file));
+        }
         let takes = firmware::floppy_drive(&config.cpu.cmos);
         for further in config.at_hand.iter().filter(|image| image.kind == kind) {
             let image = image(drive, &further.path, further.read_only);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::images::words;
+use crate::images::{EMPTY, words};
 use crate::wasm::dirs::SEPARATOR;
 
 /// Where the value of an option names a file.
@@ -12,6 +12,8 @@ pub(super) enum Names {
     Nothing,
     /// It is one.
     File,
+    /// It is one, or the word for an empty drive.
+    Medium,
     /// Up to the first comma, and behind one of the keys; a comma in a name is written twice.
     Image(&'static [&'static str]),
     /// At the start of every part between commas, up to a space.
@@ -25,9 +27,8 @@ pub(super) enum Names {
 /// What the value of `--option` names; none for an option that this table has not heard of.
 pub(super) fn names(option: &str) -> Option<Names> {
     Some(match option {
-        "kernel" | "firmware" | "cdrom" | "floppy" | "wasm" | "trace" | "profile" | "report" | "merge" => {
-            Names::File
-        }
+        "cdrom" | "floppy" => Names::Medium,
+        "kernel" | "firmware" | "wasm" | "trace" | "profile" | "report" | "merge" => Names::File,
         "disk" | "pflash" => Names::Image(&["overlay"]),
         "device" => Names::Image(&["romfile"]),
         "initrd" => Names::Modules,
@@ -48,7 +49,8 @@ pub(super) fn names(option: &str) -> Option<Names> {
 pub(super) fn rebase(option: &str, value: &str, dir: &Path) -> String {
     match names(option) {
         None | Some(Names::Nothing) => value.to_owned(),
-        Some(Names::File) => join(dir, value),
+        Some(Names::Medium) if value == EMPTY => value.to_owned(),
+        Some(Names::File | Names::Medium) => join(dir, value),
         Some(Names::Image(keys)) => {
             let mut parts = words(value);
             for (at, part) in parts.iter_mut().enumerate() {

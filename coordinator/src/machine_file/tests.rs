@@ -179,6 +179,9 @@ fn file_names_are_relative_to_the_file() {
         ("dir", "here", "/m/here::here"),
         ("dir", "here::there", "/m/here::there"),
         ("cdrom", "/abs", "/abs"),
+        ("cdrom", "none", "none"),
+        ("floppy", "./none", "/m/./none"),
+        ("kernel", "none", "/m/none"),
         ("append", "root=a", "root=a"),
         ("kernel", "", ""),
     ] {

@@ -236,12 +236,16 @@ options_of_run! {
         let files = Files::new("option-cdrom");
         let image = files.with("cd", &[0; 64 << 10]);
         passes(&["--cdrom", &image]);
+        passes(&["--cdrom", "none", "--cdrom", &image]);
+        assert_refused(&run(&["--cdrom", &image, "--cdrom", "none"]), "stands for an empty drive");
         assert_refused(&run(&["--cdrom", &files.missing()]), "no such file");
     }
     floppy, "floppy" => {
         let files = Files::new("option-floppy");
         let image = files.with("floppy", &[0; 1440 << 10]);
         passes(&["--floppy", &image]);
+        passes(&["--floppy", "none", "--floppy", &image]);
+        assert_refused(&run(&["--floppy", "none", "--floppy", "none"]), "stands for an empty drive");
         assert_refused(&run(&["--floppy", &files.with("short", &[0; 512])]), "diskettes have");
     }
     wasm, "wasm" => {
