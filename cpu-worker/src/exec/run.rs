@@ -90,7 +90,8 @@ impl Vcpu {
                 jump
             }
             None => match self.find_block(linear) {
-                Ok(jump) => jump,
+                Ok((jump, Some(native))) => return self.follow(&jump, native),
+                Ok((jump, None)) => jump,
                 Err(exit) => return self.leave(exit, 0),
             },
         };
@@ -249,24 +250,24 @@ impl Vcpu {
         if let Some((jump, _)) = self.tlb.jump(self.mode, self.jump_tag(linear)) {
             return Ok(*jump);
         }
-        self.find_block(linear)
+        Ok(self.find_block(linear)?.0)
     }
 
+    /// The block at CS:rIP, which lies at `linear`, and its translation, if there is one that may be executed at once.
     #[inline(never)]
-    fn find_block(&mut self, linear: u64) -> Result<Jump, Exit> {
+    fn find_block(&mut self, linear: u64) -> Result<(Jump, Option<u64>), Exit> {
         let Some(n) = self.fitting_block(linear)? else {
-            return self.make_block(linear);
+            return Ok((self.make_block(linear)?, None));
         };
         let (first, end) = self.blocks.ops(n);
         let jump = Jump { first, end, block: n };
         let (rip, mode, segmented) = (self.rip(), self.mode, self.segmented != 0);
-        let native = self.jit.as_ref().map_or(0, |j| match j.find(n, rip, mode) {
-            // Where each block is compared, none leads to the next.
-            Some(native) if self.trial.is_none() => native,
-            _ => j.cold(segmented),
-        });
-        self.remember_jump(linear, jump, native);
-        Ok(jump)
+        let known = self.jit.as_ref().and_then(|j| j.find(n, rip, mode));
+        // Where each block is compared, none leads to the next.
+        let native = known.filter(|_| self.trial.is_none());
+        let cold = self.jit.as_ref().map_or(0, |j| j.cold(segmented));
+        self.remember_jump(linear, jump, native.unwrap_or(cold));
+        Ok((jump, native))
     }
 
     /// The newest block for CS:rIP, which lies at `linear`, that is still right.
@@ -571,7 +572,7 @@ impl Vcpu {
         let first = match self.tlb.jump(self.mode, self.jump_tag(linear)) {
             Some((jump, _)) if self.blocks.block(jump.block).valid => jump.first,
             // The jump cache may still lead to a block that was dropped.
-            _ => self.find_block(linear)?.first,
+            _ => self.find_block(linear)?.0.first,
         };
         // SAFETY: a block has at least one op, and a guard is followed by another.
         let first = unsafe { first.add(usize::from(is_guard(&*first))) };
