@@ -260,7 +260,7 @@ impl BlockCache {
     }
 
     /// Adds a block and answers its number. The caller has announced code *before* it read the bytes; this keeps the books.
-    /// Of blocks at [`NOWHERE`] there is only the newest: the next block takes its place.
+    /// Of blocks at `NOWHERE` there is only the newest: the next block takes its place.
     pub fn insert(
         &mut self,
         start: u64,
