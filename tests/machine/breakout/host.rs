@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use quintet_protocol::control::StatusReport;
 use quintet_protocol::handshake::Role;
 use quintet_protocol::status::MachineState;
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use seccompiler::{SeccompAction, SeccompFilter};
 
 use super::support::{PATIENCE, variable};
@@ -280,21 +281,25 @@ impl Guest {
             let text = self.status(&["--json"]);
             match serde_json::from_str::<StatusReport>(&text) {
                 Ok(report) if condition(&report) => return report,
-                _ if start.elapsed() < PATIENCE && self.lives() => {}
+                _ if start.elapsed() < PATIENCE && self.death().is_none() => {}
                 _ => {
                     // What it said last is on its way.
                     std::thread::sleep(Duration::from_millis(300));
                     let said = self.said.0.lock().expect("no panic").clone();
-                    panic!("waited in vain until {what}: {text}\n{said}");
+                    let end = self.death();
+                    panic!("waited in vain until {what}: {text}\n{said}\nits end: {end:?}");
                 }
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn lives(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
-        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    /// How it ended, if it did; whoever waits for it still finds it.
+    /// Not by its state in /proc: a program that is executed by another thread than the first is a zombie for a moment.
+    fn death(&self) -> Option<WaitIdStatus> {
+        let pid = Pid::from_child(&self.process);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        waitid(WaitId::Pid(pid), options).expect("a child")
     }
 
     /// How it is.
