@@ -71,6 +71,11 @@ impl ImageArg {
         } else {
             text
         };
+        Self::medium(drive, path)
+    }
+
+    /// An image for a drive.
+    pub fn medium(drive: Drive, path: &Path) -> Self {
         match drive {
             Drive::Floppy => Self::floppy(path),
             Drive::Cdrom => Self::cdrom(path),

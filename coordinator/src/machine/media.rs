@@ -158,11 +158,7 @@ pub(super) fn find(disks: &[DiskConfig], drive: Drive) -> Option<usize> {
 
 /// What is to go into a drive.
 pub fn image(drive: Drive, path: &Path, read_only: bool) -> ImageArg {
-    match drive {
-        Drive::Floppy => ImageArg {
-            read_only,
-            ..ImageArg::floppy(path)
-        },
-        Drive::Cdrom => ImageArg::cdrom(path),
-    }
+    let mut image = ImageArg::medium(drive, path);
+    image.read_only |= read_only;
+    image
 }

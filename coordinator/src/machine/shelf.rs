@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use quintet_protocol::control::{Drive, Medium};
 use quintet_protocol::handshake::config::DiskConfig;
 
-use super::media::{find, image};
+use super::media::find;
 use crate::config::{MachineConfig, UsageError, reason};
 use crate::{firmware, images};
 
@@ -43,9 +43,8 @@ impl Shelf {
             shelf.at = Some(shelf.put(medium, file));
         }
         let takes = firmware::floppy_drive(&config.cpu.cmos);
-        for further in config.at_hand.iter().filter(|image| image.kind == kind) {
-            let image = image(drive, &further.path, further.read_only);
-            let file = images::take_medium(&image, images::open_unlocked(&image)?, takes)?;
+        for image in config.at_hand.iter().filter(|image| image.kind == kind) {
+            let file = images::take_medium(image, images::open_unlocked(image)?, takes)?;
             let medium = Medium {
                 name: image.path.display().to_string(),
                 read_only: image.read_only,
