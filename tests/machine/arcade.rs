@@ -83,21 +83,29 @@ fn play(accel: &str) {
     }
 
     machine.hear("timer: ");
-    let said = machine.hear("\r\n");
-    let numbers: Vec<u32> = said
-        .split(' ')
-        .map(|n| u32::from_str_radix(n, 16).expect("a number"))
-        .collect();
-    let [ticks, bios] = numbers[..] else {
-        panic!("{said}")
-    };
-    // A host that lets the vCPU wait for more than a millisecond loses ticks, as a PC does whose interrupts are off for long.
-    assert!((1000..=2001).contains(&ticks), "{ticks} ticks in two seconds");
-    assert!(
-        (18..=37).contains(&bios),
-        "{bios} ticks of the BIOS in two seconds"
-    );
-    println!("{accel}: {ticks} ticks and {bios} of the BIOS in two seconds");
+    // A tick that comes late is kept for later: a second in which the host let the vCPU wait has too few, the one after it too many.
+    // A wrong rate would have no second that is right.
+    let mut seconds = Vec::new();
+    loop {
+        let said = machine.hear("\r\n");
+        let numbers: Vec<u32> = said
+            .split(' ')
+            .map(|n| u32::from_str_radix(n, 16).expect("a number"))
+            .collect();
+        let [ticks, bios] = numbers[..] else {
+            panic!("{said}")
+        };
+        seconds.push((ticks, bios));
+        if (999..=1001).contains(&ticks) && (17..=19).contains(&bios) {
+            break;
+        }
+        assert!(
+            seconds.len() < 60,
+            "no second of 1000 ticks, 18 of them for the BIOS: {seconds:?}"
+        );
+    }
+    machine.say(" ");
+    println!("{accel}: seconds of the timer and of the BIOS: {seconds:?}");
 
     type Colours = fn(usize, usize) -> usize;
     let (sum, dark): (Colours, Colours) = (|x, y| x + y, |_, _| 0);

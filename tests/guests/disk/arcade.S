@@ -2,7 +2,7 @@
  *
  * In turn, each told on COM1 for the test that plays it (tests/machine/arcade.rs):
  *   keys    an INT 09h handler of its own that reads scan codes from port 60h, until Esc has been let go
- *   timer   counter 0 at 1 kHz; ticks of two seconds of the RTC, every 55th given on to the BIOS
+ *   timer   counter 0 at 1 kHz, every 55th tick given on to the BIOS; the ticks of one second of the RTC after another, until a byte
  *   13h     320 by 200, faded out by the palette during vertical retraces
  *   X       320 by 240 in four planes, two pages that are flipped, faded
  *   mouse   packets of the BIOS's pointing device, until the right button
@@ -177,28 +177,25 @@ timer:
     mov al, ah
     out 0x40, al
     sti
+    mov si, offset text_timer
+    call puts
     call next_second
     cli
-    mov eax, [ticks]
-    mov ecx, [BDA + 0x6C]
+    mov esi, [ticks]                /* at the beginning of this second */
+    mov edi, [BDA + 0x6C]
     sti
-    push eax
-    push ecx
-    call next_second
-    call next_second
+1:  call next_second
     cli
     mov eax, [ticks]
     mov edx, [BDA + 0x6C]
     sti
-    pop ecx
-    sub edx, ecx
-    pop ecx
-    sub eax, ecx
+    mov ebx, eax
+    mov ecx, edx
+    sub eax, esi
+    sub edx, edi
+    mov esi, ebx
+    mov edi, ecx
     push dx
-    push ax
-    mov si, offset text_timer
-    call puts
-    pop ax
     call hex4
     mov al, ' '
     call putc
@@ -206,6 +203,12 @@ timer:
     call hex4
     mov al, 13
     call putc
+    mov dx, COM1 + UART_LSR
+    in al, dx
+    test al, 1                      /* a byte that says: enough */
+    jz 1b
+    mov dx, COM1
+    in al, dx
     cli
     mov al, 0x36                    /* 18.2 Hz again */
     out 0x43, al

@@ -89,11 +89,16 @@ pub fn see(
 ) {
     let start = Instant::now();
     loop {
-        let text = Screen::take(quintet, name, shot).text(font);
-        if condition(&text) {
+        // A machine that has just been started cannot be spoken to yet.
+        let text = Screen::try_take(quintet, name, shot).map(|screen| screen.text(font));
+        if text.as_deref().is_some_and(&condition) {
             return;
         }
-        assert!(start.elapsed() < patience, "no {what}, but:\n{text}");
+        assert!(
+            start.elapsed() < patience,
+            "no {what}, but:\n{}",
+            text.as_deref().unwrap_or("no screen")
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
 }
