@@ -18,6 +18,7 @@ use quintet_protocol::handshake::config::{
 use quintet_protocol::payload::{MAX_PAYLOAD, Outgoing, PayloadKind, TransportChoice};
 use quintet_protocol::ram::RamLayout;
 use quintet_protocol::wasm::WasmConfig;
+use quintet_protocol::window::WindowSettings;
 
 use crate::cli::{AccelArg, RunArgs};
 use crate::devices::Devices;
@@ -262,6 +263,7 @@ impl MachineConfig {
                 software: args.software,
                 any_gpu: args.any_gpu,
                 title: name.clone(),
+                window: WindowSettings::default(),
             },
             name,
             // Disks are booted from when nothing else is named.

@@ -31,3 +31,4 @@ pub mod top;
 pub mod trace;
 pub mod units;
 pub mod wasm;
+pub mod window_files;

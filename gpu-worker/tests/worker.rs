@@ -16,6 +16,7 @@ use quintet_protocol::ring::Position;
 use quintet_protocol::status::{StatusReader, StatusWord, StatusWriter, WorkerState};
 use quintet_protocol::sync::Ordering;
 use quintet_protocol::vram::{Palette, VgaRegisters, VramWriter, plane_index};
+use quintet_protocol::window::WindowSettings;
 
 /// A test that waits longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,6 +57,7 @@ impl Machine {
             software: false,
             any_gpu: false,
             title: "test".into(),
+            window: WindowSettings::default(),
         };
         let context = WorkerContext {
             role: Role::Gpu,

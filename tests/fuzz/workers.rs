@@ -17,6 +17,7 @@ use quintet_protocol::payload::{Payload, PayloadKind};
 use quintet_protocol::ram::{GuestRam, RamLayout};
 use quintet_protocol::status::{MachineState, PeerState, StatusReader, StatusWord, StatusWriter};
 use quintet_protocol::sync::{AtomicBool, Ordering};
+use quintet_protocol::window::WindowSettings;
 
 use quintet_tests::fuzz::scribble::Scribbler;
 use quintet_tests::random::Rng;
@@ -99,6 +100,7 @@ impl Machine {
                 software: true,
                 any_gpu: false,
                 title: "fuzz".into(),
+                window: WindowSettings::default(),
             }),
             _ => postcard::to_allocvec(&AudioConfig {
                 sink: AudioSink::Null,

@@ -1,4 +1,4 @@
-//! The window on an X server without a screen (Xvfb): what it shows, what is typed into it, and that it comes back.
+//! The window on an X server without a screen (Xvfb): what it shows, what is typed into it, that it comes back, and what it keeps.
 //!
 //! The built-in demo runs in it; `xdotool` types and clicks, ImageMagick's `import` takes the window's pixels.
 
@@ -85,14 +85,19 @@ impl Picture {
             .status()
             .expect("quintet starts");
         assert!(status.success());
-        let file = std::fs::File::open(&path).expect("a screenshot");
+        let picture = Self::of_file(&path);
+        let _ = std::fs::remove_file(path);
+        picture
+    }
+
+    fn of_file(path: &Path) -> Self {
+        let file = std::fs::File::open(path).expect("a screenshot");
         let mut png = png::Decoder::new(BufReader::new(file))
             .read_info()
             .expect("a PNG");
         let mut dots = vec![0; png.output_buffer_size().expect("a size")];
         let info = png.next_frame(&mut dots).expect("a picture");
         assert_eq!(info.color_type, png::ColorType::Rgb);
-        let _ = std::fs::remove_file(path);
         Self {
             width: info.width as usize,
             height: info.height as usize,
@@ -143,16 +148,27 @@ fn chord(x: &Xvfb, keys: &str) {
     x.xdotool(&["key", "--delay", "60", keys]).expect("typed");
 }
 
+/// The demo in a window, and `home` for what it keeps.
+fn demo(quintet: &Path, x: &Xvfb, home: &Folder) -> Setup {
+    Setup::demo(quintet.to_owned())
+        .environment("DISPLAY", &x.display)
+        .environment("WAYLAND_DISPLAY", "")
+        .environment("XDG_CONFIG_HOME", home.file("config"))
+        .environment("XDG_DATA_HOME", home.file("data"))
+}
+
 fn opens(test: &str, option: &str) {
     let (Some(quintet), Some(x)) = (quintet(), Xvfb::start(&["xdotool", "import"])) else {
         return;
     };
-    let mut machine = Setup::demo(quintet)
-        .option("--ram", "64M")
-        .flag(option)
-        .environment("DISPLAY", &x.display)
-        .environment("WAYLAND_DISPLAY", "")
-        .start(test);
+    let home = Folder::new(test);
+    let start = || {
+        demo(&quintet, &x, &home)
+            .option("--ram", "64M")
+            .flag(option)
+            .start(test)
+    };
+    let mut machine = start();
     machine.hear("type here");
     let window = wait_for("a window", || x.window(&machine.name));
     // 720x400 dots are shown as 4:3.
@@ -210,6 +226,31 @@ fn opens(test: &str, option: &str) {
             .any(|w| w.role == Role::Gpu && w.generation == 3)
     });
     shows_the_screen(&x, &machine);
+
+    // A screenshot goes where the coordinator may still write.
+    let window = wait_for("a window", || x.window(&machine.name));
+    wait_for("the focus", || x.xdotool(&["windowfocus", "--sync", &window]));
+    chord(&x, "ctrl+alt+s");
+    let shots = home.file("data/quintet/screenshots");
+    let shot = shots.join(format!("{}-1.png", machine.name));
+    wait_for("a screenshot", || {
+        // The last chunk of a PNG.
+        std::fs::read(&shot)
+            .ok()
+            .filter(|bytes| bytes.ends_with(b"IEND\xAE\x42\x60\x82"))
+    });
+    let shot = Picture::of_file(&shot);
+    assert_eq!((shot.width, shot.height), (720, 400));
+
+    // The next machine's window is as this one was.
+    assert_eq!(quintet_says(&["quit", &machine.name]), (true, String::new()));
+    machine.end();
+    let mut machine = start();
+    machine.hear("type here");
+    let window = wait_for("a window", || x.window(&machine.name));
+    assert_eq!(x.geometry(&window).expect("it is there")[2..], [1080, 600]);
+    shows_the_screen(&x, &machine);
+    echoes(&x, &window, &mut machine, "as before");
 }
 
 #[test]
@@ -226,13 +267,11 @@ fn a_key_of_the_window_puts_the_next_diskette_in() {
         std::fs::write(&path, bytes).expect("a diskette");
         path
     });
-    let mut machine = Setup::demo(quintet)
+    let mut machine = demo(&quintet, &x, &folder)
         .option("--ram", "16M")
         .option("--floppy", &diskettes[0])
         .option("--floppy", &diskettes[1])
         .flag("--software")
-        .environment("DISPLAY", &x.display)
-        .environment("WAYLAND_DISPLAY", "")
         .start(test);
     machine.hear("keys: ");
     let window = wait_for("a window", || x.window(&machine.name));

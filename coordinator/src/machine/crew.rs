@@ -21,6 +21,7 @@ use crate::supervise::binaries::Binaries;
 use crate::supervise::spawner::Spawner;
 use crate::supervise::start::Plan;
 use crate::wasm::Compiler;
+use crate::window_files::WindowFiles;
 
 /// The workers of a machine, none of which has started.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Crew {
     ///
     /// # Errors
     /// [`UsageError`] for what cannot be opened.
-    pub(super) fn assemble(config: &MachineConfig) -> Result<Self, UsageError> {
+    pub(super) fn assemble(config: &MachineConfig, window_files: &WindowFiles) -> Result<Self, UsageError> {
         let mut plans = plans(config)?;
         let files = &plans[Role::Io.index() - 1].host_fds;
         let shelves = [
@@ -66,7 +67,8 @@ impl Crew {
             let fds = plans.iter().flat_map(|plan| &plan.host_fds);
             let dirs = fds
                 .filter(|fd| is_directory(fd))
-                .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()).into());
+                .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()).into())
+                .chain(window_files.folders());
             // Where a worker cannot have a network of its own, a window may need an abstract address; what this process may not, it
             // may not either.
             let sockets = plans.iter().any(|plan| plan.confinement.abstract_sockets);

@@ -50,6 +50,7 @@ use crate::supervise::start::{Heads, random_u64};
 use crate::terminal::{RawTerminal, Typed};
 use crate::trace::{self, Journal, Traced, Track};
 use crate::wasm::{Jobs, Made, Source};
+use crate::window_files::WindowFiles;
 use attach::Awaited;
 use confined::Confined;
 use crew::Crew;
@@ -158,6 +159,8 @@ pub struct Machine {
     awaited: Vec<Awaited>,
     /// Diskettes and discs that are at hand.
     shelves: [Shelf; 2],
+    /// What the window keeps for its user.
+    window_files: Arc<WindowFiles>,
     /// Key presses asked for on the command line.
     keys: Producer,
     error: Option<MachineError>,
@@ -199,7 +202,7 @@ pub struct End {
 /// # Errors
 /// As [`run`].
 pub fn run_with(
-    config: MachineConfig,
+    mut config: MachineConfig,
     payloads: Vec<Outgoing>,
     first: Option<Source>,
     signals: &Signals,
@@ -214,6 +217,11 @@ pub fn run_with(
     let trace = config.trace.as_deref().map(trace::create).transpose()?;
     let debugger = config.gdb.as_ref().map(GdbArg::listen).transpose()?;
     let metrics = config.metrics.as_ref().map(MetricsArg::listen).transpose()?;
+    let window_files = match config.gpu.headless {
+        true => WindowFiles::default(),
+        false => WindowFiles::open(),
+    };
+    config.gpu.window = window_files.found();
     let (sender, events) = channel();
     let waker = Waker::new().map_err(|e| cannot("make an eventfd", &e))?;
     let server = Server::bind(&config.name).map_err(|e| UsageError(e.to_string()))?;
@@ -232,7 +240,7 @@ pub fn run_with(
     let clock = ends.clock_master();
 
     // From here on files can be opened only as far as the coordinator's own confinement allows.
-    let mut crew = Crew::assemble(&config)?;
+    let mut crew = Crew::assemble(&config, &window_files)?;
     let compiler = crew.compiler.take();
     let confined = std::mem::take(&mut crew.confined);
     let shelves = std::mem::take(&mut crew.shelves);
@@ -330,6 +338,7 @@ pub fn run_with(
         debugged: false,
         awaited,
         shelves,
+        window_files: Arc::new(window_files),
         keys,
         error: None,
         traces: Vec::new(),
@@ -352,6 +361,7 @@ pub fn run_with(
         pump.finish(Duration::from_secs(2));
     }
     drop(terminal);
+    machine.keep_window();
     if let Some(Err(error)) = profiling.map(Profiling::finish) {
         eprintln!("quintet: Cannot write the profile: {error}");
     }

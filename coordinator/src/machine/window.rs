@@ -1,10 +1,13 @@
 //! What the user of the window asks for.
 
+use std::sync::Arc;
+
 use quintet_protocol::control::Drive;
 use quintet_protocol::handshake::Role;
+use quintet_protocol::layout::Region;
 use quintet_protocol::lifecycle::{Input, Outcome};
 use quintet_protocol::status::{MachineState, StatusWord};
-use quintet_protocol::window::WindowCommand;
+use quintet_protocol::window::{WindowCommand, WindowPlace};
 
 use super::Machine;
 
@@ -58,19 +61,27 @@ impl Machine {
         }
     }
 
-    /// Has a screenshot written to a file of its own in the current folder. A thread asks for it as `quintet screenshot` does,
+    /// Keeps how the window was for the next machine.
+    pub(super) fn keep_window(&self) {
+        if let Some(place) = WindowPlace::load(&self.ends.view(Region::window_place())) {
+            self.window_files.keep(place.settings());
+        }
+    }
+
+    /// Has a screenshot written to a file of its own. A thread asks for it as `quintet screenshot` does,
     /// since the answer takes a while.
     fn save_screenshot(&self) {
         let name = self.config.name.clone();
+        let files = Arc::clone(&self.window_files);
         let thread = std::thread::Builder::new()
             .name("screenshot".into())
             .spawn(move || {
-                let free = (1..).map(|n| std::path::PathBuf::from(format!("{name}-{n}.png")));
-                let Some(file) = free.into_iter().find(|path| !path.exists()) else {
-                    return;
-                };
-                match crate::commands::screenshot(&name, &file) {
-                    Ok(_) => eprintln!("quintet: screenshot saved as {}", file.display()),
+                let saved = files.new_screenshot(&name).and_then(|file| {
+                    crate::commands::screenshot(&name, &file).map_err(|e| e.to_string())?;
+                    Ok(file)
+                });
+                match saved {
+                    Ok(file) => eprintln!("quintet: screenshot saved as {}", file.display()),
                     Err(e) => eprintln!("quintet: no screenshot: {e}"),
                 }
             });

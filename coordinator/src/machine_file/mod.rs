@@ -183,7 +183,7 @@ impl MachineFile<'_> {
 }
 
 /// The number of the line, from 1, that the byte at `at` stands in.
-fn line_of(text: &[u8], at: usize) -> usize {
+pub(crate) fn line_of(text: &[u8], at: usize) -> usize {
     1 + text[..at.min(text.len())].iter().filter(|b| **b == b'\n').count()
 }
 

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quintet_protocol::handshake::WorkerError;
+use quintet_protocol::handshake::config::GpuConfig;
 use quintet_protocol::input::Key;
 use quintet_protocol::ring::Producer;
 use quintet_protocol::shm::ViewMut;
 use quintet_protocol::status::StatusReader;
-use quintet_protocol::window::{WindowCommand, WindowPlace};
+use quintet_protocol::window::{Look, WindowCommand, WindowPlace, WindowSettings};
 use winit::application::ApplicationHandler;
 use winit::dpi::{LogicalSize, PhysicalPosition, PhysicalSize};
 use winit::event::{DeviceEvent, DeviceId, ElementState, WindowEvent};
@@ -21,7 +22,7 @@ use winit::window::{Fullscreen, Window, WindowId};
 
 use super::overlay::Overlay;
 use super::present::{GpuChoice, Presenter};
-use super::scale::{Look, Scaler, natural_size};
+use super::scale::{Scaler, natural_size};
 use super::{Wake, until};
 use crate::run::{Next, Worker};
 
@@ -29,17 +30,6 @@ use crate::run::{Next, Worker};
 const COLUMNS: usize = 40;
 /// How often the window looks where it is, while something wakes it.
 const LOOK_ABOUT: Duration = Duration::from_millis(250);
-
-/// Bits of [`WindowPlace::flags`].
-mod flag {
-    pub(super) const FULL_SCREEN: u32 = 1;
-    pub(super) const INTEGER: u32 = 2;
-    pub(super) const SQUARE: u32 = 4;
-    pub(super) const SMOOTH: u32 = 8;
-    pub(super) const OVERLAY: u32 = 16;
-    /// The user has chosen the size; it does not follow the guest's mode.
-    pub(super) const SIZED: u32 = 32;
-}
 
 /// Ends of the shared memory that only a window needs.
 #[derive(Debug)]
@@ -86,6 +76,8 @@ pub struct App {
     proxy: EventLoopProxy<Wake>,
     gpu: GpuChoice,
     name: String,
+    /// How the window is when no predecessor has left it.
+    first: WindowSettings,
     shown: Option<Shown>,
     look: Look,
     /// Size of the picture, and whether it is of an old mode, that the window has taken its size from.
@@ -115,16 +107,21 @@ impl App {
         peers: Peers,
         display: OwnedDisplayHandle,
         proxy: EventLoopProxy<Wake>,
-        gpu: GpuChoice,
-        name: &str,
+        config: &GpuConfig,
     ) -> Self {
+        let gpu = match (config.software, config.any_gpu) {
+            (true, _) => GpuChoice::Never,
+            (false, true) => GpuChoice::Any,
+            (false, false) => GpuChoice::Real,
+        };
         Self {
             worker,
             peers,
             display,
             proxy,
             gpu,
-            name: name.to_owned(),
+            name: config.title.clone(),
+            first: config.window,
             shown: None,
             look: Look::default(),
             followed: None,
@@ -165,26 +162,24 @@ impl App {
     fn open(&mut self, event_loop: &ActiveEventLoop) -> Result<(), WorkerError> {
         let failed =
             |error: &dyn std::fmt::Display| WorkerError::Failed(format!("Cannot open a window: {error}"));
-        let place = WindowPlace::load(&self.peers.place);
+        let left = WindowPlace::load(self.peers.place.view());
+        let settings = left.map_or(self.first, |place| place.settings());
+        self.look = settings.look;
+        self.sized = settings.size.is_some();
+        self.overlay = settings.overlay.then(|| Overlay::new("", COLUMNS));
         let mut attributes = Window::default_attributes().with_title(&self.name);
-        if let Some(place) = place {
+        if let Some(place) = left {
             tracing::info!("Opening the window again: {place:?}");
-            let has = |bit: u32| place.flags & bit != 0;
-            self.look = Look {
-                integer: has(flag::INTEGER),
-                aspect: !has(flag::SQUARE),
-                smooth: has(flag::SMOOTH),
-            };
-            self.sized = has(flag::SIZED);
-            self.full_screen = has(flag::FULL_SCREEN);
-            self.overlay = has(flag::OVERLAY).then(|| Overlay::new("", COLUMNS));
-            attributes = attributes
-                .with_position(PhysicalPosition::new(place.x, place.y))
-                .with_inner_size(PhysicalSize::new(place.width.max(1), place.height.max(1)));
-        } else {
-            let (width, height) = self.natural();
-            attributes = attributes.with_inner_size(LogicalSize::new(width, height));
+            self.full_screen = place.full_screen;
+            attributes = attributes.with_position(PhysicalPosition::new(place.x, place.y));
         }
+        attributes = match left.map(|place| place.size).or(settings.size) {
+            Some([width, height]) => attributes.with_inner_size(PhysicalSize::new(width, height)),
+            None => {
+                let (width, height) = self.natural();
+                attributes.with_inner_size(LogicalSize::new(width, height))
+            }
+        };
         if self.full_screen {
             attributes = attributes.with_fullscreen(Some(Fullscreen::Borderless(None)));
         }
@@ -217,30 +212,26 @@ impl App {
     /// Leaves word for a successor of where the window is.
     fn remember(&self) {
         let Some(shown) = &self.shown else { return };
-        let bit = |set: bool, bit: u32| if set { bit } else { 0 };
-        let flags = bit(self.full_screen, flag::FULL_SCREEN)
-            | bit(self.look.integer, flag::INTEGER)
-            | bit(!self.look.aspect, flag::SQUARE)
-            | bit(self.look.smooth, flag::SMOOTH)
-            | bit(self.overlay.is_some(), flag::OVERLAY)
-            | bit(self.sized, flag::SIZED);
         // Wayland does not tell; there the window system decides anyway.
         let at = shown.window.outer_position().unwrap_or_default();
-        let before = WindowPlace::load(&self.peers.place);
-        let size = match before {
-            // What full screen covers is not what the window goes back to.
-            Some(before) if self.full_screen => (before.x, before.y, before.width, before.height),
-            _ => {
-                let size = shown.window.inner_size();
-                (at.x, at.y, size.width, size.height)
-            }
-        };
         let place = WindowPlace {
-            x: size.0,
-            y: size.1,
-            width: size.2,
-            height: size.3,
-            flags,
+            full_screen: self.full_screen,
+            sized: self.sized,
+            overlay: self.overlay.is_some(),
+            look: self.look,
+            ..match WindowPlace::load(self.peers.place.view()) {
+                // What full screen covers is not what the window goes back to.
+                Some(before) if self.full_screen => before,
+                _ => {
+                    let size = shown.window.inner_size();
+                    WindowPlace {
+                        x: at.x,
+                        y: at.y,
+                        size: [size.width, size.height],
+                        ..WindowPlace::default()
+                    }
+                }
+            }
         };
         place.store(&self.peers.place);
     }

@@ -25,7 +25,6 @@ use winit::event_loop::{EventLoop, EventLoopProxy};
 
 use crate::run::Worker;
 use app::{App, Peers};
-use present::GpuChoice;
 
 /// How often the ringing thread looks by itself, in nanoseconds.
 const LOOK: u64 = 1_000_000_000;
@@ -64,14 +63,9 @@ pub(crate) fn run(worker: Worker, context: &WorkerContext, config: &GpuConfig) -
         audio: StatusReader::of(&context.maps, Role::Audio),
     };
     wake_when_rung(worker.sleeper.clone(), event_loop.create_proxy())?;
-    let gpu = match (config.software, config.any_gpu) {
-        (true, _) => GpuChoice::Never,
-        (false, true) => GpuChoice::Any,
-        (false, false) => GpuChoice::Real,
-    };
     let proxy = event_loop.create_proxy();
     let display = event_loop.owned_display_handle();
-    let mut app = App::new(worker, peers, display, proxy, gpu, &config.title);
+    let mut app = App::new(worker, peers, display, proxy, config);
     event_loop
         .run_app(&mut app)
         .map_err(|error| WorkerError::Failed(format!("The window system failed: {error}")))?;

@@ -6,30 +6,10 @@
 //! picture of the usual size costs less than its transfer.
 
 use quintet_protocol::framebuffer::Rect;
+use quintet_protocol::window::Look;
 
 /// A dot of the picture: R, G, B, A.
 pub type Dot = [u8; 4];
-
-/// How the user wants to see the picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
-    /// Whole multiples only.
-    pub integer: bool,
-    /// Pictures of the VGA's own modes fill 4:3, as on a monitor.
-    pub aspect: bool,
-    /// Neighbouring dots are mixed.
-    pub smooth: bool,
-}
-
-impl Default for Look {
-    fn default() -> Self {
-        Self {
-            integer: false,
-            aspect: true,
-            smooth: false,
-        }
-    }
-}
 
 /// The size at which a picture has its right shape without losing a line, in pixels.
 pub fn natural_size(picture: (u32, u32), legacy: bool, look: Look) -> (u32, u32) {

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::window::WindowSettings;
+
 /// How guest instructions are executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Accel {
@@ -222,6 +224,8 @@ pub struct GpuConfig {
     pub any_gpu: bool,
     /// Title of the window: the machine's name.
     pub title: String,
+    /// How the window is at first.
+    pub window: WindowSettings,
 }
 
 /// Where the sound goes.

@@ -414,11 +414,7 @@ fn a_window_whose_x_server_has_no_socket_file_opens_in_the_hosts_network() {
         let Some(x) = Xvfb::start(&[]) else { return };
         let number = x.display.trim_start_matches(':');
         std::fs::remove_file(format!("/tmp/.X11-unix/X{number}")).expect("a socket file");
-        let mut guest = host.pc(
-            &["--software"],
-            &[("DISPLAY", &x.display), ("WAYLAND_DISPLAY", "")],
-        );
-        guest.echoes("before");
+        let guest = in_a_window(host, &x);
         let report = guest.running();
         for worker in &report.workers {
             let kept = worker
