@@ -11,11 +11,13 @@ use etcetera::BaseStrategy as _;
 use etcetera::base_strategy::Xdg;
 use quintet_protocol::window::WindowSettings;
 
-use crate::config::reason;
-use crate::machine_file::line_of;
+use crate::config::{UsageError, read_file, reason};
+use crate::machine_file::fault_of;
 
 /// Name of the settings in their folder.
 const SETTINGS: &str = "window.toml";
+/// What it is called in an error.
+const WHAT: &str = "window's settings";
 /// Longest file of settings that is read, in bytes.
 const MOST_BYTES: u64 = 64 << 10;
 /// What stands above the settings.
@@ -54,8 +56,7 @@ impl WindowFiles {
                 Ok(found) => this.found = found.unwrap_or_default(),
                 Err(why) => {
                     eprintln!(
-                        "quintet: \"{}\": {why}; the window begins as if there were no such file. Mend or remove it",
-                        path.display()
+                        "quintet: {why}; the window begins as if there were no such file. Mend or remove it"
                     );
                     this.settings = None;
                 }
@@ -77,7 +78,7 @@ impl WindowFiles {
     /// Keeps how the window was, if that is something new.
     pub fn keep(&self, now: WindowSettings) {
         let Some(folder) = &self.settings else { return };
-        // Who says so is a worker.
+        // What would not be read again is not written.
         if now == self.found || !now.is_valid() {
             return;
         }
@@ -114,25 +115,20 @@ fn make(folder: PathBuf) -> Option<PathBuf> {
 }
 
 /// The settings in a file; none if there is no file.
-fn read(path: &Path) -> Result<Option<WindowSettings>, String> {
-    let file = match std::fs::File::open(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(reason(&e)),
-        Ok(file) => file,
-    };
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut std::io::Read::take(file, MOST_BYTES), &mut text)
-        .map_err(|e| reason(&e))?;
-    let found: WindowSettings = toml::from_str(&text).map_err(|e| {
-        let line = line_of(text.as_bytes(), e.span().map_or(0, |at| at.start));
-        format!(
-            "line {line}: {}",
-            e.message().lines().next().unwrap_or("this is not TOML")
-        )
+fn read(path: &Path) -> Result<Option<WindowSettings>, UsageError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let shown = path.display();
+    let bytes = read_file(WHAT, path, MOST_BYTES, |len| {
+        format!("\"{shown}\" has {len} bytes, which are no settings of a window")
     })?;
+    let text = String::from_utf8_lossy(&bytes);
+    let found: WindowSettings =
+        toml::from_str(&text).map_err(|e| UsageError(format!("\"{shown}\", {}", fault_of(&text, &e))))?;
     match found.is_valid() {
         true => Ok(Some(found)),
-        false => Err("no window has such a size".to_owned()),
+        false => Err(UsageError(format!("\"{shown}\": no window has such a size"))),
     }
 }
 
@@ -199,7 +195,7 @@ mod tests {
         ] {
             let file = folder.join(SETTINGS);
             std::fs::write(&file, text).expect("a file");
-            let said = read(&file).expect_err("refused");
+            let said = read(&file).expect_err("refused").to_string();
             assert!(said.contains(why) && said.lines().count() == 1, "{said}");
             let files = WindowFiles::open_in(base.path(), base.path());
             assert_eq!(files.found(), WindowSettings::default());

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use quintet_protocol::handshake::Role;
-use screen::Screen;
+use screen::{Screen, until};
 use support::{Machine, PATIENCE, Setup, quintet, variable};
 
 /// What the installer's theme marks the selected line with: red, green, blue.
@@ -54,21 +54,9 @@ impl Installer {
 
     /// Waits for a picture that something can be told of, and answers both.
     fn see<T>(&self, what: &str, tell: impl Fn(&Screen) -> Option<T>) -> (Screen, T) {
-        let start = Instant::now();
-        loop {
-            // No picture can be had while the process that makes them is being replaced.
-            if let Some(screen) = Screen::try_take(&self.quintet, &self.machine.name, &self.shot)
-                && let Some(told) = tell(&screen)
-            {
-                return (screen, told);
-            }
-            assert!(
-                start.elapsed() < self.patience,
-                "no {what}; {} shows what there is",
-                self.shot.display()
-            );
-            std::thread::sleep(Duration::from_millis(300));
-        }
+        let name = &self.machine.name;
+        until(&self.quintet, name, &self.shot, self.patience, tell)
+            .unwrap_or_else(|| panic!("no {what}; {} shows what there is", self.shot.display()))
     }
 
     fn tell(&self, words: &[&str]) {

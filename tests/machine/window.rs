@@ -4,11 +4,12 @@
 
 #[path = "support/says.rs"]
 mod says;
+#[path = "support/screen.rs"]
+mod screen;
 mod support;
 #[path = "support/xvfb.rs"]
 mod xvfb;
 
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use quintet_protocol::handshake::Role;
 use quintet_protocol::status::MachineState;
 use says::quintet_says;
+use screen::Screen;
 use support::folder::Folder;
 use support::{Machine, PATIENCE, Setup, quintet};
 use xvfb::Xvfb;
@@ -55,10 +57,10 @@ impl Xvfb {
     }
 
     /// The window's pixels.
-    fn pixels(&self, window: &str) -> Option<Picture> {
+    fn pixels(&self, window: &str) -> Option<Screen> {
         let [_, _, width, height] = self.geometry(window)?;
         let bytes = self.ask("import", &["-silent", "-window", window, "-depth", "8", "rgb:-"])?;
-        let picture = Picture {
+        let picture = Screen {
             width: width as usize,
             height: height as usize,
             dots: bytes.as_chunks().0.to_vec(),
@@ -67,52 +69,21 @@ impl Xvfb {
     }
 }
 
-/// Red, green and blue of every dot.
-#[derive(PartialEq, Eq, Clone)]
-struct Picture {
-    width: usize,
-    height: usize,
-    dots: Vec<[u8; 3]>,
+/// What the machine shows.
+fn screen_of(machine: &Machine) -> Screen {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.png", machine.name));
+    let screen = Screen::take(&quintet().expect("checked"), &machine.name, &path);
+    let _ = std::fs::remove_file(path);
+    screen
 }
 
-impl Picture {
-    /// As `quintet screenshot` writes it.
-    fn of_machine(machine: &Machine) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.png", machine.name));
-        let status = Command::new(quintet().expect("checked"))
-            .args(["screenshot", &machine.name])
-            .arg(&path)
-            .status()
-            .expect("quintet starts");
-        assert!(status.success());
-        let picture = Self::of_file(&path);
-        let _ = std::fs::remove_file(path);
-        picture
-    }
-
-    fn of_file(path: &Path) -> Self {
-        let file = std::fs::File::open(path).expect("a screenshot");
-        let mut png = png::Decoder::new(BufReader::new(file))
-            .read_info()
-            .expect("a PNG");
-        let mut dots = vec![0; png.output_buffer_size().expect("a size")];
-        let info = png.next_frame(&mut dots).expect("a picture");
-        assert_eq!(info.color_type, png::ColorType::Rgb);
-        Self {
-            width: info.width as usize,
-            height: info.height as usize,
-            dots: dots.as_chunks().0.to_vec(),
-        }
-    }
-
-    /// Filling `width` by `height` pixels, each of them the dot in its place.
-    fn scaled(&self, width: usize, height: usize) -> Self {
-        let dots = (0..height)
-            .flat_map(|y| (0..width).map(move |x| (x, y)))
-            .map(|(x, y)| self.dots[y * self.height / height * self.width + x * self.width / width])
-            .collect();
-        Self { width, height, dots }
-    }
+/// A screen that fills `width` by `height` pixels, each of them the dot in its place.
+fn scaled(screen: &Screen, width: usize, height: usize) -> Screen {
+    let dots = (0..height)
+        .flat_map(|y| (0..width).map(move |x| (x, y)))
+        .map(|(x, y)| screen.dots[y * screen.height / height * screen.width + x * screen.width / width])
+        .collect();
+    Screen { width, height, dots }
 }
 
 /// Waits until `look` finds something.
@@ -128,12 +99,12 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Waits until the window shows what the machine shows, and answers that.
-fn shows_the_screen(x: &Xvfb, machine: &Machine) -> Picture {
+fn shows_the_screen(x: &Xvfb, machine: &Machine) -> Screen {
     // The demo's clock and cursor move, so one pair of pictures may differ; not all of them.
     wait_for("the machine's screen in the window", || {
         let shown = x.pixels(&x.window(&machine.name)?)?;
-        let screen = Picture::of_machine(machine);
-        (shown == screen.scaled(shown.width, shown.height)).then_some(screen)
+        let screen = screen_of(machine);
+        (shown == scaled(&screen, shown.width, shown.height)).then_some(screen)
     })
 }
 
@@ -239,7 +210,7 @@ fn opens(test: &str, option: &str) {
             .ok()
             .filter(|bytes| bytes.ends_with(b"IEND\xAE\x42\x60\x82"))
     });
-    let shot = Picture::of_file(&shot);
+    let shot = Screen::read(&shot);
     assert_eq!((shot.width, shot.height), (720, 400));
 
     // The next machine's window is as this one was.

@@ -76,8 +76,8 @@ struct MachineFile<'a> {
 impl MachineFile<'_> {
     fn words(&self, given: &ArgMatches) -> Result<Words, UsageError> {
         let table = DeTable::parse(self.text).map_err(|e| {
-            let at = e.span().map_or(0, |span| span.start);
-            self.refuse(at, e.message().lines().next().unwrap_or("this is not TOML"))
+            let fault = fault_of(self.text, &e);
+            UsageError(format!("\"{}\", {fault}", self.path.display()))
         })?;
         let mut words = Vec::new();
         let mut behind = Vec::new();
@@ -182,8 +182,15 @@ impl MachineFile<'_> {
     }
 }
 
+/// What is wrong with a text that is not the TOML it should be, in one line: where, and why.
+pub(crate) fn fault_of(text: &str, e: &toml::de::Error) -> String {
+    let line = line_of(text.as_bytes(), e.span().map_or(0, |span| span.start));
+    let why = e.message().lines().next().unwrap_or("this is not TOML");
+    format!("line {line}: {why}")
+}
+
 /// The number of the line, from 1, that the byte at `at` stands in.
-pub(crate) fn line_of(text: &[u8], at: usize) -> usize {
+fn line_of(text: &[u8], at: usize) -> usize {
     1 + text[..at.min(text.len())].iter().filter(|b| **b == b'\n').count()
 }
 

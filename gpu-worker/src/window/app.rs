@@ -212,26 +212,24 @@ impl App {
     /// Leaves word for a successor of where the window is.
     fn remember(&self) {
         let Some(shown) = &self.shown else { return };
-        // Wayland does not tell; there the window system decides anyway.
-        let at = shown.window.outer_position().unwrap_or_default();
+        let (x, y, size) = match WindowPlace::load(self.peers.place.view()) {
+            // What full screen covers is not what the window goes back to.
+            Some(before) if self.full_screen => (before.x, before.y, before.size),
+            _ => {
+                // Wayland does not tell; there the window system decides anyway.
+                let at = shown.window.outer_position().unwrap_or_default();
+                let size = shown.window.inner_size();
+                (at.x, at.y, [size.width, size.height])
+            }
+        };
         let place = WindowPlace {
+            x,
+            y,
+            size,
             full_screen: self.full_screen,
             sized: self.sized,
             overlay: self.overlay.is_some(),
             look: self.look,
-            ..match WindowPlace::load(self.peers.place.view()) {
-                // What full screen covers is not what the window goes back to.
-                Some(before) if self.full_screen => before,
-                _ => {
-                    let size = shown.window.inner_size();
-                    WindowPlace {
-                        x: at.x,
-                        y: at.y,
-                        size: [size.width, size.height],
-                        ..WindowPlace::default()
-                    }
-                }
-            }
         };
         place.store(&self.peers.place);
     }

@@ -30,11 +30,12 @@ impl Screen {
             .stdout(Stdio::null())
             .status()
             .expect("quintet starts");
-        let taken = status.success();
-        taken.then(|| Self::from_png(&std::fs::read(file).expect("the screenshot")))
+        status.success().then(|| Self::read(file))
     }
 
-    fn from_png(bytes: &[u8]) -> Self {
+    /// A screenshot in a file.
+    pub fn read(file: &Path) -> Self {
+        let bytes = std::fs::read(file).expect("the screenshot");
         let mut png = png::Decoder::new(std::io::Cursor::new(bytes))
             .read_info()
             .expect("a PNG");
@@ -87,18 +88,34 @@ pub fn see(
     what: &str,
     condition: impl Fn(&str) -> bool,
 ) {
+    let mut text = "no screen".to_owned();
+    let seen = until(quintet, name, shot, patience, |screen| {
+        text = screen.text(font);
+        condition(&text).then_some(())
+    });
+    assert!(seen.is_some(), "no {what}, but:\n{text}");
+}
+
+/// Waits until something can be told of what the machine `name` shows, and answers both; none when patience ends. The last
+/// screenshot stays in `shot`.
+pub fn until<T>(
+    quintet: &Path,
+    name: &str,
+    shot: &Path,
+    patience: Duration,
+    mut tell: impl FnMut(&Screen) -> Option<T>,
+) -> Option<(Screen, T)> {
     let start = Instant::now();
     loop {
-        // A machine that has just been started cannot be spoken to yet.
-        let text = Screen::try_take(quintet, name, shot).map(|screen| screen.text(font));
-        if text.as_deref().is_some_and(&condition) {
-            return;
+        // There is no screen to be had before a machine can be spoken to, and while the process that makes pictures is replaced.
+        if let Some(screen) = Screen::try_take(quintet, name, shot)
+            && let Some(told) = tell(&screen)
+        {
+            return Some((screen, told));
         }
-        assert!(
-            start.elapsed() < patience,
-            "no {what}, but:\n{}",
-            text.as_deref().unwrap_or("no screen")
-        );
+        if start.elapsed() >= patience {
+            return None;
+        }
         std::thread::sleep(Duration::from_millis(200));
     }
 }
