@@ -315,13 +315,20 @@ impl Guest {
     /// Types a line and waits for its echo.
     pub fn echoes(&mut self, line: &str) {
         self.running();
+        // What is typed before the guest has set its UART up goes with the FIFO that it empties.
+        self.hears("echo: real mode, polling");
         let stdin = self.process.stdin.as_mut().expect("piped");
         stdin
             .write_all(format!("{line}\n").as_bytes())
             .expect("it takes input");
+        self.hears(line);
+    }
+
+    /// Waits until the guest has printed something.
+    fn hears(&self, text: &str) {
         let start = Instant::now();
-        while !self.printed.0.lock().expect("no panic").contains(line) {
-            assert!(start.elapsed() < PATIENCE, "no echo of {line}");
+        while !self.printed.0.lock().expect("no panic").contains(text) {
+            assert!(start.elapsed() < PATIENCE, "{text:?} is not printed");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
