@@ -613,7 +613,8 @@ impl Vcpu {
     /// Drops what the jump cache knows of CS:rIP.
     pub(super) fn forget_jump_here(&mut self) {
         if let Ok(linear) = self.fetch_linear() {
-            self.tlb.forget_jump(self.mode, linear);
+            let tag = self.jump_tag(linear);
+            self.tlb.forget_jump(self.mode, tag);
         }
     }
 

@@ -3,7 +3,8 @@
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
-use quintet_cpu_worker::state::gpr;
+use quintet_cpu_worker::exec::RunExit;
+use quintet_cpu_worker::state::{Activity, RIP, gpr, seg};
 
 use crate::machine::*;
 
@@ -158,4 +159,32 @@ fn a_store_by_another_linear_address_of_the_same_page() {
     m.set(gpr::RBX, 0);
     assert_eq!(m.run(), Stop::Halt);
     assert_eq!(m.reg(gpr::RBX), SUM);
+}
+
+/// A jump that was remembered leads to a block that is no more. In segmented code what it is remembered by is more than its linear
+/// address; forgetting it by that alone left the vCPU where it was for ever.
+#[test]
+fn code_that_a_device_writes_over() {
+    for mode in [Mode::Real, Mode::Protected, Mode::Long] {
+        for segment in [0, 0x40] {
+            let mut m = Machine::new(mode);
+            m.set(gpr::RCX, ROUNDS);
+            m.set(gpr::RBX, 0);
+            // inc bx, or two of them; hlt; jmp to the start.
+            m.bytes(&[0x66, 0xFF, 0xC3, 0x90, 0x90, 0x90, 0xF4, 0xEB, 0xF7]);
+            if mode == Mode::Real {
+                m.cpu.state.segs[seg::CS].base = 16 * segment;
+                m.cpu.state.regs[RIP] = CODE - 16 * segment;
+            }
+            m.cpu.discard_code();
+            for _ in 0..ROUNDS {
+                assert_eq!(m.cpu.run(1000), RunExit::Idle);
+                m.cpu.state.activity = Activity::Active;
+            }
+            m.write(CODE + 3, &[0x66, 0xFF, 0xC3]);
+            m.cpu.invalidate_ram_page(CODE / 4096);
+            assert_eq!(m.cpu.run(1000), RunExit::Idle);
+            assert_eq!(m.reg(gpr::RBX), ROUNDS + 2, "{mode:?} {segment:#x}");
+        }
+    }
 }

@@ -128,11 +128,14 @@ impl Open {
 }
 
 /// Interprets, instruction by instruction. How it ended, and which flags are open then; `None` for a program that does not end, or
-/// whose course or outcome hangs on a flag that the manual leaves open.
+/// whose course or outcome hangs on a flag that the manual leaves open, or on chance.
 fn interpret(cpu: &mut Vcpu) -> Option<(RunExit, u64)> {
     let mut open = Open::default();
     for _ in 0..MOST {
         let next = next_instruction(cpu);
+        if next.is_some_and(|i| matches!(i.mnemonic(), Mnemonic::Rdrand | Mnemonic::Rdseed)) {
+            return None;
+        }
         let before = cpu.instructions;
         let exit = cpu.run(0);
         if exit != RunExit::Budget {
