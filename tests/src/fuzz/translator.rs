@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 
 use arbitrary::Unstructured;
-use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, Register, RflagsBits};
+use iced_x86::{
+    Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, Register, RflagsBits,
+};
 use quintet_cpu_worker::exec::{RunExit, Vcpu};
 use quintet_cpu_worker::mmu::MAX_INSTRUCTION;
-use quintet_cpu_worker::state::{CodeSize, RIP};
+use quintet_cpu_worker::state::{CodeSize, RIP, gpr};
 use quintet_protocol::addr::GuestPhys;
 
 use crate::random::Rng;
@@ -21,6 +23,8 @@ static ZEROS: [u8; RAM as usize] = [0; RAM as usize];
 const LOW: usize = 0x1_0000;
 /// Where code of 16 bits lies.
 const LOW_CODE: u64 = 0x7F80;
+/// SDM vol. 4, table 2-2.
+const IA32_TIME_STAMP_COUNTER: u32 = 0x10;
 /// Most instructions of a run.
 const MOST: u64 = 2000;
 
@@ -127,13 +131,22 @@ impl Open {
     }
 }
 
+/// Whether `i` asks for a random number or for the time stamp, of which each vCPU counts its own.
+fn never_twice_the_same(cpu: &Vcpu, i: &Instruction) -> bool {
+    match i.mnemonic() {
+        Mnemonic::Rdrand | Mnemonic::Rdseed | Mnemonic::Rdtsc | Mnemonic::Rdtscp => true,
+        Mnemonic::Rdmsr => cpu.state.regs[gpr::RCX] as u32 == IA32_TIME_STAMP_COUNTER,
+        _ => false,
+    }
+}
+
 /// Interprets, instruction by instruction. How it ended, and which flags are open then; `None` for a program that does not end, or
-/// whose course or outcome hangs on a flag that the manual leaves open, or on chance.
+/// whose course or outcome hangs on a flag that the manual leaves open, on chance, or on the time.
 fn interpret(cpu: &mut Vcpu) -> Option<(RunExit, u64)> {
     let mut open = Open::default();
     for _ in 0..MOST {
         let next = next_instruction(cpu);
-        if next.is_some_and(|i| matches!(i.mnemonic(), Mnemonic::Rdrand | Mnemonic::Rdseed)) {
+        if next.is_some_and(|i| never_twice_the_same(cpu, &i)) {
             return None;
         }
         let before = cpu.instructions;
