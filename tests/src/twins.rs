@@ -1,6 +1,6 @@
 //! Two vCPUs with the same program, one of which interprets it and the other translates it.
 
-use iced_x86::{Decoder, DecoderOptions, Formatter as _, Instruction, IntelFormatter};
+use iced_x86::{Decoder, DecoderOptions, Formatter as _, Instruction, IntelFormatter, Mnemonic};
 use quintet_cpu_worker::exec::Vcpu;
 use quintet_cpu_worker::fp::Xmm;
 use quintet_cpu_worker::state::{Activity, CodeSize, RIP, gpr};
@@ -54,6 +54,15 @@ fn registers_at_random(cpu: &mut Vcpu, size: CodeSize, seed: u64) {
     cpu.state.mxcsr = 0x1F80;
     cpu.state.activity = Activity::Active;
     cpu.state.cr2 = 0;
+}
+
+/// The flags that the manual leaves undefined after `i`, in iced's bits, but for AF after logical instructions: that is clear on all
+/// silicon.
+pub fn undefined_flags(i: &Instruction) -> u32 {
+    match i.mnemonic() {
+        Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test => 0,
+        _ => i.rflags_undefined(),
+    }
 }
 
 /// The program as text.

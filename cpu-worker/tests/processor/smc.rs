@@ -1,5 +1,5 @@
 //! Code that changes code: what is executed is what memory holds at that moment (SDM vol. 3, 8.1.3 and 11.6), by the
-//! processor's own stores without any serializing instruction in between.
+//! processor's own stores without any serializing instruction in between, and by a device's.
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;

@@ -1,6 +1,7 @@
 //! Programs of integer and SSE instructions.
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+use iced_x86::{Decoder, DecoderOptions, Instruction};
+use quintet_tests::twins::undefined_flags;
 
 use crate::{DATA, Rng};
 
@@ -197,11 +198,7 @@ pub fn defined(rng: &mut Rng, wide: bool) -> Vec<u8> {
         code = instruction(rng, wide);
     }
     let i = decode(&code, wide);
-    let logic = matches!(
-        i.mnemonic(),
-        Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test
-    );
-    if i.rflags_undefined() != 0 && !logic {
+    if undefined_flags(&i) != 0 {
         code.extend([0x85, 0xC0]);
     }
     code

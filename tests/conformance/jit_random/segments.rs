@@ -3,11 +3,12 @@
 //! Each program runs four times, the last times from another CS:IP that names the same linear address: what was translated for one
 //! IP must not execute for another. The first time it is interpreted, so that translated code also leads to what has no translation yet.
 
-use iced_x86::{Decoder, DecoderOptions, Formatter as _, IntelFormatter, Mnemonic};
+use iced_x86::{Decoder, DecoderOptions, Formatter as _, IntelFormatter};
 use quintet_cpu_worker::exec::Vcpu;
 use quintet_cpu_worker::state::{Activity, Attr, CodeSize, Cr0, Flag, RIP, Segment, gpr, seg};
 use quintet_protocol::addr::GuestPhys;
 use quintet_tests::snippet;
+use quintet_tests::twins::undefined_flags;
 
 use crate::{Rng, number, registers};
 
@@ -176,11 +177,7 @@ fn settled(rng: &mut Rng, bits: u32, cut: bool) -> Vec<u8> {
     loop {
         let mut code = instruction(rng, bits);
         let i = Decoder::new(bits, &code, DecoderOptions::NONE).decode();
-        let logic = matches!(
-            i.mnemonic(),
-            Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test
-        );
-        let undefined = i.rflags_undefined() != 0 && !logic;
+        let undefined = undefined_flags(&i) != 0;
         if i.is_invalid() || cut && undefined {
             continue;
         }

@@ -13,7 +13,7 @@ use quintet_protocol::addr::GuestPhys;
 
 use crate::random::Rng;
 use crate::snippet;
-use crate::twins::{CODE, DATA_LEN, difference, prepare, show};
+use crate::twins::{CODE, DATA_LEN, difference, prepare, show, undefined_flags};
 
 /// Bytes of RAM of each.
 const RAM: u64 = 6 << 20;
@@ -98,19 +98,13 @@ impl Open {
                 return false;
             }
         }
-        let logic = matches!(
-            i.mnemonic(),
-            Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test
-        );
-        // AF is clear after them on all silicon.
-        let open = if logic { 0 } else { i.rflags_undefined() };
         // By a count of zero, which only CL can be unseen, a shift leaves all flags as they are.
         let last = i.op_count().saturating_sub(1);
         let certain = i.op_count() == 0 || i.op_register(last) != Register::CL;
         if certain {
             self.0 &= !i.rflags_modified();
         }
-        self.0 |= open;
+        self.0 |= undefined_flags(i);
         true
     }
 
