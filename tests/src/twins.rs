@@ -1,6 +1,6 @@
 //! Two vCPUs with the same program, one of which interprets it and the other translates it.
 
-use iced_x86::{Decoder, DecoderOptions, Formatter as _, Instruction, IntelFormatter, Mnemonic};
+use iced_x86::{Code, Decoder, DecoderOptions, Formatter as _, Instruction, IntelFormatter, Mnemonic};
 use quintet_cpu_worker::exec::Vcpu;
 use quintet_cpu_worker::fp::Xmm;
 use quintet_cpu_worker::state::{Activity, CodeSize, RIP, gpr};
@@ -59,10 +59,15 @@ fn registers_at_random(cpu: &mut Vcpu, size: CodeSize, seed: u64) {
 /// The flags that the manual leaves undefined after `i`, in iced's bits, but for AF after logical instructions: that is clear on all
 /// silicon.
 pub fn undefined_flags(i: &Instruction) -> u32 {
+    let mut i = *i;
     match i.mnemonic() {
-        Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test => 0,
-        _ => i.rflags_undefined(),
+        Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test => return 0,
+        // Executed as BSF and BSR: CPUID offers neither.
+        Mnemonic::Tzcnt => i.set_code(Code::Bsf_r64_rm64),
+        Mnemonic::Lzcnt => i.set_code(Code::Bsr_r64_rm64),
+        _ => {}
     }
+    i.rflags_undefined()
 }
 
 /// The program as text.
