@@ -4,6 +4,9 @@
 //! from anywhere else, and writes there touch nothing. Pages that were written and from which the vCPU may have decoded
 //! instructions are collected, to be announced before anything that tells the guest of the transfer's end.
 
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+
 use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::codemap::CodeMapReader;
 use quintet_protocol::ram::{GuestRam, HIGH_RAM_BASE};
@@ -41,6 +44,22 @@ impl Pam {
     /// Whether writes to `addr`, which must lie in [C0000h, 100000h), go to RAM.
     pub fn writes_ram(self, addr: u64) -> bool {
         self.nibble(addr) & 2 != 0
+    }
+}
+
+/// A piece of guest memory that a driver names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Its first byte.
+    pub at: GuestPhys,
+    /// Bytes.
+    pub len: u32,
+}
+
+impl Buffer {
+    /// Bytes of all of them.
+    pub fn total(buffers: &[Self]) -> u64 {
+        buffers.iter().map(|b| u64::from(b.len)).sum()
     }
 }
 
@@ -182,6 +201,65 @@ impl Dma {
         }
     }
 
+    /// Copies bytes `part` of what is in `buffers`, one after the other, to the end of `into`, as [`Self::read`] reads them.
+    pub fn gather(&self, buffers: &[Buffer], part: Range<usize>, into: &mut Vec<u8>) {
+        let mut before = 0;
+        for buffer in buffers {
+            let after = before + buffer.len as usize;
+            let (from, to) = (part.start.clamp(before, after), part.end.clamp(before, after));
+            if from < to {
+                self.append(buffer.at.checked_add((from - before) as u64), to - from, into);
+            }
+            before = after;
+        }
+    }
+
+    /// Copies what is at `addr`, if that is an address at all.
+    fn append(&self, addr: Option<GuestPhys>, len: usize, into: &mut Vec<u8>) {
+        if let Some(addr) = addr
+            && self.reaches_ram(addr, len as u64, Way::Read)
+            && self.ram.append(addr, len, into).is_ok()
+        {
+            return;
+        }
+        let behind = into.len();
+        into.resize(behind + len, 0xFF);
+        if let Some(addr) = addr {
+            self.read(addr, &mut into[behind..]);
+        }
+    }
+
+    /// Writes `from` into `buffers`, one after the other, as [`Self::write`] does; answers how much of it found room.
+    pub fn scatter(&mut self, buffers: &[Buffer], from: &[u8]) -> usize {
+        let mut rest = from;
+        for buffer in buffers {
+            let (piece, behind) = rest.split_at(rest.len().min(buffer.len as usize));
+            self.write(buffer.at, piece);
+            rest = behind;
+        }
+        from.len() - rest.len()
+    }
+
+    /// As [`Self::scatter`] with what `file` holds from byte `offset` on, without a copy of our own: if all of `buffers` is RAM and
+    /// the host has all of it in memory ([`GuestRam::fill_from_cache`]). `false` otherwise; some of the RAM may have been
+    /// written then.
+    pub fn fill_from_cache(&mut self, buffers: &[Buffer], file: BorrowedFd<'_>, offset: u64) -> bool {
+        let mut ranges = Vec::with_capacity(buffers.len());
+        for buffer in buffers {
+            if !self.reaches_ram(buffer.at, u64::from(buffer.len), Way::Write) {
+                return false;
+            }
+            ranges.push((buffer.at, buffer.len as usize));
+        }
+        let Ok(filled) = self.ram.fill_from_cache(&ranges, file, offset) else {
+            return false;
+        };
+        for (addr, len) in ranges {
+            self.note(addr.0, len as u64);
+        }
+        filled
+    }
+
     /// Writes `from` at `addr`; what is not RAM takes nothing.
     pub fn write(&mut self, addr: GuestPhys, from: &[u8]) {
         let mut done = 0;
@@ -238,6 +316,8 @@ impl Dma {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use quintet_protocol::codemap::{CODE_MAP_SIZE, CodeMapWriter};
     use quintet_protocol::ram::RamLayout;
 
@@ -330,6 +410,28 @@ mod tests {
     }
 
     #[test]
+    fn buffers_are_gathered_and_scattered_in_their_order_holes_and_all() {
+        let mut d = dma(2 << 20);
+        let buffer = |at, len| Buffer {
+            at: GuestPhys(at),
+            len,
+        };
+        let buffers = [buffer(0x5000, 3), buffer(0x9_FFFE, 4), buffer(0x4000, 9)];
+        assert_eq!(Buffer::total(&buffers), 16);
+        assert_eq!(d.scatter(&buffers, &[1, 2, 3, 4, 5, 6, 7, 8]), 8);
+        let whole = [1, 2, 3, 4, 5, 0xFF, 0xFF, 8, 0];
+        for (start, end) in (0..9).flat_map(|start| (start..=9).map(move |end| (start, end))) {
+            let mut bytes = vec![0x55];
+            d.gather(&buffers, start..end, &mut bytes);
+            assert_eq!((bytes[0], &bytes[1..]), (0x55, &whole[start..end]));
+        }
+        let mut bytes = Vec::new();
+        d.gather(&[buffer(u64::MAX - 1, 4)], 1..4, &mut bytes);
+        assert_eq!(bytes, [0xFF; 3]);
+        assert_eq!(d.scatter(&buffers, &[9; 20]), 16);
+    }
+
+    #[test]
     fn pages_with_code_are_collected_once() {
         let mut d = dma(2 << 20);
         let map = quintet_protocol::shm::Map::anonymous(CODE_MAP_SIZE as u64).expect("map");
@@ -340,6 +442,15 @@ mod tests {
         assert!(!d.has_hits());
         d.write(GuestPhys(0x4FFF), &[0; 0x1002]);
         d.write(GuestPhys(0x5800), &[0]);
+        assert_eq!(d.take_hits(), [5]);
+        let file = rustix::fs::memfd_create("file", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        rustix::io::write(&file, &[0; 2]).expect("written");
+        let into = [Buffer {
+            at: GuestPhys(0x5FFF),
+            len: 2,
+        }];
+        // Whether the host could or not: it may have written.
+        d.fill_from_cache(&into, file.as_fd(), 0);
         assert_eq!(d.take_hits(), [5]);
         assert!(!d.has_hits());
     }

@@ -292,6 +292,12 @@ impl Machine {
         &mut self.disks
     }
 
+    /// Has the disks begin what was asked of them: after the commit that records it. Answers whether some of it is done already; guest
+    /// memory may have been written then.
+    pub fn submit_disks(&mut self) -> bool {
+        self.disks.submit(&mut self.dma)
+    }
+
     /// What is to be heard.
     pub fn playback(&mut self) -> &mut Playback {
         &mut self.playback

@@ -2,8 +2,8 @@
 //!
 //! A doorbell is one futex word in a file that every process may write, and a flag in a file that only the
 //! sleeper may write. The word says "look" and nothing else, so forging or clearing it costs latency only:
-//! the sleeper wakes at its next deadline whatever happens. The flag says "I sleep"; while it is clear,
-//! ringing costs no system call. An eventfd was rejected (a system call per ring and per wait, and one more
+//! the sleeper wakes at its next deadline whatever happens. The flag says "I sleep", and whether nudges wake as well as
+//! rings; while it is clear, ringing costs no system call. An eventfd was rejected (a system call per ring and per wait, and one more
 //! descriptor per pair), and so was a futex word in the ringer's own file (a sleeper would need one wait per
 //! peer).
 //!
@@ -42,6 +42,11 @@ pub const MAX_SLEEP: u64 = 1_000_000_000;
 /// serves an access that it has.
 const YIELD: u32 = 64;
 
+/// The flag of one that sleeps and waits for a condition, of which it is told by rings and nudges.
+const LISTENS: u32 = 1;
+/// The flag of one that sleeps and is told of all that it waits for by rings.
+const RESTS: u32 = 2;
+
 /// The ringing half of the protocol, without the system call. Public for the models; use [`Doorbell`].
 #[derive(Clone, Debug)]
 pub struct Bell<W, R> {
@@ -62,8 +67,18 @@ impl<W: WriteWords, R: ReadWords> Bell<W, R> {
     /// Whether the sleeper sleeps, as seen after everything this thread has written.
     #[inline]
     pub fn sleeping(&self) -> bool {
+        self.flag() != 0
+    }
+
+    /// As [`Self::sleeping`], and wants to be woken by a nudge.
+    #[inline]
+    pub fn listening(&self) -> bool {
+        self.flag() == LISTENS
+    }
+
+    fn flag(&self) -> u32 {
         self.asleep.full_fence();
-        self.asleep.load_u32(0, Ordering::Relaxed) != 0
+        self.asleep.load_u32(0, Ordering::Relaxed)
     }
 }
 
@@ -87,7 +102,17 @@ impl<W: WriteWords, A: WriteWords> Ear<W, A> {
     /// Raises the flag; the caller then looks at [`Self::rung`] and at its condition before it sleeps.
     #[inline]
     pub fn announce(&self) {
-        self.asleep.store_u32(0, 1, Ordering::Relaxed);
+        self.raise(LISTENS);
+    }
+
+    /// Raises the flag of one that waits for nothing but a ring; the caller then looks at [`Self::rung`] before it sleeps.
+    #[inline]
+    pub fn announce_rest(&self) {
+        self.raise(RESTS);
+    }
+
+    fn raise(&self, flag: u32) {
+        self.asleep.store_u32(0, flag, Ordering::Relaxed);
         self.asleep.full_fence();
     }
 
@@ -124,10 +149,11 @@ impl Doorbell {
 
     /// Rings only if the sleeper sleeps, which spares the line of the word. Only for reasons that the sleeper's `ready` in
     /// [`Sleeper::wait`] looks at between announcing and sleeping: a sleeper that is about to sleep misses any other, and
-    /// sleeps over it until it is woken for something else. Not for exit words, which translated code polls.
+    /// sleeps over it until it is woken for something else, and one that [rests](Sleeper::rest) is not woken at all. Not for exit
+    /// words, which translated code polls.
     #[inline]
     pub fn nudge(&self) {
-        if self.0.sleeping() {
+        if self.0.listening() {
             self.0.word.swap_u32(0, 1, Ordering::AcqRel);
             self.wake();
         }
@@ -233,6 +259,15 @@ impl Sleeper {
         self.wait_spinning(SpinPolicy::NEVER, deadline, ready)
     }
 
+    /// Sleeps until somebody rings or `deadline` passes, whoever nudges: a halted vCPU, which has nothing to do with how far its
+    /// commands are.
+    pub fn rest(&self, deadline: HostTime) -> Woken {
+        match self.ear.take() {
+            true => Woken::Rung,
+            false => self.sleep(deadline, Ear::announce_rest, || false),
+        }
+    }
+
     fn wait_spinning(
         &self,
         policy: SpinPolicy,
@@ -252,12 +287,21 @@ impl Sleeper {
                 yield_processor();
             }
         }
+        self.sleep(deadline, Ear::announce, ready)
+    }
+
+    fn sleep(
+        &self,
+        deadline: HostTime,
+        announce: impl Fn(&Ear<ViewMut, ViewMut>),
+        mut ready: impl FnMut() -> bool,
+    ) -> Woken {
         loop {
             let now = HostTime::now();
             if now >= deadline {
                 return Woken::Deadline;
             }
-            self.ear.announce();
+            announce(&self.ear);
             if !ready() && !self.ear.rung() {
                 futex::wait(self.ear.word.view(), 0, 0, deadline.since(now).min(MAX_SLEEP));
             }

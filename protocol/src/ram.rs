@@ -8,7 +8,7 @@
     reason = "copies between guest RAM and host buffers by raw pointer"
 )]
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use crate::addr::{GuestPhys, RamOffset};
@@ -28,6 +28,9 @@ pub const HIGH_RAM_BASE: u64 = 1 << 32;
 /// File offset at which every worker's map of the segment starts: the page of the probe window, so that the
 /// probe goes through the very map that is used. A multiple of every host page size up to 64 KiB.
 pub const MAP_START: u64 = GUEST_BASE - WASM_PAGE;
+
+/// Most ranges of [`GuestRam::fill_from_cache`]: Linux's own limit of a vector (`UIO_MAXIOV`).
+pub const RANGES_MAX: usize = 1024;
 
 const _: () = assert!(GUEST_BASE == RUNTIME_RESERVED);
 
@@ -191,6 +194,63 @@ impl GuestRam {
         Ok(())
     }
 
+    /// Copies `len` bytes of RAM at `addr` to the end of `into`: as [`Self::read`], without filling the room with zeros before.
+    ///
+    /// # Errors
+    /// [`RamError::NotRam`] when any byte is not RAM; `into` is unchanged then.
+    pub fn append(&self, addr: GuestPhys, len: usize, into: &mut Vec<u8>) -> Result<(), RamError> {
+        let from = self.host(addr, len)?;
+        into.reserve(len);
+        let room = &mut into.spare_capacity_mut()[..len];
+        // SAFETY: the range is mapped RAM; the destination is `len` bytes of room that is ours alone.
+        unsafe { crate::shm::volatile_copy(from, room.as_mut_ptr().cast(), len) };
+        let whole = into.len() + len;
+        // SAFETY: the bytes up to there have just been written.
+        unsafe { into.set_len(whole) };
+        Ok(())
+    }
+
+    /// Fills `ranges`, addresses and their bytes, in their order with what `file` holds from byte `offset` on, if the host has that in
+    /// memory: no disk is waited for. `false` when it has not, when the file ends before, when there are more ranges than
+    /// [`RANGES_MAX`], and for every error of the host; some of the RAM may have been written then.
+    ///
+    /// # Errors
+    /// [`RamError::NotRam`] when any byte is not RAM; RAM is unchanged then.
+    pub fn fill_from_cache(
+        &self,
+        ranges: &[(GuestPhys, usize)],
+        file: BorrowedFd<'_>,
+        offset: u64,
+    ) -> Result<bool, RamError> {
+        let mut pieces = Vec::with_capacity(ranges.len());
+        let mut total = 0_usize;
+        for &(addr, len) in ranges {
+            let to = self.host(addr, len)?;
+            total = total.saturating_add(len);
+            pieces.push(libc::iovec {
+                iov_base: to.cast(),
+                iov_len: len,
+            });
+        }
+        let Ok(offset) = libc::off_t::try_from(offset) else {
+            return Ok(false);
+        };
+        if pieces.len() > RANGES_MAX {
+            return Ok(false);
+        }
+        // SAFETY: every piece is mapped, writable RAM, of which nobody holds references; the kernel writes nowhere else.
+        let read = unsafe {
+            libc::preadv2(
+                file.as_raw_fd(),
+                pieces.as_ptr(),
+                pieces.len() as libc::c_int,
+                offset,
+                libc::RWF_NOWAIT,
+            )
+        };
+        Ok(usize::try_from(read) == Ok(total))
+    }
+
     /// Copies `from` into RAM at `addr`.
     ///
     /// # Errors
@@ -256,6 +316,8 @@ impl GuestRam {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     #[test]
@@ -323,6 +385,38 @@ mod tests {
                 .is_err()
         );
         assert!(ram.load_u16(GuestPhys(WASM_PAGE), Ordering::Acquire).is_err());
+    }
+
+    #[test]
+    fn what_is_appended_and_what_a_file_fills_is_whole_or_refused() {
+        let ram = GuestRam::anonymous(RamLayout::new(WASM_PAGE)).expect("ram");
+        let file = rustix::fs::memfd_create("file", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        rustix::io::write(&file, &[1, 2, 3, 4, 5, 6, 7, 8]).expect("written");
+        let ranges = [(GuestPhys(16), 3), (GuestPhys(32), 0), (GuestPhys(8), 4)];
+        // Whether the host can without waiting is its business; what it gives is right.
+        if ram.fill_from_cache(&ranges, file.as_fd(), 1) == Ok(true) {
+            assert_eq!(ram.read_array(GuestPhys(16)), Ok([2, 3, 4, 0]));
+            assert_eq!(ram.read_array(GuestPhys(8)), Ok([5, 6, 7, 8, 0]));
+        }
+        for (ranges, offset) in [
+            (&ranges[..], 2),
+            (&ranges[..], u64::MAX),
+            (&[(GuestPhys(0), 0); RANGES_MAX + 1][..], 0),
+        ] {
+            assert_eq!(
+                ram.fill_from_cache(ranges, file.as_fd(), offset),
+                Ok(false),
+                "{offset}"
+            );
+        }
+        let beyond = [(GuestPhys(0), 1), (GuestPhys(WASM_PAGE - 1), 2)];
+        assert!(ram.fill_from_cache(&beyond, file.as_fd(), 0).is_err());
+        assert_eq!(ram.read_array(GuestPhys(0)), Ok([0]), "nothing at all");
+        ram.write(GuestPhys(0), &[9, 8, 7]).expect("ram");
+        let mut bytes = vec![1];
+        assert_eq!(ram.append(GuestPhys(0), 3, &mut bytes), Ok(()));
+        assert!(ram.append(GuestPhys(WASM_PAGE), 1, &mut bytes).is_err());
+        assert_eq!(bytes, [1, 9, 8, 7]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod iso;
 mod says;
 mod support;
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use drives::{BLOCK, Bus, Image, copy, forget, found, no_trouble, numbers, sum};
@@ -178,6 +179,56 @@ fn the_amd64_kernel_loses_no_virtio_write_to_a_killed_io_worker() {
 #[test]
 fn the_i686_kernel_loses_no_virtio_write_to_a_killed_io_worker() {
     survives("I686", Bus::Virtio);
+}
+
+/// Half a gigabyte from CD to disk, as long as it takes for gpu-, audio- and io-worker to die several times each, at random moments
+/// two seconds apart in the mean.
+fn copies_half_a_gigabyte(bus: Bus) {
+    const LEAST: u32 = 5;
+    let blocks = (500 << 20) / BLOCK;
+    let data = numbers(blocks);
+    let (disk, cd) = (
+        Image::new(&format!("large-{}", bus.name()), &[]),
+        Image::new(&format!("large-cd-{}", bus.name()), &iso(&data)),
+    );
+    let file = std::fs::OpenOptions::new().write(true).open(disk.path());
+    file.and_then(|file| file.set_len(512 << 20)).expect("room");
+    let Some(mut guest) = start("AMD64", "large-copy", bus, &disk, &cd) else {
+        return;
+    };
+    found(&mut guest, bus);
+    let killers = [Role::Gpu, Role::Audio, Role::Io].map(|role| guest.killer(role, Duration::from_secs(4)));
+    let on_cd = sum(&mut guest, "/tmp/cd/data.bin", 0, blocks);
+    let mut passes = 0;
+    while passes < 1 || killers.iter().any(|k| k.kills() < LEAST) {
+        copy(&mut guest, bus, 0, blocks);
+        assert!(disk.starts_with(&data), "pass {passes}");
+        forget(&mut guest);
+        assert_eq!(sum(&mut guest, bus.device(), 0, blocks), on_cd, "pass {passes}");
+        // The next pass finds nothing of this one.
+        let file = std::fs::OpenOptions::new().write(true).open(disk.path());
+        let zeros = vec![0; 1 << 20];
+        let wiped = file.and_then(|mut file| (0..500).try_for_each(|_| file.write_all(&zeros)));
+        wiped.expect("the image");
+        passes += 1;
+    }
+    let kills = killers.map(support::Killer::stop);
+    println!("{passes} passes; killed gpu-, audio- and io-worker: {kills:?} times");
+    no_trouble(&mut guest);
+    assert_eq!(guest.report().expect("answers").resets, 1);
+    assert_clean(&guest.power_off());
+}
+
+#[test]
+#[ignore = "takes minutes: cargo xtask test --long"]
+fn half_a_gigabyte_is_copied_while_workers_die() {
+    copies_half_a_gigabyte(Bus::Ide);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo xtask test --long"]
+fn half_a_gigabyte_is_copied_to_a_virtio_disk_while_workers_die() {
+    copies_half_a_gigabyte(Bus::Virtio);
 }
 
 /// Takes a CD out and puts others in under a kernel that knows the first, while it writes to its disk.

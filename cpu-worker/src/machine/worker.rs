@@ -313,7 +313,7 @@ impl Runner {
         let before = self.cpu.profile.begin(Doing::Idle.line());
         let begun = self.cpu.tracer.begin();
         let until = self.bus().host_deadline().unwrap_or(HostTime::after(LONGEST));
-        self.sleeper.park(until.min(HostTime::after(LONGEST)), || false);
+        self.sleeper.rest(until.min(HostTime::after(LONGEST)));
         self.cpu.tracer.end(Kind::Idle, begun, 0);
         self.cpu.profile.resume(before);
         self.status.set_state(WorkerState::Running);

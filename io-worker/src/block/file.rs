@@ -5,13 +5,14 @@
 //! flushed once is never called flushed again.
 
 use std::io::IoSliceMut;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate};
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, pwrite};
 
 use super::{Cached, ImageError};
+use crate::dma::{Buffer, Dma};
 
 /// A descriptor that the coordinator opened and locked.
 #[derive(Debug)]
@@ -192,9 +193,19 @@ pub struct PageCache {
 impl Cached for PageCache {
     fn read(&self, offset: u64, into: &mut [u8]) -> bool {
         let len = into.len();
-        let inside = offset.checked_add(len as u64).is_some_and(|end| end <= self.held);
+        let inside = self.holds(offset, len as u64);
         let mut pieces = [IoSliceMut::new(into)];
         inside && preadv2(&*self.file, &mut pieces, offset, ReadWriteFlags::NOWAIT) == Ok(len)
+    }
+
+    fn read_into(&self, offset: u64, dma: &mut Dma, into: &[Buffer]) -> bool {
+        self.holds(offset, Buffer::total(into)) && dma.fill_from_cache(into, self.file.as_fd(), offset)
+    }
+}
+
+impl PageCache {
+    fn holds(&self, offset: u64, len: u64) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.held)
     }
 }
 

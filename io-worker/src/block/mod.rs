@@ -6,8 +6,14 @@
 //! reaches the image before its completion is visible, perhaps twice, and never after a later write: that one is asked
 //! for when this one's completion has been committed, or, by a controller that has several under way, behind it.
 //!
+//! Data has two ways. A device that must look at it, or that walks its own tables, is given what was read and gives what is to be
+//! written. A device whose driver names buffers for as long as the request takes passes on their addresses
+//! ([`Operation::ReadInto`], [`Operation::WriteFrom`]): what is written is then collected piece by piece at the submission, while the thread
+//! writes the piece before. Such a device takes back what it has asked for and forgets in the same turn
+//! ([`Disks::withdraw`]): past its reset the buffers are the driver's again.
+//!
 //! A read of what the host has in memory needs no thread: it is tried at the moment of submission, if the thread has
-//! nothing to do, and waits for nothing.
+//! nothing to do, waits for nothing, and goes straight into the driver's buffers where there are any.
 //!
 //! io_uring was rejected: the io-worker's filter has no place for it, and its requests would outlive the process that
 //! made them.
@@ -18,7 +24,7 @@ pub mod overlay;
 pub mod qcow2;
 mod raw;
 mod scratch;
-
+mod thread;
 mod timeline;
 
 pub use error::ImageError;
@@ -26,23 +32,23 @@ pub use file::ImageFile;
 pub use raw::RawImage;
 pub use scratch::Scratch;
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use quintet_protocol::trace::Tracer;
 
+use crate::dma::{Buffer, Dma};
+use thread::{Hands, Order};
 use timeline::Timeline;
 
 /// Bytes of a sector of a hard disk, and the unit of an image's length.
 pub const SECTOR: u64 = 512;
 /// Bytes of zeros that are written at a time.
 const ZEROS: u64 = 256 << 10;
-/// Most bytes that are read by the devices' thread, which has to copy them: some 20 µs.
-const CACHED_MAX: usize = 256 << 10;
-/// How long an image may keep what only its successor would find, while nothing is asked of it.
-const SETTLE: Duration = Duration::from_secs(1);
+/// Most bytes that are read by the devices' thread after a commit: the host's copy of them takes some 170 µs, in which it does nothing
+/// else.
+const CACHED_MAX: usize = 1 << 20;
 
 /// What is in a drive that nothing is in.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +153,16 @@ fn write_zeros_by(
 pub trait Cached: Send + std::fmt::Debug {
     /// Fills `into` from a byte offset if that takes no waiting for a disk; `false` otherwise, and for errors.
     fn read(&self, offset: u64, into: &mut [u8]) -> bool;
+
+    /// The same into guest memory, of which some may have been written when it answers `false`.
+    fn read_into(&self, offset: u64, dma: &mut Dma, into: &[Buffer]) -> bool {
+        let mut data = vec![0; Buffer::total(into) as usize];
+        let read = self.read(offset, &mut data);
+        if read {
+            dma.scatter(into, &data);
+        }
+        read
+    }
 }
 
 /// A disk, by its number in the machine.
@@ -167,12 +183,29 @@ pub enum Operation {
         /// Bytes.
         len: usize,
     },
+    /// Read as many bytes as these buffers have at byte `offset`, either straight into them ([`Data::Placed`]) or for the device to
+    /// put there.
+    ReadInto {
+        /// Byte offset.
+        offset: u64,
+        /// Where to.
+        into: Vec<Buffer>,
+    },
     /// Write at byte `offset`.
     Write {
         /// Byte offset.
         offset: u64,
         /// What.
         data: Vec<u8>,
+        /// Done only when it is where a loss of power leaves it.
+        durable: bool,
+    },
+    /// Write what is in these buffers when it is submitted at byte `offset`.
+    WriteFrom {
+        /// Byte offset.
+        offset: u64,
+        /// Where from.
+        from: Vec<Buffer>,
         /// Done only when it is where a loss of power leaves it.
         durable: bool,
     },
@@ -198,6 +231,31 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// Bytes that it is about; `None` past 2^64.
+    fn range(&self) -> Option<std::ops::Range<u64>> {
+        let (offset, len) = match self {
+            Self::Read { offset, len } => (*offset, *len as u64),
+            Self::ReadInto { offset, into } => (*offset, Buffer::total(into)),
+            Self::Write { offset, data, .. } => (*offset, data.len() as u64),
+            Self::WriteFrom { offset, from, .. } => (*offset, Buffer::total(from)),
+            Self::Flush => (0, 0),
+            Self::Discard { offset, len } | Self::Zero { offset, len, .. } => (*offset, *len),
+        };
+        Some(offset..offset.checked_add(len)?)
+    }
+
+    /// As [`Self::range`], how many they are; none past 2^64.
+    fn bytes(&self) -> u64 {
+        self.range().map_or(0, |range| range.end - range.start)
+    }
+
+    /// Whether the image is another after it.
+    fn changes(&self) -> bool {
+        !matches!(self, Self::Read { .. } | Self::ReadInto { .. } | Self::Flush)
+    }
+}
+
 /// The host could not do it; the log has its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("The host could not do what was asked of an image")]
@@ -208,20 +266,39 @@ pub struct DiskError;
 pub struct Done {
     /// Which.
     pub ticket: Ticket,
-    /// What was read; empty for the others.
-    pub result: Result<Vec<u8>, DiskError>,
+    /// What it gave.
+    pub result: Result<Data, DiskError>,
+}
+
+/// What a request gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// What was read; nothing for all that does not read.
+    Held(Vec<u8>),
+    /// It is in the buffers that were to take it.
+    Placed,
+}
+
+impl Data {
+    /// What was read and not placed.
+    pub fn held(self) -> Vec<u8> {
+        match self {
+            Self::Held(data) => data,
+            Self::Placed => Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
 enum Worker {
     /// A thread of its own.
     Thread {
-        to: Option<Sender<(Ticket, Operation)>>,
+        to: Option<Sender<(Ticket, Order)>>,
         from: Receiver<Done>,
         thread: Option<JoinHandle<()>>,
     },
     /// The caller's, at the moment of submission: for tests.
-    Here(Box<dyn Image>, Log, VecDeque<Done>),
+    Here(Hands, VecDeque<Done>),
 }
 
 #[derive(Debug)]
@@ -251,15 +328,15 @@ pub struct Traffic {
 
 impl Traffic {
     fn count(&mut self, operation: &Operation) {
-        let sectors = |len: u64| u32::try_from(len / SECTOR).unwrap_or(u32::MAX);
+        let sectors = u32::try_from(operation.bytes() / SECTOR).unwrap_or(u32::MAX);
         match operation {
-            Operation::Read { len, .. } => self.read = self.read.wrapping_add(sectors(*len as u64)),
-            Operation::Write { data, durable, .. } => {
-                self.written = self.written.wrapping_add(sectors(data.len() as u64));
-                self.flushes = self.flushes.wrapping_add(u32::from(*durable));
+            Operation::Read { .. } | Operation::ReadInto { .. } => {
+                self.read = self.read.wrapping_add(sectors);
             }
-            Operation::Zero { len, durable, .. } => {
-                self.written = self.written.wrapping_add(sectors(*len));
+            Operation::Write { durable, .. }
+            | Operation::WriteFrom { durable, .. }
+            | Operation::Zero { durable, .. } => {
+                self.written = self.written.wrapping_add(sectors);
                 self.flushes = self.flushes.wrapping_add(u32::from(*durable));
             }
             Operation::Flush => self.flushes = self.flushes.wrapping_add(1),
@@ -311,28 +388,23 @@ impl Disks {
     pub fn add(
         &mut self,
         name: &str,
-        mut image: Box<dyn Image>,
+        image: Box<dyn Image>,
         read_only: bool,
         ring: impl Fn() + Send + 'static,
     ) -> std::io::Result<DiskId> {
-        let (len, cached, shown) = (image.len(), image.cached(), name.to_owned());
-        let (to, orders) = channel::<(Ticket, Operation)>();
+        let (len, cached) = (image.len(), image.cached());
+        let mut hands = Hands::new(name, image);
+        let (to, orders) = channel();
         let (report, from) = channel();
         let thread = std::thread::Builder::new()
             .name(format!("disk-{}", self.disks.len()))
             .spawn(move || {
-                let mut log = Log::new(shown);
-                while let Some((ticket, operation)) = next(&orders, &mut *image, &mut log) {
-                    let result = carry_out(&mut log, &mut *image, operation);
-                    if report.send(Done { ticket, result }).is_err() {
-                        break;
-                    }
+                hands.run(&orders, |ticket, result| {
+                    let result = result.map(Data::Held);
+                    let heard = report.send(Done { ticket, result }).is_ok();
                     ring();
-                }
-                // Whoever stopped asking may not come back.
-                if image.is_unsettled() {
-                    settle(&mut *image, &mut log);
-                }
+                    heard
+                });
             })?;
         Ok(self.push(
             name,
@@ -350,7 +422,7 @@ impl Disks {
     /// Adds an image whose requests are done by the thread that submits them.
     pub fn add_here(&mut self, name: &str, image: Box<dyn Image>, read_only: bool) -> DiskId {
         let len = image.len();
-        let worker = Worker::Here(image, Log::new(name.to_owned()), VecDeque::new());
+        let worker = Worker::Here(Hands::new(name, image), VecDeque::new());
         self.push(name, len, read_only, worker, None)
     }
 
@@ -391,42 +463,41 @@ impl Disks {
         self.disks.iter().any(|d| !d.staged.is_empty())
     }
 
+    /// Takes back what was asked of a disk and not submitted: whoever asked wants it no more, and nothing of it happens.
+    pub fn withdraw(&mut self, disk: DiskId) {
+        for (ticket, _) in self.disks[usize::from(disk.0)].staged.drain(..) {
+            self.timeline.ended(disk, ticket);
+        }
+    }
+
     /// Hands everything that was asked to the threads: after the commit that records it. Answers whether some of it
     /// is done already.
-    pub fn submit(&mut self) -> bool {
+    pub fn submit(&mut self, dma: &mut Dma) -> bool {
         let mut done = false;
+        let mut at_once = CACHED_MAX as u64;
         for disk in &mut self.disks {
             while let Some((ticket, operation)) = disk.staged.pop_front() {
                 self.traffic.count(&operation);
-                let operation = match refusal(&operation, disk.len, disk.read_only) {
-                    // Goes through the thread like any other, to keep the order.
+                let refused = refusal(&operation, disk.len, disk.read_only);
+                if refused.is_none()
+                    && disk.under_way == 0
+                    && operation.bytes() <= at_once
+                    && let Some(data) = disk.read_cached(&operation, dma)
+                {
+                    at_once -= operation.bytes();
+                    let result = Ok(data);
+                    disk.at_once.push_back(Done { ticket, result });
+                    done = true;
+                    continue;
+                }
+                disk.under_way += usize::from(matches!(disk.worker, Worker::Thread { .. }));
+                match refused {
+                    // Goes the way of any other, to keep the order.
                     Some(why) => {
                         tracing::warn!(disk = disk.name, why, "request refused");
-                        Operation::Read {
-                            offset: u64::MAX,
-                            len: 0,
-                        }
+                        done |= disk.give(ticket, Order::Refuse);
                     }
-                    None => operation,
-                };
-                match &mut disk.worker {
-                    Worker::Thread { to, .. } => {
-                        if disk.under_way == 0
-                            && let Some(data) = read_cached(disk.cached.as_deref(), &operation)
-                        {
-                            let result = Ok(data);
-                            disk.at_once.push_back(Done { ticket, result });
-                            done = true;
-                        } else if let Some(to) = to {
-                            disk.under_way += 1;
-                            let _ = to.send((ticket, operation));
-                        }
-                    }
-                    Worker::Here(image, log, ended) => {
-                        let result = carry_out(log, &mut **image, operation);
-                        ended.push_back(Done { ticket, result });
-                        done = true;
-                    }
+                    None => thread::orders(operation, dma, |order| done |= disk.give(ticket, order)),
                 }
             }
         }
@@ -448,7 +519,43 @@ impl Disks {
                 disk.under_way -= 1;
                 Some(done)
             }),
-            Worker::Here(_, _, ended) => ended.pop_front(),
+            Worker::Here(_, ended) => ended.pop_front(),
+        }
+    }
+}
+
+impl Disk {
+    /// Has it done; answers whether a request has ended by that already.
+    fn give(&mut self, ticket: Ticket, order: Order) -> bool {
+        match &mut self.worker {
+            Worker::Thread { to, .. } => {
+                if let Some(to) = to {
+                    let _ = to.send((ticket, order));
+                }
+                false
+            }
+            Worker::Here(hands, ended) => {
+                let result = hands.carry_out(order).map(|r| r.map(Data::Held));
+                let done = result.map(|result| Done { ticket, result });
+                let any = done.is_some();
+                ended.extend(done);
+                any
+            }
+        }
+    }
+
+    /// What a read gives, if the host has it in memory.
+    fn read_cached(&self, operation: &Operation, dma: &mut Dma) -> Option<Data> {
+        let cached = self.cached.as_deref()?;
+        match operation {
+            Operation::Read { offset, len } => {
+                let mut data = vec![0; *len];
+                cached.read(*offset, &mut data).then_some(Data::Held(data))
+            }
+            Operation::ReadInto { offset, into } => {
+                cached.read_into(*offset, dma, into).then_some(Data::Placed)
+            }
+            _ => None,
         }
     }
 }
@@ -468,123 +575,10 @@ impl Drop for Disks {
 }
 
 fn refusal(operation: &Operation, disk_len: u64, read_only: bool) -> Option<&'static str> {
-    let inside = |offset: u64, len: usize| offset.checked_add(len as u64).is_some_and(|end| end <= disk_len);
-    match operation {
-        Operation::Read { offset, len } if !inside(*offset, *len) => Some("a read past the end"),
-        Operation::Write { offset, data, .. } if !inside(*offset, data.len()) => Some("a write past the end"),
-        Operation::Discard { offset, len } | Operation::Zero { offset, len, .. }
-            if offset.checked_add(*len).is_none_or(|end| end > disk_len) =>
-        {
-            Some("a range past the end")
-        }
-        Operation::Write { .. } | Operation::Discard { .. } | Operation::Zero { .. } if read_only => {
-            Some("a write to a read-only image")
-        }
-        _ => None,
+    if operation.range().is_none_or(|range| range.end > disk_len) {
+        return Some("a range past the end");
     }
-}
-
-/// What a read gives, if the host has it in memory.
-fn read_cached(cached: Option<&dyn Cached>, operation: &Operation) -> Option<Vec<u8>> {
-    match *operation {
-        // What was refused is a read at the end of all offsets.
-        Operation::Read { offset, len } if len <= CACHED_MAX && offset != u64::MAX => {
-            let mut data = vec![0; len];
-            cached?.read(offset, &mut data).then_some(data)
-        }
-        _ => None,
-    }
-}
-
-/// What went wrong with one image: each cause is told once, since a full disk fails every write of a guest that goes on.
-#[derive(Debug)]
-struct Log {
-    disk: String,
-    told: HashSet<(&'static str, String)>,
-}
-
-impl Log {
-    fn new(disk: String) -> Self {
-        let told = HashSet::new();
-        Self { disk, told }
-    }
-
-    /// Answers whether it was told.
-    fn failed(&mut self, what: &'static str, error: &ImageError) -> bool {
-        // An image can invent only so many causes.
-        let new = self.told.len() < 64 && self.told.insert((what, error.cause()));
-        if new {
-            tracing::warn!(
-                disk = self.disk,
-                %error,
-                "the host could not {what}; the guest sees a device error, this time and whenever it happens again"
-            );
-        }
-        new
-    }
-}
-
-/// The next order; while none comes, an image that has something to put in a safe place gets to do that.
-fn next(
-    orders: &Receiver<(Ticket, Operation)>,
-    image: &mut dyn Image,
-    log: &mut Log,
-) -> Option<(Ticket, Operation)> {
-    if image.is_unsettled() {
-        match orders.recv_timeout(SETTLE) {
-            Ok(order) => return Some(order),
-            Err(RecvTimeoutError::Disconnected) => return None,
-            // What failed is tried again when the guest asks for it, and not every second.
-            Err(RecvTimeoutError::Timeout) => settle(image, log),
-        }
-    }
-    orders.recv().ok()
-}
-
-fn settle(image: &mut dyn Image, log: &mut Log) {
-    if let Err(error) = image.flush() {
-        let _ = log.failed("flush", &error);
-    }
-}
-
-fn carry_out(log: &mut Log, image: &mut dyn Image, operation: Operation) -> Result<Vec<u8>, DiskError> {
-    let what = match operation {
-        Operation::Read { .. } => "read",
-        Operation::Write { .. } => "write",
-        Operation::Flush => "flush",
-        Operation::Discard { .. } => "discard",
-        Operation::Zero { .. } => "write zeros",
-    };
-    let outcome = match operation {
-        Operation::Read { offset: u64::MAX, .. } => return Err(DiskError),
-        Operation::Read { offset, len } => {
-            let mut data = vec![0; len];
-            image.read(offset, &mut data).map(|()| data)
-        }
-        Operation::Write {
-            offset,
-            data,
-            durable,
-        } => image
-            .write(offset, &data)
-            .and_then(|()| if durable { image.flush() } else { Ok(()) })
-            .map(|()| Vec::new()),
-        Operation::Flush => image.flush().map(|()| Vec::new()),
-        Operation::Discard { offset, len } => image.discard(offset, len).map(|()| Vec::new()),
-        Operation::Zero {
-            offset,
-            len,
-            unmap,
-            durable,
-        } => image
-            .zero(offset, len, unmap)
-            .and_then(|()| if durable { image.flush() } else { Ok(()) })
-            .map(|()| Vec::new()),
-    };
-    outcome.map_err(|error| {
-        let _ = log.failed(what, &error);
-        DiskError
-    })
+    (read_only && operation.changes()).then_some("a write to a read-only image")
 }
 
 #[cfg(test)]

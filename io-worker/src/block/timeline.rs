@@ -34,19 +34,19 @@ impl Timeline {
         if !self.tracer.is_on() {
             return;
         }
-        let (kind, bytes) = match operation {
-            Operation::Read { len, .. } => (Kind::DiskRead, *len as u64),
-            Operation::Write { data, .. } => (Kind::DiskWrite, data.len() as u64),
-            Operation::Flush => (Kind::DiskFlush, 0),
-            Operation::Discard { len, .. } => (Kind::DiskDiscard, *len),
-            Operation::Zero { len, .. } => (Kind::DiskZero, *len),
+        let kind = match operation {
+            Operation::Read { .. } | Operation::ReadInto { .. } => Kind::DiskRead,
+            Operation::Write { .. } | Operation::WriteFrom { .. } => Kind::DiskWrite,
+            Operation::Flush => Kind::DiskFlush,
+            Operation::Discard { .. } => Kind::DiskDiscard,
+            Operation::Zero { .. } => Kind::DiskZero,
         };
         self.open.push_back(Request {
             disk,
             ticket,
             begun: self.tracer.begin(),
             kind,
-            bytes,
+            bytes: operation.bytes(),
         });
     }
 

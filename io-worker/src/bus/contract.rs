@@ -82,6 +82,11 @@ impl Bench {
         }
     }
 
+    /// Has the disks begin what was asked of them.
+    pub(crate) fn submit(&mut self) -> bool {
+        self.disks.submit(&mut self.dma)
+    }
+
     pub(crate) fn backplane(&mut self) -> Backplane<'_> {
         Backplane {
             now: self.now,

@@ -7,6 +7,7 @@ pub mod decode;
 mod disks;
 mod figures;
 mod outside;
+mod patience;
 mod playback;
 mod worker;
 
@@ -18,6 +19,8 @@ use quintet_protocol::handshake::{WorkerContext, WorkerError};
 use quintet_protocol::layout::{Ends, SleeperId};
 use quintet_protocol::status::WorkerState;
 use quintet_protocol::time::HostTime;
+
+use patience::Patience;
 
 /// A running worker beats at most this often, in nanoseconds.
 const BEAT: u64 = 300_000_000;
@@ -37,6 +40,7 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
     let mut worker = Worker::open(context)?;
     worker.status.set_ready();
     let mut beat = HostTime::now();
+    let mut patience = Patience::new(config.spin_nanos);
     loop {
         match worker.turn()? {
             Turn::Stop => break,
@@ -52,7 +56,7 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
                 }
             }
             Turn::Idle => {
-                wait(&worker, &sleeper, config.spin_nanos);
+                wait(&worker, &sleeper, &mut patience);
                 worker.look();
             }
         }
@@ -62,7 +66,7 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
 }
 
 /// Waits for a command, a ring of the bell, or the next deadline: spinning first, then asleep.
-fn wait(worker: &Worker, sleeper: &Sleeper, spin_nanos: u64) {
+fn wait(worker: &Worker, sleeper: &Sleeper, patience: &mut Patience) {
     let start = HostTime::now();
     let due = worker
         .machine
@@ -72,7 +76,7 @@ fn wait(worker: &Worker, sleeper: &Sleeper, spin_nanos: u64) {
     if worker.owes_reset() {
         deadline = deadline.min(HostTime::after(RESET_LOOK));
     }
-    if spin_nanos > 0 {
+    if patience.nanos() > 0 {
         loop {
             for _ in 0..64 {
                 if worker.has_commands() || sleeper.take() {
@@ -84,7 +88,7 @@ fn wait(worker: &Worker, sleeper: &Sleeper, spin_nanos: u64) {
             if now >= deadline {
                 return;
             }
-            if now.since(start) >= spin_nanos {
+            if now.since(start) >= patience.nanos() {
                 break;
             }
             // The vCPU may be waiting for this very processor.
@@ -92,8 +96,9 @@ fn wait(worker: &Worker, sleeper: &Sleeper, spin_nanos: u64) {
         }
     }
     worker.status.set_state(WorkerState::Parked);
-    let _: Woken = sleeper.park(deadline, || worker.has_commands());
+    let woken = sleeper.park(deadline, || worker.has_commands());
     worker.status.set_state(WorkerState::Running);
+    patience.slept(HostTime::now().since(start), woken != Woken::Deadline);
 }
 
 #[cfg(test)]

@@ -490,8 +490,10 @@ impl<S: Steps> Worker<S> {
             self.commit_once().map_err(failed)?;
         }
         // What was asked of disks is recorded now. What is done already is taken up in the next turn.
-        self.look |= self.machine.disks().submit();
+        self.look |= self.machine.submit_disks();
         self.steps.step();
+        // Of what was read into guest memory.
+        self.announce_code();
         self.end_if_long(Kind::Commit, begun);
         Ok(touched)
     }

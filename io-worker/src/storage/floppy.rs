@@ -9,7 +9,7 @@ use quintet_protocol::time::VmTime;
 use serde::{Deserialize, Serialize};
 
 use super::diskette::Geometry;
-use crate::block::{DiskId, Done, Operation, Ticket};
+use crate::block::{Data, DiskId, Done, Operation, Ticket};
 use crate::bus::{
     Access, Backplane, Device, Interrupts, Line, Pin, PinTarget, Region, RegionKind, StateError, load_state,
     save_state,
@@ -486,7 +486,7 @@ impl Floppy {
         self.ticket = None;
         let cylinder = self.state.cylinder;
         let Some(t) = &mut self.state.transfer else { return };
-        let Ok(data) = done.result else {
+        let Ok(data) = done.result.map(Data::held) else {
             let (head, sector) = (t.head, t.sector);
             let st0 = st::ABNORMAL | head << 2;
             return self.finish(

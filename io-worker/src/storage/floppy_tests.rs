@@ -68,7 +68,7 @@ impl Driver {
     }
 
     fn settle(&mut self) {
-        while self.bench.disks.submit() {
+        while self.bench.submit() {
             self.floppy.advance(&mut self.bench.backplane());
         }
     }

@@ -52,6 +52,31 @@ fn a_sleeping_peer_is_woken_by_ring_and_by_nudge() {
 }
 
 #[test]
+fn who_rests_is_woken_by_a_ring_alone() {
+    let (bell, sleeper) = pair(SpinPolicy::NEVER);
+    let asleep = sleeper.ear.asleep.clone();
+    let late = HostTime::after(60_000_000_000);
+    let waiter = std::thread::spawn(move || (sleeper.rest(late), sleeper.rung()));
+    while asleep.load_u32(0, Ordering::Relaxed) == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..20 {
+        bell.nudge();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(bell.0.sleeping() && !bell.0.listening());
+        assert_eq!(bell.0.word.load_u32(0, Ordering::Relaxed), 0);
+    }
+    bell.ring();
+    assert_eq!(waiter.join().unwrap(), (Woken::Rung, false));
+    assert_eq!(asleep.load_u32(0, Ordering::Relaxed), 0);
+
+    let (bell, sleeper) = pair(SpinPolicy::NEVER);
+    assert_eq!(sleeper.rest(HostTime::after(1_000_000)), Woken::Deadline);
+    bell.ring();
+    assert_eq!(sleeper.rest(late), Woken::Rung, "rung before");
+}
+
+#[test]
 fn a_nudge_leaves_the_word_of_a_waking_peer_alone() {
     let (bell, sleeper) = pair(SpinPolicy::NEVER);
     bell.nudge();

@@ -281,7 +281,7 @@ impl Board {
         if self.env(|m, env| m.completed(touched, env)) {
             self.stage();
         }
-        self.machine.disks().submit();
+        self.machine.submit_disks();
         let _ = self.machine.dma().take_hits();
         let _ = self.machine.playback().take();
         self.outside.room = ROOM;

@@ -4,7 +4,7 @@
 use quintet_protocol::addr::GuestPhys;
 use serde::{Deserialize, Serialize};
 
-use crate::dma::Dma;
+use crate::dma::{Buffer, Dma};
 
 /// Bits of the command register.
 pub(super) mod command {
@@ -104,16 +104,14 @@ impl BusMaster {
         })
     }
 
-    /// Collects `len` bytes from the regions, without moving past them; fewer when the table ends before.
-    pub(super) fn gather(&self, dma: &mut Dma, len: usize) -> Vec<u8> {
-        let mut data = vec![0; len];
-        let mut at = 0;
-        let found = self.clone().walk(dma, len, |dma, from, n| {
-            dma.read(from, &mut data[at..at + n]);
-            at += n;
+    /// Where the next `len` bytes lie, without moving past them; fewer when the table ends before.
+    pub(super) fn regions(&self, dma: &mut Dma, len: usize) -> Vec<Buffer> {
+        let mut regions = Vec::new();
+        self.clone().walk(dma, len, |_, at, n| {
+            let len = n as u32;
+            regions.push(Buffer { at, len });
         });
-        data.truncate(found);
-        data
+        regions
     }
 
     /// Moves past `len` bytes.

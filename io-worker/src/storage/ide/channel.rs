@@ -74,6 +74,7 @@ impl Channel {
             interrupt: false,
         };
         let result = f(drive, &mut cable);
+        drive.take_back(cable.bp);
         if cable.interrupt && which == usize::from(self.s.device & DEV != 0) {
             self.s.interrupt = true;
             self.drive_pin(bp);
@@ -194,13 +195,17 @@ impl Channel {
         let resets = |control: u8| control & control::SRST != 0;
         if resets(value) && !resets(before) {
             self.s.interrupt = false;
-            for drive in self.drives.iter_mut().flatten() {
-                drive.abandon();
-                drive.s.task.status = status::BSY | status::DSC;
+            for which in 0..2 {
+                self.with(which, bp, |drive, _| {
+                    drive.abandon();
+                    drive.s.task.status = status::BSY | status::DSC;
+                });
             }
         } else if resets(before) && !resets(value) {
             self.s.device = 0;
-            self.drives.iter_mut().flatten().for_each(Drive::soft_reset);
+            for which in 0..2 {
+                self.with(which, bp, |drive, _| drive.soft_reset());
+            }
         }
         self.drive_pin(bp);
     }
@@ -212,7 +217,11 @@ impl Channel {
                     self.with(which, bp, |drive, cable| drive.dma_go(cable));
                 }
             }
-            Some(false) => self.drives.iter_mut().flatten().for_each(Drive::dma_stop),
+            Some(false) => {
+                for which in 0..2 {
+                    self.with(which, bp, |drive, _| drive.dma_stop());
+                }
+            }
             None => {}
         }
     }
@@ -235,7 +244,9 @@ impl Channel {
 
     pub(super) fn reset(&mut self, bp: &mut Backplane<'_>) {
         self.s = State::default();
-        self.drives.iter_mut().flatten().for_each(Drive::power_on);
+        for which in 0..2 {
+            self.with(which, bp, |drive, _| drive.power_on());
+        }
         self.drive_pin(bp);
     }
 }

@@ -232,6 +232,13 @@ impl Drive {
         self.ticket = None;
     }
 
+    /// Takes back from the disk what this drive wants no more, if that was not begun: its buffers are the driver's again.
+    pub(super) fn take_back(&self, bp: &mut Backplane<'_>) {
+        if self.ticket.is_none() {
+            bp.disks.withdraw(self.disk);
+        }
+    }
+
     /// Software reset, after which the drive shows its signature.
     pub(super) fn soft_reset(&mut self) {
         self.abandon();

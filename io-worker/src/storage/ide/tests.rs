@@ -58,7 +58,7 @@ impl Driver {
 
     /// The machine goes on: what was asked is done.
     fn settle(&mut self) {
-        while self.bench.disks.submit() {
+        while self.bench.submit() {
             self.ide.advance(&mut self.bench.backplane());
         }
     }
@@ -186,7 +186,7 @@ fn a_successor_repeats_what_was_under_way_and_only_that() {
     // Asked, not submitted: the process dies here, or after the thread has done it.
     for submitted in [false, true] {
         if submitted {
-            d.bench.disks.submit();
+            d.bench.submit();
         }
         let state = saved(&d.ide);
         let mut next = Driver::new();

@@ -9,9 +9,11 @@ use super::atapi::PACKET_LEN;
 use super::drive::{Addressing, Cable, DEVICE_LBA, Drive, DriveKind, Phase, State, error, status};
 use super::identify::MAX_MULTIPLE;
 use crate::block::Operation;
+use crate::dma::Buffer;
 
-/// Most bytes that go through the bus master in one request of the disk.
-const DMA_CHUNK: u64 = 256 << 10;
+/// Most bytes that go through the bus master in one request of the disk: what Linux asks for at most in one command whose pages are
+/// scattered.
+const DMA_CHUNK: u64 = 512 << 10;
 /// Most sectors of a CD that go into the buffer at once: the buffer is committed.
 pub(super) const CD_BLOCK: u32 = 4;
 
@@ -76,8 +78,7 @@ impl Drive {
     pub(super) fn fetch(&mut self, cable: &mut Cable<'_, '_>) {
         self.s.run.chunk = self.block();
         self.s.phase = Phase::Fetch;
-        self.s.task.status = status::BSY | status::DSC;
-        self.ticket = Some(cable.bp.disks.ask(self.disk, self.request(self.s.run.chunk)));
+        self.ask(cable, self.request(self.s.run.chunk));
     }
 
     /// Asks the host for the next block.
@@ -89,20 +90,25 @@ impl Drive {
         self.s.task.status = status::DRDY | status::DSC | status::DRQ;
     }
 
-    fn store(&mut self, cable: &mut Cable<'_, '_>, data: Vec<u8>) {
+    /// Has what the host has written into the buffer written to the disk.
+    fn store(&mut self, cable: &mut Cable<'_, '_>) {
         let operation = Operation::Write {
             offset: self.s.run.lba * self.unit(),
-            data,
+            data: self.buffer.clone(),
             durable: !self.s.write_cache,
         };
+        self.s.phase = Phase::Store;
+        self.ask(cable, operation);
+    }
+
+    fn ask(&mut self, cable: &mut Cable<'_, '_>, operation: Operation) {
         self.s.task.status = status::BSY | status::DSC;
         self.ticket = Some(cable.bp.disks.ask(self.disk, operation));
     }
 
     pub(super) fn flush(&mut self, cable: &mut Cable<'_, '_>) {
         self.s.phase = Phase::Flush;
-        self.s.task.status = status::BSY | status::DSC;
-        self.ticket = Some(cable.bp.disks.ask(self.disk, Operation::Flush));
+        self.ask(cable, Operation::Flush);
     }
 
     /// The data register is read.
@@ -152,9 +158,7 @@ impl Drive {
         if self.s.phase == Phase::Packet {
             self.execute_packet(cable);
         } else {
-            self.s.phase = Phase::Store;
-            let data = self.buffer.clone();
-            self.store(cable, data);
+            self.store(cable);
         }
     }
 
@@ -179,21 +183,25 @@ impl Drive {
             self.dma_store(cable);
         } else {
             self.s.phase = Phase::DmaFetch;
-            self.s.task.status = status::BSY | status::DSC;
-            self.ticket = Some(cable.bp.disks.ask(self.disk, self.request(self.s.run.chunk)));
+            self.ask(cable, self.request(self.s.run.chunk));
         }
         true
     }
 
     fn dma_store(&mut self, cable: &mut Cable<'_, '_>) {
-        let len = self.s.run.chunk as usize * self.unit() as usize;
-        let data = cable.bm.gather(cable.bp.dma, len);
-        if data.len() < len {
+        let len = u64::from(self.s.run.chunk) * self.unit();
+        let from = cable.bm.regions(cable.bp.dma, len as usize);
+        if Buffer::total(&from) < len {
             self.table_too_short(cable);
             return;
         }
+        let operation = Operation::WriteFrom {
+            offset: self.s.run.lba * self.unit(),
+            from,
+            durable: !self.s.write_cache,
+        };
         self.s.phase = Phase::DmaStore;
-        self.store(cable, data);
+        self.ask(cable, operation);
     }
 
     /// As QEMU: the engine stops, and nobody is interrupted.
@@ -230,13 +238,8 @@ impl Drive {
             self.change_disc(cable);
         }
         match self.s.phase {
-            Phase::Fetch | Phase::DmaFetch => {
-                self.ticket = Some(cable.bp.disks.ask(self.disk, self.request(self.s.run.chunk)));
-            }
-            Phase::Store => {
-                let data = self.buffer.clone();
-                self.store(cable, data);
-            }
+            Phase::Fetch | Phase::DmaFetch => self.ask(cable, self.request(self.s.run.chunk)),
+            Phase::Store => self.store(cable),
             Phase::DmaStore => self.dma_store(cable),
             Phase::Flush => self.flush(cable),
             Phase::Idle | Phase::DataIn | Phase::DataOut | Phase::Packet | Phase::DmaHeld => {}
@@ -254,7 +257,7 @@ impl Drive {
             self.ticket = None;
             changed = true;
             match done.result {
-                Ok(data) => self.disk_did(cable, data),
+                Ok(data) => self.disk_did(cable, data.held()),
                 Err(_) => self.disk_failed(cable),
             }
         }

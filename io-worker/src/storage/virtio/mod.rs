@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::{DiskId, Done, SECTOR, Ticket};
+use crate::block::{Data, DiskId, Done, SECTOR, Ticket};
 use crate::bus::regmap::{Attr, RegMap, Register, Registers, reg};
 use crate::bus::{
     Access, Backplane, Device, Interrupts, Pin, PinTarget, Region, RegionKind, StateError, load_state,
@@ -350,9 +350,9 @@ impl VirtioBlk {
         self.s.features = self.s.features & !(0xFFFF_FFFF << shift) | u64::from(value) << shift;
     }
 
-    fn write_status(&mut self, value: u8) {
+    fn write_status(&mut self, bp: &mut Backplane<'_>, value: u8) {
         if value == 0 {
-            return self.reset_device();
+            return self.reset_device(bp);
         }
         let mut set = value & (status::NOTED | status::DRIVER_OK);
         // Only features that were offered, and never those of the legacy interface (2.2, 6.2).
@@ -368,9 +368,15 @@ impl VirtioBlk {
     }
 
     /// The driver's reset, and the machine's.
-    fn reset_device(&mut self) {
+    fn reset_device(&mut self, bp: &mut Backplane<'_>) {
         self.s = State::new();
-        // What a thread does for them still gets done, before anything that is asked later.
+        self.abandon(bp);
+    }
+
+    /// Drops what is under way. What the image's thread does of it still gets done, before anything that is asked later; what it has
+    /// not been given is taken back, because the buffers are the driver's from now on.
+    fn abandon(&mut self, bp: &mut Backplane<'_>) {
+        bp.disks.withdraw(self.disk);
         self.forget();
     }
 
@@ -394,19 +400,23 @@ impl VirtioBlk {
     }
 
     /// The driver has broken the queue's rules: nothing goes on until it resets the device (2.1.2).
-    fn give_up(&mut self, why: Broken) {
+    fn give_up(&mut self, bp: &mut Backplane<'_>, why: Broken) {
         tracing::warn!(device = self.name, %why, "the driver's mistake; the device needs a reset");
         self.s.status |= status::NEEDS_RESET;
         self.s.isr |= isr::CONFIG;
         self.s.queue.taken.clear();
         self.s.queue.finished.clear();
-        self.forget();
+        self.abandon(bp);
     }
 
     /// Runs `f`, and gives up when it finds the queue broken. Answers what it did, else that something changed.
-    fn try_to(&mut self, f: impl FnOnce(&mut Self) -> Result<bool, Broken>) -> bool {
-        f(self).unwrap_or_else(|why| {
-            self.give_up(why);
+    fn try_to<'b>(
+        &mut self,
+        bp: &mut Backplane<'b>,
+        f: impl FnOnce(&mut Self, &mut Backplane<'b>) -> Result<bool, Broken>,
+    ) -> bool {
+        f(self, bp).unwrap_or_else(|why| {
+            self.give_up(bp, why);
             true
         })
     }
@@ -488,7 +498,7 @@ impl VirtioBlk {
         self.bytes = self.bytes.saturating_sub(flight.request.len());
         let (status, data) = match done.result {
             Ok(data) => (ending::OK, data),
-            Err(_) => (ending::IOERR, Vec::new()),
+            Err(_) => (ending::IOERR, Data::Held(Vec::new())),
         };
         let written = flight.request.answer(bp.dma, status, &data);
         self.s.queue.finish(flight.head, written);
@@ -505,12 +515,12 @@ impl Registers<Reg> for VirtioBlk {
         value
     }
 
-    fn write_reg(&mut self, _bp: &mut Backplane<'_>, reg: Reg, value: u64) {
+    fn write_reg(&mut self, bp: &mut Backplane<'_>, reg: Reg, value: u64) {
         match reg {
             Reg::DeviceFeatureSelect => self.s.device_feature_select = value as u32,
             Reg::DriverFeatureSelect => self.s.driver_feature_select = value as u32,
             Reg::DriverFeature => self.write_features(value as u32),
-            Reg::Status => self.write_status(value as u8),
+            Reg::Status => self.write_status(bp, value as u8),
             Reg::QueueSelect => self.s.queue_select = value as u16,
             Reg::QueueSize => {
                 let size = value as u16;
@@ -562,7 +572,7 @@ impl Device for VirtioBlk {
 
     fn write(&mut self, bp: &mut Backplane<'_>, at: Access, value: u64) {
         MAP.write(self, bp, at, value);
-        self.try_to(|this| this.serve(bp));
+        self.try_to(bp, Self::serve);
         self.settle(bp);
     }
 
@@ -570,12 +580,12 @@ impl Device for VirtioBlk {
         self.resumes = true;
         // Whoever was there before may have asked not to be notified and then died.
         self.look = true;
-        self.try_to(|this| this.resume(bp));
+        self.try_to(bp, Self::resume);
         self.settle(bp);
     }
 
     fn reset(&mut self, bp: &mut Backplane<'_>) {
-        self.reset_device();
+        self.reset_device(bp);
         self.settle(bp);
     }
 
@@ -584,11 +594,11 @@ impl Device for VirtioBlk {
         if !bp.may_master {
             return false;
         }
-        let mut changed = self.try_to(|this| this.resume(bp));
+        let mut changed = self.try_to(bp, Self::resume);
         while let Some(done) = bp.disks.take(self.disk) {
             changed |= self.end(bp, done);
         }
-        changed |= self.try_to(|this| this.serve(bp));
+        changed |= self.try_to(bp, Self::serve);
         self.settle(bp);
         changed
     }
@@ -598,7 +608,7 @@ impl Device for VirtioBlk {
             return false;
         }
         let event_index = self.has(feature::EVENT_IDX);
-        self.try_to(|this| {
+        self.try_to(bp, |this, bp| {
             if this.s.queue.publish(bp.dma, event_index)? {
                 this.s.isr |= isr::QUEUE;
             }

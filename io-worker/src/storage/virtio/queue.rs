@@ -15,7 +15,7 @@ use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::sync::{Ordering, fence};
 use serde::{Deserialize, Serialize};
 
-use crate::dma::{Dma, Way};
+use crate::dma::{Buffer, Dma, Way};
 
 /// Most entries of a queue.
 pub(super) const QUEUE_SIZE_MAX: u16 = 256;
@@ -69,13 +69,6 @@ impl fmt::Display for Broken {
             Self::Request => "a request without header or status",
         })
     }
-}
-
-/// A piece of guest memory that a chain names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Buffer {
-    pub(super) at: GuestPhys,
-    pub(super) len: u32,
 }
 
 /// What a chain of descriptors names, in its order.

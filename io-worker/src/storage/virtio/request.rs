@@ -2,9 +2,9 @@
 
 use quintet_protocol::addr::GuestPhys;
 
-use super::queue::{Broken, Buffer, Chain};
-use crate::block::{Operation, SECTOR};
-use crate::dma::{Dma, Way};
+use super::queue::{Broken, Chain};
+use crate::block::{Data, Operation, SECTOR};
+use crate::dma::{Buffer, Dma, Way};
 
 /// Most pieces of data in a request (5.2.4, `seg_max`): the queue's length without header and status.
 pub(super) const SEG_MAX: u32 = 254;
@@ -60,7 +60,7 @@ pub(super) enum Plan {
     /// To be asked of the image.
     Ask(Operation),
     /// Ends at once: status, and data for the driver.
-    Answer(u8, Vec<u8>),
+    Answer(u8, Data),
 }
 
 /// A request.
@@ -74,10 +74,6 @@ pub(super) struct Request {
     to: Vec<Buffer>,
     /// Where the status goes.
     status: GuestPhys,
-}
-
-fn total(buffers: &[Buffer]) -> u64 {
-    buffers.iter().map(|b| u64::from(b.len)).sum()
 }
 
 fn in_ram(dma: &Dma, buffers: &[Buffer], way: Way) -> bool {
@@ -103,16 +99,10 @@ fn skip(buffers: &mut Vec<Buffer>, mut len: u32) {
     buffers.drain(..whole);
 }
 
-/// Copies what is in `buffers`, up to `len` bytes.
-fn gather(dma: &Dma, buffers: &[Buffer], len: usize) -> Vec<u8> {
-    let mut data = vec![0; len];
-    let mut rest = &mut data[..];
-    for buffer in buffers {
-        let n = rest.len().min(buffer.len as usize);
-        let (piece, behind) = rest.split_at_mut(n);
-        dma.read(buffer.at, piece);
-        rest = behind;
-    }
+/// Copies the first `len` bytes of what is in `buffers`.
+fn first(dma: &Dma, buffers: &[Buffer], len: usize) -> Vec<u8> {
+    let mut data = Vec::with_capacity(len);
+    dma.gather(buffers, 0..len, &mut data);
     data
 }
 
@@ -133,7 +123,7 @@ impl Request {
         if last.len == 0 {
             to.pop();
         }
-        if total(&from) < HEADER as u64 {
+        if Buffer::total(&from) < HEADER as u64 {
             return Err(Broken::Request);
         }
         let mut head = from.clone();
@@ -145,7 +135,7 @@ impl Request {
         if !in_ram(dma, &head, Way::Read) || !dma.reaches_ram(status, 1, Way::Write) {
             return Err(Broken::Memory);
         }
-        let header = gather(dma, &head, HEADER);
+        let header = first(dma, &head, HEADER);
         skip(&mut from, HEADER as u32);
         let word =
             |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
@@ -160,32 +150,35 @@ impl Request {
 
     /// Bytes that it moves.
     pub(super) fn len(&self) -> u64 {
-        total(&self.from) + total(&self.to)
+        Buffer::total(&self.from) + Buffer::total(&self.to)
     }
 
-    /// What it comes to. Data to be written is collected here, and collected again when it is asked for again.
+    /// What it comes to.
     pub(super) fn plan(&self, dma: &Dma, terms: &Terms) -> Plan {
-        let answer = |status| Plan::Answer(status, Vec::new());
+        let answer = |status| Plan::Answer(status, Data::Held(Vec::new()));
         match self.kind {
-            kind::IN => match self.range(terms, total(&self.to)) {
+            kind::IN => match self.range(terms, Buffer::total(&self.to)) {
                 _ if !in_ram(dma, &self.to, Way::Write) => answer(status::IOERR),
                 Some((_, 0)) => answer(status::OK),
-                Some((offset, len)) => Plan::Ask(Operation::Read { offset, len }),
+                Some((offset, _)) => Plan::Ask(Operation::ReadInto {
+                    offset,
+                    into: self.to.clone(),
+                }),
                 None => answer(status::IOERR),
             },
-            kind::OUT => match self.range(terms, total(&self.from)) {
+            kind::OUT => match self.range(terms, Buffer::total(&self.from)) {
                 _ if terms.read_only || !in_ram(dma, &self.from, Way::Read) => answer(status::IOERR),
                 Some((_, 0)) => answer(status::OK),
-                Some((offset, len)) => Plan::Ask(Operation::Write {
+                Some((offset, _)) => Plan::Ask(Operation::WriteFrom {
                     offset,
-                    data: gather(dma, &self.from, len),
+                    from: self.from.clone(),
                     durable: terms.durable,
                 }),
                 None => answer(status::IOERR),
             },
             kind::FLUSH => Plan::Ask(Operation::Flush),
             kind::GET_ID if !in_ram(dma, &self.to, Way::Write) => answer(status::IOERR),
-            kind::GET_ID => Plan::Answer(status::OK, terms.id.to_vec()),
+            kind::GET_ID => Plan::Answer(status::OK, Data::Held(terms.id.to_vec())),
             kind::DISCARD if terms.discard => self.plan_range(dma, terms),
             kind::WRITE_ZEROES if terms.write_zeroes => self.plan_range(dma, terms),
             _ => answer(status::UNSUPP),
@@ -201,11 +194,11 @@ impl Request {
 
     /// DISCARD and WRITE_ZEROES, of one range (5.2.6.2).
     fn plan_range(&self, dma: &Dma, terms: &Terms) -> Plan {
-        let answer = |status| Plan::Answer(status, Vec::new());
-        if terms.read_only || total(&self.from) != RANGE || !in_ram(dma, &self.from, Way::Read) {
+        let answer = |status| Plan::Answer(status, Data::Held(Vec::new()));
+        if terms.read_only || Buffer::total(&self.from) != RANGE || !in_ram(dma, &self.from, Way::Read) {
             return answer(status::IOERR);
         }
-        let bytes = gather(dma, &self.from, RANGE as usize);
+        let bytes = first(dma, &self.from, RANGE as usize);
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let sector = u64::from(word(0)) | u64::from(word(4)) << 32;
         let (sectors, flags) = (word(8), word(12));
@@ -233,19 +226,17 @@ impl Request {
         }
     }
 
-    /// Gives the driver data and status; answers how many bytes from the start of what it let the device write were
-    /// written (2.7.8.2).
-    pub(super) fn answer(&self, dma: &mut Dma, status: u8, data: &[u8]) -> u32 {
-        let mut rest = data;
-        for buffer in &self.to {
-            let (piece, behind) = rest.split_at(rest.len().min(buffer.len as usize));
-            dma.write(buffer.at, piece);
-            rest = behind;
-        }
+    /// Gives the driver data, if it has not got it, and status; answers how many bytes from the start of what it let the
+    /// device write were written (2.7.8.2).
+    pub(super) fn answer(&self, dma: &mut Dma, status: u8, data: &Data) -> u32 {
+        let room = Buffer::total(&self.to);
+        let written = match data {
+            Data::Held(data) => dma.scatter(&self.to, data) as u64,
+            Data::Placed => room,
+        };
         dma.write(self.status, &[status]);
-        let written = data.len() - rest.len();
         // The status lies behind all room for data.
-        match written as u64 == total(&self.to) {
+        match written == room {
             true => written as u32 + 1,
             false => written as u32,
         }

@@ -151,19 +151,13 @@ fn dma_that_the_host_cannot_do_is_an_error_and_stops_the_engine() {
 fn a_successor_moves_the_piece_again_that_was_under_way() {
     for write in [false, true] {
         let mut d = Driver::new();
-        d.bench.dma.write(GuestPhys(0x10_0000), &[9; 0x8_0000]);
-        d.table(&[
-            (0x10_0000, 0),
-            (0x11_0000, 0),
-            (0x12_0000, 0),
-            (0x13_0000, 0),
-            (0x14_0000, 0),
-            (0x15_0000, 0),
-        ]);
-        d.wide(if write { 0x35 } else { 0x25 }, 4000, 768);
+        d.bench.dma.write(GuestPhys(0x10_0000), &[9; 0xC_0000]);
+        let regions: Vec<(u32, u16)> = (0x10..0x1C_u32).map(|n| (n << 16, 0)).collect();
+        d.table(&regions);
+        d.wide(if write { 0x35 } else { 0x25 }, 4000, 1536);
         d.outb(BUS_MASTER, 0, START);
         // The first piece is done and the second asked for.
-        d.bench.disks.submit();
+        d.bench.submit();
         d.ide.advance(&mut d.bench.backplane());
         let state = saved(&d.ide);
         let mut next = Driver::new();
@@ -173,15 +167,50 @@ fn a_successor_moves_the_piece_again_that_was_under_way() {
         next.settle();
         assert_eq!(next.alt(), DRDY | DSC);
         if write {
-            assert_eq!(
-                next.image.0.lock().expect("whole").writes,
-                [(4512 * 512, 256 * 512)]
-            );
-            assert_eq!(next.image.sector(4767), [9; 512]);
+            let memory = next.image.0.lock().expect("whole");
+            let (first, last) = (memory.writes[0], memory.writes[memory.writes.len() - 1]);
+            assert_eq!(first.0, (4000 + 1024) * 512);
+            assert_eq!(last.0 + last.1 as u64, (4000 + 1536) * 512);
+            let sectors = &memory.bytes[(4000 + 1024) * 512..(4000 + 1536) * 512];
+            assert!(sectors.iter().all(|b| *b == 9));
         } else {
             assert_eq!(number(&next.ram(0x10_0000, 8)), 4000);
-            assert_eq!(number(&next.ram(0x14_0000, 8)), 4512);
-            assert_eq!(number(&next.ram(0x15_FE00, 8)), 4767);
+            assert_eq!(number(&next.ram(0x18_0000, 8)), 4000 + 1024);
+            assert_eq!(number(&next.ram(0x1B_FE00, 8)), 4000 + 1535);
         }
+    }
+}
+
+#[test]
+fn what_was_asked_for_and_not_begun_ends_with_a_stop_or_a_reset() {
+    type End = fn(&mut Driver);
+    let ends: [(&str, End); 4] = [
+        ("the engine is stopped", |d| d.outb(BUS_MASTER, 0, 0)),
+        ("software reset", |d| d.outb(1, 0, 4)),
+        ("diagnostic", |d| d.outb(0, 7, 0x90)),
+        ("reset line", |d| d.ide.reset(&mut d.bench.backplane())),
+    ];
+    for (what, end) in ends {
+        let mut d = Driver::new();
+        d.bench.dma.write(GuestPhys(0x1_0000), &[7; 512]);
+        d.table(&[(0x1_0000, 0x200)]);
+        d.command(0xCA, 90, 1);
+        d.outb(BUS_MASTER, 0, START);
+        assert!(d.bench.disks.has_staged(), "{what}");
+        end(&mut d);
+        // The buffer is the driver's again.
+        d.bench.dma.write(GuestPhys(0x1_0000), &[8; 512]);
+        d.settle();
+        assert_eq!(number(&d.image.sector(90)), 90, "{what}");
+        assert_eq!(d.image.0.lock().expect("whole").writes, [], "{what}");
+        // And the drive does what it is told next.
+        d.outb(1, 0, 4);
+        d.outb(1, 0, 0);
+        d.outb(BUS_MASTER, 0, 0);
+        d.table(&[(0x1_0000, 0x200)]);
+        d.command(0xCA, 91, 1);
+        d.outb(BUS_MASTER, 0, START);
+        d.settle();
+        assert_eq!(d.image.sector(91), [8; 512], "{what}");
     }
 }

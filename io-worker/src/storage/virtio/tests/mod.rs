@@ -167,7 +167,7 @@ impl Driver {
     /// A commit: completions are shown, then what was asked is done.
     fn commit(&mut self) -> bool {
         self.disk.completed(&mut self.bench.backplane());
-        self.bench.disks.submit()
+        self.bench.submit()
     }
 
     /// The machine goes on until nothing happens any more.
@@ -414,7 +414,7 @@ fn a_successor_asks_again_in_order_for_what_was_under_way() {
     let committed = saved(&d.disk);
     assert_eq!(d.disk.s.queue.taken, [0, 3, 6, 9]);
     // All of it is done, and the worker dies before it has said so.
-    d.bench.disks.submit();
+    d.bench.submit();
     assert_eq!(d.image.sector(5), [0x32; 512]);
     successor(&mut d, &committed);
     d.settle();
@@ -425,6 +425,46 @@ fn a_successor_asks_again_in_order_for_what_was_under_way() {
         (vec![0x32; 512], vec![0x32; 512])
     );
     assert_eq!(d.image.0.lock().expect("whole").writes.len(), 6);
+}
+
+#[test]
+fn what_was_asked_for_and_not_begun_ends_with_the_reset() {
+    // By the driver, by the machine, and because the driver has broken the rules.
+    for way in 0..3 {
+        let mut d = Driver::new(PLAIN);
+        d.put(DATA, &[7; 1024]);
+        for (n, kind) in [(0_u16, 1), (1, 0)] {
+            let at = u64::from(n);
+            d.header(HEADER + 16 * at, kind, 5);
+            let data = (DATA + 512 * at, 512, kind == 0);
+            d.chain(
+                3 * n,
+                &[(HEADER + 16 * at, 16, false), data, (STATUS + at, 1, true)],
+            );
+            d.offer(3 * n);
+        }
+        d.put(STATUS, &[UNWRITTEN; 2]);
+        d.notify();
+        assert_eq!(d.disk.flights.len(), 2);
+        match way {
+            0 => d.set(0x14, Size::BYTE, 0),
+            1 => d.disk.reset(&mut d.bench.backplane()),
+            _ => {
+                d.offer(99);
+                d.notify();
+                assert_ne!(d.status() & status::NEEDS_RESET, 0);
+            }
+        }
+        d.put(DATA, &[8; 1024]);
+        d.settle();
+        assert_eq!(d.bench.disks.under_way(), 0);
+        assert_eq!(number(&d.image.sector(5)), 5, "written nowhere");
+        assert_eq!(d.image.0.lock().expect("whole").writes, []);
+        assert_eq!(
+            (d.ram(DATA, 1024), d.ram(STATUS, 2)),
+            (vec![8; 1024], vec![UNWRITTEN; 2])
+        );
+    }
 }
 
 #[test]
