@@ -1,6 +1,8 @@
 //! Debian's GRUB from CD, disk and diskette, and Debian's kernels by it: on the machine's own BIOS, and on others' firmware,
 //! Debian's SeaBIOS with its VGA BIOS.
 
+#[path = "support/bios.rs"]
+mod bios;
 #[path = "support/screen.rs"]
 mod screen;
 mod support;
@@ -8,23 +10,21 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bios::Bios;
 use quintet_protocol::status::MachineState;
 use screen::{Font, see};
 use support::folder::Folder;
 use support::{Machine, PATIENCE, Setup, assert_clean, quintet, variable};
 
-/// Where Debian's package puts the firmware.
-const SEABIOS: &str = "/usr/share/seabios/bios-256k.bin";
 /// Where GRUB's package puts what images are made of.
 const GRUB: &str = "/usr/lib/grub/i386-pc";
-const VGA_BIOS: &str = "/usr/share/seabios/vgabios-stdvga.bin";
 
 /// Whether everything is installed; says so loudly when not.
 fn installed() -> bool {
     let rescue = Command::new("grub-mkrescue").arg("--version").output();
     let xorriso = Command::new("xorriso").arg("-version").output();
     let missing = [
-        (Path::new(SEABIOS).exists(), "seabios"),
+        (Bios::Sea.is_installed(), "seabios"),
         (rescue.is_ok(), "grub-common"),
         (Path::new(GRUB).join("moddep.lst").exists(), "grub-pc-bin"),
         (xorriso.is_ok(), "xorriso"),
@@ -82,22 +82,6 @@ fn grub_diskette(folder: &Folder) -> PathBuf {
     image
 }
 
-/// What the machine starts with.
-#[derive(Clone, Copy)]
-enum Bios {
-    Own,
-    Sea,
-}
-
-impl Bios {
-    fn font(self) -> Font {
-        match self {
-            Self::Own => Font::own(),
-            Self::Sea => Font::of_vga_bios(&std::fs::read(VGA_BIOS).expect("the VGA BIOS")),
-        }
-    }
-}
-
 /// A machine whose screen is read and whose keyboard is typed on.
 struct Pc {
     quintet: PathBuf,
@@ -108,12 +92,7 @@ struct Pc {
 
 impl Pc {
     fn start(bios: Bios, quintet: PathBuf, test: &str, folder: &Folder, options: &[(&str, &str)]) -> Self {
-        let mut setup = Setup::headless(quintet.clone()).option("--ram", "256M");
-        if let Bios::Sea = bios {
-            setup = setup
-                .option("--firmware", SEABIOS)
-                .option("--device", format!("vga,romfile={VGA_BIOS}"));
-        }
+        let mut setup = bios.put(Setup::headless(quintet.clone()).option("--ram", "256M"));
         for (option, value) in options {
             setup = setup.option(option, value);
         }

@@ -2,6 +2,8 @@
 //! writes: the five processes killed at once. Two kinds of cut: with a raw image the host has what was written, with an
 //! overlay all that the guest had not flushed is gone.
 
+#[path = "support/bios.rs"]
+mod bios;
 #[path = "support/screen.rs"]
 mod screen;
 mod support;
@@ -11,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use screen::{Font, see};
+use bios::Bios;
+use screen::see;
 use support::folder::Folder;
 use support::{Machine, PATIENCE, Setup, quintet, random, variable};
 
@@ -20,12 +23,12 @@ const CUTS: u32 = 20;
 /// Where the disk's file system begins.
 const PARTITION: u64 = 1 << 20;
 
-fn start(quintet: &Path, test: &str, disk: &str) -> Machine {
-    Setup::headless(quintet.to_owned())
+fn start(quintet: &Path, bios: Bios, test: &str, disk: &str) -> Machine {
+    let setup = Setup::headless(quintet.to_owned())
         .option("--ram", "512M")
         .option("--disk", disk)
-        .option("--audio", "null")
-        .start(test)
+        .option("--audio", "null");
+    bios.put(setup).start(test)
 }
 
 /// The number behind `what` on the serial line.
@@ -40,7 +43,7 @@ fn number(machine: &mut Machine, what: &str) -> u32 {
 fn power_cuts(test: &str, disk: &str, quintet: &Path, folder: &Folder) {
     let mut synced = 0;
     for cut in 0..CUTS {
-        let mut machine = start(quintet, test, disk);
+        let mut machine = start(quintet, Bios::Own, test, disk);
         machine.hear("writer: begins after ");
         let line = machine.hear("\n");
         let (last, damaged) = line.split_once(", ").expect("two numbers");
@@ -52,7 +55,7 @@ fn power_cuts(test: &str, disk: &str, quintet: &Path, folder: &Folder) {
             "{synced} was synced, and after cut {cut} it is {last}"
         );
         if cut == 0 {
-            login(quintet, &machine, folder);
+            login(quintet, &machine, Bios::Own, folder);
         }
         // Writes are under way from here on.
         synced = number(&mut machine, "writer: synced ");
@@ -74,13 +77,13 @@ fn power_cuts(test: &str, disk: &str, quintet: &Path, folder: &Folder) {
 }
 
 /// Waits for the login on the screen.
-fn login(quintet: &Path, machine: &Machine, folder: &Folder) {
+fn login(quintet: &Path, machine: &Machine, bios: Bios, folder: &Folder) {
     let shot = folder.file("screen.png");
     see(
         quintet,
         &machine.name,
         &shot,
-        &Font::own(),
+        &bios.font(),
         PATIENCE,
         "login",
         |text| text.lines().any(|l| l.starts_with("quintet login:")),
@@ -117,6 +120,22 @@ fn an_installed_debian_survives_power_cuts() {
         let code = checked.status.code().unwrap_or(-1);
         assert!(code <= wanted && code >= 0, "e2fsck {options}: {checked:?}");
     }
+}
+
+#[test]
+#[ignore = "needs an installed system: cargo xtask test --long"]
+fn an_installed_debian_boots_to_its_login_by_seabios() {
+    let (Some(quintet), Some(image)) = (quintet(), variable("QUINTET_INSTALLED_AMD64")) else {
+        return;
+    };
+    if !Bios::Sea.is_there() {
+        return;
+    }
+    let folder = Folder::new("installed-seabios");
+    // What it writes is gone afterwards.
+    let disk = format!("{},format=raw,snapshot=on", Path::new(&image).display());
+    let machine = start(&quintet, Bios::Sea, "installed-seabios", &disk);
+    login(&quintet, &machine, Bios::Sea, &folder);
 }
 
 #[test]

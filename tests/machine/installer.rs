@@ -1,7 +1,9 @@
-//! Debian's graphical installer from a CD, by the machine's own BIOS: ISOLINUX with its menu over a picture, the kernel with a
+//! Debian's graphical installer from a CD, by the machine's own BIOS or SeaBIOS: ISOLINUX with its menu over a picture, the kernel with a
 //! driver for the display, an X server, keyboard and mouse. Looked at as a person would, by where the selected line is
 //! and where the pointer.
 
+#[path = "support/bios.rs"]
+mod bios;
 #[path = "support/screen.rs"]
 mod screen;
 mod support;
@@ -9,6 +11,7 @@ mod support;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bios::Bios;
 use quintet_protocol::handshake::Role;
 use screen::{Screen, until};
 use support::{Machine, PATIENCE, Setup, quintet, variable};
@@ -31,11 +34,15 @@ struct Installer {
 }
 
 impl Installer {
-    fn start(test: &str, options: &[(&str, &str)], patience: Duration) -> Option<Self> {
+    fn start(test: &str, bios: Bios, options: &[(&str, &str)], patience: Duration) -> Option<Self> {
         let (quintet, image) = (quintet()?, variable("QUINTET_INSTALLER_AMD64")?);
-        let mut setup = Setup::headless(quintet.clone())
+        if !bios.is_there() {
+            return None;
+        }
+        let setup = Setup::headless(quintet.clone())
             .option("--cdrom", image)
             .option("--ram", "1G");
+        let mut setup = bios.put(setup);
         for (option, value) in options {
             setup = setup.option(option, value);
         }
@@ -207,7 +214,16 @@ fn first_pages(installer: &Installer) {
 
 #[test]
 fn debians_graphical_installer_takes_keyboard_and_mouse() {
-    let Some(installer) = Installer::start("installer", &[], PATIENCE) else {
+    let Some(installer) = Installer::start("installer", Bios::Own, &[], PATIENCE) else {
+        return;
+    };
+    first_pages(&installer);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo xtask test --long"]
+fn the_installer_takes_keyboard_and_mouse_by_seabios() {
+    let Some(installer) = Installer::start("installer-seabios", Bios::Sea, &[], PATIENCE) else {
         return;
     };
     first_pages(&installer);
@@ -217,13 +233,14 @@ fn debians_graphical_installer_takes_keyboard_and_mouse() {
 #[ignore = "takes minutes: cargo xtask test --long"]
 fn the_installer_notices_no_killed_worker() {
     let options = [("--stable-after", "0s")];
-    let Some(installer) = Installer::start("installer-kills", &options, 4 * PATIENCE) else {
+    let Some(installer) = Installer::start("installer-kills", Bios::Own, &options, 4 * PATIENCE) else {
         return;
     };
     installer.machine.wait_for("it runs", |report| {
         report.state == quintet_protocol::status::MachineState::Running
     });
-    let pause = Duration::from_secs(6);
+    // Two seconds in the mean.
+    let pause = Duration::from_secs(4);
     let killers = [Role::Gpu, Role::Audio, Role::Io].map(|role| installer.machine.killer(role, pause));
     first_pages(&installer);
     let kills = killers.map(support::Killer::stop);
@@ -235,7 +252,7 @@ fn the_installer_notices_no_killed_worker() {
 #[ignore = "takes an hour: cargo xtask test --long"]
 fn the_interpreter_runs_the_installer() {
     let options = [("--accel", "interp")];
-    if let Some(installer) = Installer::start("installer-interp", &options, 10 * PATIENCE) {
+    if let Some(installer) = Installer::start("installer-interp", Bios::Own, &options, 10 * PATIENCE) {
         first_pages(&installer);
     }
 }

@@ -1,10 +1,17 @@
-//! memtest86+ from Debian's packages, 32- and 64-bit, finds no fault in 64 MiB.
+//! memtest86+ from Debian's packages, 32- and 64-bit, finds no fault in 64 MiB: started as a kernel, and from its CD by either BIOS.
 //!
 //! The whole pass ends with a test that waits ten minutes for bits to fade: it is part of the long form alone.
 
+#[path = "support/bios.rs"]
+mod bios;
+#[path = "support/screen.rs"]
+mod screen;
 mod support;
 
-use support::{Setup, long, quintet, variable};
+use bios::Bios;
+use screen::see;
+use support::folder::Folder;
+use support::{PATIENCE, Setup, long, quintet, variable};
 
 /// The last test that works all the time, and the one behind it that waits.
 const TESTS: [&str; 2] = ["#9  [Modulo 20, random pattern]", "#10 [Bit fade test"];
@@ -42,4 +49,64 @@ fn the_64_bit_memtest_finds_no_fault() {
 #[test]
 fn the_32_bit_memtest_finds_no_fault() {
     finds_nothing("I686");
+}
+
+/// From the CD, as far as half of a pass, or to the end of one, as its screen says.
+fn finds_nothing_from_a_cd(bios: Bios, architecture: &str) {
+    let (Some(quintet), Some(image)) = (quintet(), variable(&format!("QUINTET_MEMTEST_CD_{architecture}")))
+    else {
+        return;
+    };
+    if !bios.is_there() {
+        return;
+    }
+    let name = format!("memtest-cd-{architecture}-{bios:?}").to_lowercase();
+    let folder = Folder::new(&name);
+    let setup = Setup::headless(quintet.clone())
+        .option("--cdrom", image)
+        .option("--ram", "64M");
+    let machine = bios.put(setup).start(&name);
+    let shot = folder.file("screen.png");
+    let number = |text: &str, before: &str| -> Option<u32> {
+        let (_, behind) = text.split_once(before)?;
+        let digits = behind.trim_start().split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    };
+    see(
+        &quintet,
+        &machine.name,
+        &shot,
+        &bios.font(),
+        if long() { 8 * PATIENCE } else { PATIENCE },
+        "pass without an error",
+        |text| {
+            if let Some(errors) = number(text, "Errors:") {
+                assert_eq!(errors, 0, "{text}");
+            }
+            match long() {
+                true => number(text, "Pass:").is_some_and(|passes| passes > 0),
+                false => number(text, "Pass ").is_some_and(|percent| percent >= 50),
+            }
+        },
+    );
+}
+
+#[test]
+fn the_64_bit_memtest_finds_no_fault_from_its_cd() {
+    finds_nothing_from_a_cd(Bios::Own, "AMD64");
+}
+
+#[test]
+fn the_32_bit_memtest_finds_no_fault_from_its_cd() {
+    finds_nothing_from_a_cd(Bios::Own, "I686");
+}
+
+#[test]
+fn the_64_bit_memtest_finds_no_fault_by_seabios() {
+    finds_nothing_from_a_cd(Bios::Sea, "AMD64");
+}
+
+#[test]
+fn the_32_bit_memtest_finds_no_fault_by_seabios() {
+    finds_nothing_from_a_cd(Bios::Sea, "I686");
 }

@@ -59,12 +59,10 @@ impl Drop for Image {
 /// Bytes of the blocks in which guests copy.
 pub const BLOCK: usize = 64 << 10;
 
-/// `blocks` blocks in which no sector is like another: numbers of seven digits, a line each.
+/// `blocks` blocks in which no sector is like another: numbers from a million on, a line each.
 pub fn numbers(blocks: usize) -> Vec<u8> {
-    (1_000_000..)
-        .take(blocks * BLOCK / 8)
-        .flat_map(|n| format!("{n}\n").into_bytes())
-        .collect()
+    let lines = (1_000_000..).flat_map(|n| format!("{n}\n").into_bytes());
+    lines.take(blocks * BLOCK).collect()
 }
 
 /// How a disk is attached.

@@ -93,10 +93,20 @@ const SOUND_MODULES: [&str; 7] = [
     "snd-intel8x0",
 ];
 
-/// Programs of Debian's memtest86+, which boot as kernels do.
-const MEMORY_TESTS: [(&str, &str); 2] = [
-    ("QUINTET_MEMTEST_AMD64", "memtest86+x64.bin"),
-    ("QUINTET_MEMTEST_I686", "memtest86+ia32.bin"),
+/// Programs of Debian's memtest86+, which boot as kernels do, and the CDs that they are on; each with its folder in the package.
+const MEMORY_TESTS: [(&str, &str, &str); 4] = [
+    ("QUINTET_MEMTEST_AMD64", "boot", "memtest86+x64.bin"),
+    ("QUINTET_MEMTEST_I686", "boot", "memtest86+ia32.bin"),
+    (
+        "QUINTET_MEMTEST_CD_AMD64",
+        "usr/lib/memtest86+",
+        "memtest86+x64.iso",
+    ),
+    (
+        "QUINTET_MEMTEST_CD_I686",
+        "usr/lib/memtest86+",
+        "memtest86+ia32.iso",
+    ),
 ];
 
 /// All that tests load.
@@ -163,15 +173,20 @@ pub fn prepare(long: bool) -> Result<Vec<(&'static str, OsString)>, Failure> {
             variables.push((variable, path));
         }
     }
-    let paths = MEMORY_TESTS.map(|(_, name)| cache.join(name));
+    let paths = MEMORY_TESTS.map(|(_, _, name)| cache.join(name));
     if !paths.iter().all(|path| path.is_file()) {
         let root = Apt::once(&mut apt, &cache)?.unpacked("memtest86+", "amd64")?;
-        for ((_, name), path) in MEMORY_TESTS.iter().zip(&paths) {
-            rename(&root.join("boot").join(name), path)?;
+        for ((_, folder, name), path) in MEMORY_TESTS.iter().zip(&paths) {
+            rename(&root.join(folder).join(name), path)?;
         }
         remove(&root);
     }
-    variables.extend(MEMORY_TESTS.map(|(variable, _)| variable).into_iter().zip(paths));
+    variables.extend(
+        MEMORY_TESTS
+            .map(|(variable, _, _)| variable)
+            .into_iter()
+            .zip(paths),
+    );
     let installer = cache.join("installer-amd64.iso");
     if !installer.is_file() && sh::has("xorriso") {
         installer::image(Apt::once(&mut apt, &cache)?, &installer)?;
