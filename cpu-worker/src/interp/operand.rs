@@ -6,6 +6,7 @@
 
 use crate::exec::{Exit, Flow, Op, Vcpu};
 use crate::fp::Xmm;
+use crate::mmu::{load, store};
 
 impl Vcpu {
     /// Loads `out.len()` bytes at `linear`, which [`Vcpu::operand_linear`] gave.
@@ -65,9 +66,8 @@ impl Vcpu {
     #[inline(always)]
     fn load_xmm_linear(&mut self, linear: u64) -> Result<Xmm, Exit> {
         if let Some(p) = self.ram_run(linear, 16, false) {
-            let p = p.cast::<u64>();
             // SAFETY: `ram_run` says that the 16 bytes are mapped RAM.
-            return Ok(unsafe { Xmm::new(read(p), read(p.add(1))) });
+            return Ok(unsafe { Xmm::new(load(p), load(p.add(8))) });
         }
         let low = self.load_linear::<u64>(linear)?;
         let high = self.load_linear::<u64>(self.wrap_linear(linear.wrapping_add(8)))?;
@@ -94,35 +94,13 @@ impl Vcpu {
     #[inline(always)]
     fn store_xmm_linear(&mut self, linear: u64, value: Xmm) -> Flow {
         if let Some(p) = self.ram_run(linear, 16, true) {
-            let p = p.cast::<u64>();
             // SAFETY: `ram_run` says that the 16 bytes are mapped, writable RAM without decoded code.
             unsafe {
-                write(p, value.quads[0]);
-                write(p.add(1), value.quads[1]);
+                store(p, value.quads[0]);
+                store(p.add(8), value.quads[1]);
             }
             return Ok(());
         }
         self.store_bytes(linear, &value.to_bytes())
     }
-}
-
-/// A quadword without alignment, so that one volatile access is one `mov`.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Unaligned(u64);
-
-/// # Safety
-/// `at` must point to 8 mapped bytes.
-#[inline(always)]
-unsafe fn read(at: *const u64) -> u64 {
-    // SAFETY: the caller's promise; the packed type needs no alignment.
-    unsafe { at.cast::<Unaligned>().read_volatile().0 }
-}
-
-/// # Safety
-/// `at` must point to 8 mapped, writable bytes.
-#[inline(always)]
-unsafe fn write(at: *mut u64, value: u64) {
-    // SAFETY: the caller's promise; the packed type needs no alignment.
-    unsafe { at.cast::<Unaligned>().write_volatile(Unaligned(value)) }
 }

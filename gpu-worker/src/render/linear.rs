@@ -48,7 +48,6 @@ pub(super) fn draw(
     let mut bytes = vec![0; geometry.width as usize * format.bytes() as usize];
     let mut line: Vec<Colour> = vec![[0, 0, 0, 255]; geometry.width as usize];
     for (y, _) in (0..geometry.height).zip(lines).filter(|&(_, &set)| set) {
-        bytes.fill(0);
         memory.read(
             geometry.base as usize + y as usize * geometry.pitch as usize,
             &mut bytes,

@@ -1,10 +1,10 @@
 //! Display memory as the renderer sees it: the shared segment, or a slice in a test.
 
-use quintet_protocol::vram::{PLANE_BYTES, VramReader, plane_index};
+use quintet_protocol::vram::{PLANE_BYTES, VRAM_BYTES, VramReader, plane_index};
 
 /// Something with the bytes of display memory.
 pub trait Memory {
-    /// Copies bytes from `offset` on. What lies past the end is left as it was.
+    /// Copies bytes from `offset` on. What lies past the end reads as zero.
     fn read(&self, offset: usize, into: &mut [u8]);
 
     /// Copies the byte of all four planes at each of `into.len()` plane offsets from `first` on, wrapping at 64 KiB.
@@ -24,6 +24,8 @@ pub trait Memory {
 
 impl Memory for VramReader {
     fn read(&self, offset: usize, into: &mut [u8]) {
+        let inside = VRAM_BYTES.saturating_sub(offset).min(into.len());
+        into[inside..].fill(0);
         VramReader::read(self, offset, into);
     }
 }
@@ -33,6 +35,7 @@ impl Memory for [u8] {
         let from = self.get(offset..).unwrap_or_default();
         let n = from.len().min(into.len());
         into[..n].copy_from_slice(&from[..n]);
+        into[n..].fill(0);
     }
 }
 

@@ -77,10 +77,18 @@ impl TileSet {
             let last = from.saturating_add(len - 1).min(limit - 1);
             from / layout.tile_size..=last / layout.tile_size
         };
+        let columns = tiles(rect.x, rect.width, layout.width);
         for y in tiles(rect.y, rect.height, layout.height) {
-            for x in tiles(rect.x, rect.width, layout.width) {
-                let tile = (y * layout.tiles_x + x) as usize;
-                self.words[tile / 32] |= 1 << (tile % 32);
+            let row = y * layout.tiles_x;
+            let (mut tile, end) = (
+                (row + columns.start()) as usize,
+                (row + columns.end() + 1) as usize,
+            );
+            // Those that share a word at once: a line of a picture has 60, and a picture a thousand lines.
+            while tile < end {
+                let (bit, n) = (tile % 32, (32 - tile % 32).min(end - tile));
+                self.words[tile / 32] |= (u32::MAX >> (32 - n)) << bit;
+                tile += n;
             }
         }
     }

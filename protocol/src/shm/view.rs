@@ -284,21 +284,54 @@ pub(crate) unsafe fn store_u16(at: *mut u8, value: u16, order: Ordering) {
     unsafe { AtomicU16::from_ptr(at.cast()) }.store(value, order);
 }
 
-/// Copies with volatile accesses of the widest width the alignment of the tail allows.
+/// Bytes from which the processor's own copying is the faster: its start takes some 20 ns.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const BULK: usize = 1024;
+
+/// Copies with volatile accesses: words of 64 bits and what is left of them by bytes, or, for many, the processor's string instruction,
+/// whose stores nobody may expect in their order among each other (SDM vol. 1, 7.3.9.3); they are all before any later one.
 ///
 /// # Safety
-/// `from` must be readable and `to` writable for `len` bytes. One side may be shared memory.
+/// `from` must be readable and `to` writable for `len` bytes, and they must not overlap. One side may be shared memory.
 #[inline]
-pub(crate) unsafe fn volatile_copy(mut from: *const u8, mut to: *mut u8, mut len: usize) {
-    /// A word without alignment, so that one volatile access is one `mov` on hosts that allow it.
+pub(crate) unsafe fn volatile_copy(from: *const u8, to: *mut u8, len: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if len >= BULK && std::arch::is_x86_feature_detected!("ermsb") {
+        // SAFETY: by the caller's promise; the direction flag is clear, as everywhere between instructions of Rust.
+        unsafe {
+            core::arch::asm!(
+                "rep movsb",
+                inout("rcx") len => _,
+                inout("rsi") from => _,
+                inout("rdi") to => _,
+                options(nostack, preserves_flags)
+            );
+        }
+        return;
+    }
+    // SAFETY: by the caller's promise.
+    unsafe { copy_by_words(from, to, len) };
+}
+
+/// [`volatile_copy`] by words.
+#[inline]
+unsafe fn copy_by_words(mut from: *const u8, mut to: *mut u8, mut len: usize) {
+    /// A word without alignment. A volatile access of it is one `mov`, and a copy by way of the stack: some five cycles.
     #[repr(C, packed)]
     #[derive(Clone, Copy)]
     struct Unaligned(u64);
+    let aligned = (from.addr() | to.addr()).is_multiple_of(8);
     while len >= 8 {
-        // SAFETY: eight bytes remain on both sides; the packed type has an alignment of one.
+        // SAFETY: eight bytes remain on both sides; the packed type has an alignment of one, and the other is taken only where both
+        // sides have its alignment.
         unsafe {
-            to.cast::<Unaligned>()
-                .write_volatile(from.cast::<Unaligned>().read_volatile());
+            if aligned {
+                to.cast::<u64>()
+                    .write_volatile(from.cast::<u64>().read_volatile());
+            } else {
+                to.cast::<Unaligned>()
+                    .write_volatile(from.cast::<Unaligned>().read_volatile());
+            }
             from = from.add(8);
             to = to.add(8);
         }
@@ -318,6 +351,26 @@ pub(crate) unsafe fn volatile_copy(mut from: *const u8, mut to: *mut u8, mut len
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_arrive_whole_however_many_and_wherever() {
+        let v = anonymous(3 * 4096);
+        let data: Vec<u8> = (0..8192_u32).map(|n| (n * 7 + n / 256) as u8).collect();
+        for len in [0, 1, 7, 8, 9, 1000, 1023, 1024, 1025, 4096, 5003, 8000] {
+            for (from, to) in [(0, 0), (1, 3), (8, 5)] {
+                v.fill(0, 3 * 4096, 0xEE);
+                v.write_bytes(to, &data[from..from + len]);
+                let mut back = vec![0; 3 * 4096];
+                v.read_bytes(0, &mut back);
+                let (before, rest) = back.split_at(to);
+                assert_eq!(rest[..len], data[from..from + len]);
+                assert!(
+                    before.iter().chain(&rest[len..]).all(|b| *b == 0xEE),
+                    "{len} {from} {to}"
+                );
+            }
+        }
+    }
 
     fn anonymous(len: u64) -> ViewMut {
         ViewMut::new(Arc::new(Map::anonymous(len).expect("anonymous map")))

@@ -29,6 +29,10 @@ pub const SOAK: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/soak.elf"));
 /// second, because its holes read as zero.
 pub const DMACODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dmacode.elf"));
 
+/// A picture of 1920 by 1080 of which every dot changes, 64 times a second, without end. Prints "moving" on COM1 when the first stands, and
+/// "motion: no adapter" without function 1234:1111.
+pub const MOTION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/motion.elf"));
+
 /// Never ends: the last letter of the command line is "j" (jumps on the spot), "d" (asks a device with every
 /// instruction) or "r" (one repeated string instruction). Prints "spinning" on COM1 first.
 pub const SPIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/spin.elf"));
@@ -65,6 +69,7 @@ pub const ALL: &[(&str, &[u8])] = &[
     ("dmacode", DMACODE),
     ("echo", ECHO),
     ("irqstorm", IRQSTORM),
+    ("motion", MOTION),
     ("screens", SCREENS),
     ("soak", SOAK),
     ("speaker", SPEAKER),

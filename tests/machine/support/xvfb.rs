@@ -1,4 +1,5 @@
 //! An X server without a screen.
+#![allow(dead_code, reason = "each user has its own part")]
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -12,8 +13,13 @@ pub struct Xvfb {
 }
 
 impl Xvfb {
-    /// Starts it. `None`, loudly, where it or one of `tools` is missing; a failure in continuous integration.
+    /// Starts one of 1600 by 1200 dots. `None`, loudly, where it or one of `tools` is missing; a failure in continuous integration.
     pub fn start(tools: &[&str]) -> Option<Self> {
+        Self::sized("1600x1200x24", tools)
+    }
+
+    /// As [`Self::start`], of another size: dots in a row, rows, bits of a dot.
+    pub fn sized(screen: &str, tools: &[&str]) -> Option<Self> {
         for tool in ["Xvfb"].iter().chain(tools) {
             if Command::new(tool).arg("-help").output().is_err() {
                 assert!(std::env::var_os("CI").is_none(), "{tool} is missing");
@@ -27,7 +33,7 @@ impl Xvfb {
                 "1",
                 "-screen",
                 "0",
-                "1600x1200x24",
+                screen,
                 // Without its last client it would begin anew, and refuse who comes meanwhile.
                 "-noreset",
                 "-nolisten",
@@ -44,6 +50,13 @@ impl Xvfb {
             process,
             display: format!(":{}", number.trim()),
         })
+    }
+}
+
+impl Xvfb {
+    /// Number of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 }
 

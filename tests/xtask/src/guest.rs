@@ -55,6 +55,21 @@ pub fn guest(args: &[String]) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Builds a guest that is a kernel and answers where it is.
+///
+/// # Errors
+/// A [`Failure`] when it does not build or has no such name.
+pub fn kernel(name: &str) -> Result<PathBuf, Failure> {
+    packages::for_build()?;
+    let file = build()?.join(format!("{name}.elf"));
+    match file.is_file() {
+        true => Ok(file),
+        false => Err(Failure::new(format!(
+            "no guest {name:?}; cargo xtask guest lists them"
+        ))),
+    }
+}
+
 /// Assembles a WebAssembly example and answers where it is; `None` when there is none of that name.
 fn module(name: &str) -> Result<Option<PathBuf>, Failure> {
     let source = Path::new("tests/guests/wat").join(format!("{name}.wat"));

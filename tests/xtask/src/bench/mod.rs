@@ -5,6 +5,7 @@
 //! same stretch.
 
 mod disk;
+mod display;
 mod engine;
 mod guest;
 mod measure;
@@ -30,6 +31,9 @@ use options::{Given, Options};
 pub fn bench(args: &[String]) -> Result<ExitCode, Failure> {
     if let Some(("disk", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return disk::disk(rest);
+    }
+    if let Some(("display", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return display::display(rest);
     }
     let options = match Options::parse(args)? {
         Given::Help => {

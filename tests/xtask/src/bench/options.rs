@@ -11,6 +11,7 @@ use crate::sh::Failure;
 pub const HELP: &str = "\
 Usage: cargo xtask bench [OPTIONS]
        cargo xtask bench disk [OPTIONS]   throughput of disks; has a --help of its own
+       cargo xtask bench display [OPTIONS]   cost of a moving picture in a window; has a --help of its own
 
 Boots Debian's kernel with an initramfs of busybox under several PC emulators and times the same pieces of work in each.
 Engines alternate within a round; figures are medians over the rounds, and ratios say how many times as fast as the
