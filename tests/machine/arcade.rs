@@ -16,7 +16,7 @@ use std::time::Duration;
 use quintet_coordinator::control::client;
 use quintet_protocol::control::{Drive, DriveReport, Request};
 use says::quintet_says;
-use screen::{Font, Screen};
+use screen::{Font, Screen, see, shots};
 use support::folder::Folder;
 use support::{Machine, PATIENCE, Setup, quintet};
 
@@ -185,15 +185,8 @@ fn a_machine_whose_drives_are_empty_boots_what_is_put_in() {
         .start("arcade-empty");
     let shot = folder.file("screen.png");
     let nothing = |text: &str| text.contains("Nothing to boot from.");
-    screen::see(
-        &quintet,
-        &machine.name,
-        &shot,
-        &Font::own(),
-        PATIENCE,
-        "end",
-        nothing,
-    );
+    let look = shots(&quintet, &machine.name, &shot);
+    see(look, &Font::own(), PATIENCE, "end", nothing);
     let drives = machine.report().expect("answers").drives;
     let empty = |drive| DriveReport { drive, image: None };
     assert_eq!(drives, Drive::ALL.map(empty));

@@ -3,9 +3,17 @@
 
 #[path = "support/bios.rs"]
 mod bios;
+#[path = "support/desk.rs"]
+mod desk;
+#[path = "support/says.rs"]
+mod says;
 #[path = "support/screen.rs"]
 mod screen;
+#[path = "support/seat.rs"]
+mod seat;
 mod support;
+#[path = "support/xvfb.rs"]
+mod xvfb;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,8 +21,9 @@ use std::process::{Command, Stdio};
 use bios::Bios;
 use quintet_protocol::status::MachineState;
 use screen::{Font, see};
+use seat::Seat;
 use support::folder::Folder;
-use support::{Machine, PATIENCE, Setup, assert_clean, quintet, variable};
+use support::{Machine, PATIENCE, assert_clean, quintet, variable};
 
 /// Where GRUB's package puts what images are made of.
 const GRUB: &str = "/usr/lib/grub/i386-pc";
@@ -84,6 +93,7 @@ fn grub_diskette(folder: &Folder) -> PathBuf {
 
 /// A machine whose screen is read and whose keyboard is typed on.
 struct Pc {
+    seat: Seat,
     quintet: PathBuf,
     machine: Machine,
     font: Font,
@@ -91,14 +101,22 @@ struct Pc {
 }
 
 impl Pc {
-    fn start(bios: Bios, quintet: PathBuf, test: &str, folder: &Folder, options: &[(&str, &str)]) -> Self {
-        let mut setup = bios.put(Setup::headless(quintet.clone()).option("--ram", "256M"));
+    fn start(
+        seat: Seat,
+        bios: Bios,
+        quintet: PathBuf,
+        test: &str,
+        folder: &Folder,
+        options: &[(&str, &str)],
+    ) -> Self {
+        let mut setup = bios.put(seat.setup(quintet.clone()).option("--ram", "256M"));
         for (option, value) in options {
             setup = setup.option(option, value);
         }
         let machine = setup.start(test);
         machine.wait_for("it runs", |report| report.state == MachineState::Running);
         Self {
+            seat,
             quintet,
             machine,
             font: bios.font(),
@@ -108,34 +126,18 @@ impl Pc {
 
     /// Waits until the screen satisfies a condition.
     fn see(&self, what: &str, condition: impl Fn(&str) -> bool) {
-        let name = &self.machine.name;
-        see(
-            &self.quintet,
-            name,
-            &self.shot,
-            &self.font,
-            PATIENCE,
-            what,
-            condition,
-        );
-    }
-
-    fn keys(&self, text: &str) {
-        let status = Command::new(&self.quintet)
-            .args(["type", &self.machine.name, text])
-            .status()
-            .expect("quintet starts");
-        assert!(status.success());
+        let look = || self.seat.look(&self.quintet, &self.machine, &self.shot);
+        see(look, &self.font, PATIENCE, what, condition);
     }
 
     /// Types a line at GRUB's prompt, no faster than it is shown: a BIOS keeps fifteen keys.
     fn line(&self, line: &str) {
         for end in (0..line.len()).step_by(8).skip(1).chain([line.len()]) {
-            self.keys(&line[(end - 1) / 8 * 8..end]);
+            self.seat.type_text(&self.machine, &line[(end - 1) / 8 * 8..end]);
             let shown = format!("grub> {}", line[..end].trim_end());
             self.see(&shown, |text| text.lines().any(|l| l.starts_with(&shown)));
         }
-        self.keys("\\n");
+        self.seat.key(&self.machine, "enter");
     }
 
     /// Waits for GRUB's prompt and has it calculate something, so that what is seen was not typed.
@@ -149,7 +151,25 @@ impl Pc {
 
 /// GRUB's prompt on the screen, with `options` and an image of the folder behind `drive`.
 fn prompt(bios: Bios, test: &str, drive: &str, image: impl Fn(&Folder) -> String, options: &[(&str, &str)]) {
-    let Some(quintet) = quintet() else { return };
+    prompt_from(Some(Seat::Commands), bios, test, drive, image, options);
+}
+
+/// The same in a window, by our BIOS.
+fn prompt_in_a_window(test: &str, drive: &str, image: impl Fn(&Folder) -> String) {
+    prompt_from(Seat::window(test), Bios::Own, test, drive, image, &[]);
+}
+
+fn prompt_from(
+    seat: Option<Seat>,
+    bios: Bios,
+    test: &str,
+    drive: &str,
+    image: impl Fn(&Folder) -> String,
+    options: &[(&str, &str)],
+) {
+    let (Some(seat), Some(quintet)) = (seat, quintet()) else {
+        return;
+    };
     if !installed() {
         return;
     }
@@ -157,7 +177,7 @@ fn prompt(bios: Bios, test: &str, drive: &str, image: impl Fn(&Folder) -> String
     let image = image(&folder);
     let mut all = vec![(drive, image.as_str())];
     all.extend(options);
-    Pc::start(bios, quintet, test, &folder, &all).grub();
+    Pc::start(seat, bios, quintet, test, &folder, &all).grub();
 }
 
 fn cd(folder: &Folder) -> String {
@@ -216,6 +236,21 @@ fn seabios_boots_a_diskette_to_grubs_prompt() {
     );
 }
 
+#[test]
+fn a_cd_boots_to_grubs_prompt_in_a_window() {
+    prompt_in_a_window("window-cd", "--cdrom", cd);
+}
+
+#[test]
+fn a_disk_boots_to_grubs_prompt_in_a_window() {
+    prompt_in_a_window("window-disk", "--disk", disk);
+}
+
+#[test]
+fn a_diskette_boots_to_grubs_prompt_in_a_window() {
+    prompt_in_a_window("window-floppy", "--floppy", diskette);
+}
+
 /// Debian's kernel of an architecture, started by GRUB from a CD.
 fn linux(bios: Bios, test: &str, architecture: &str) {
     let (Some(quintet), Some(kernel), Some(initrd)) = (
@@ -232,7 +267,7 @@ fn linux(bios: Bios, test: &str, architecture: &str) {
     let files = [("vmlinuz", Path::new(&kernel)), ("initrd", Path::new(&initrd))];
     let image = rescue(&folder, &files).display().to_string();
     let options = [("--cdrom", image.as_str()), ("--boot", "d")];
-    let mut pc = Pc::start(bios, quintet, test, &folder, &options);
+    let mut pc = Pc::start(Seat::Commands, bios, quintet, test, &folder, &options);
     pc.grub();
     pc.line("linux /vmlinuz console=ttyS0");
     pc.line("initrd /initrd");

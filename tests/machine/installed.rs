@@ -4,9 +4,17 @@
 
 #[path = "support/bios.rs"]
 mod bios;
+#[path = "support/desk.rs"]
+mod desk;
+#[path = "support/says.rs"]
+mod says;
 #[path = "support/screen.rs"]
 mod screen;
+#[path = "support/seat.rs"]
+mod seat;
 mod support;
+#[path = "support/xvfb.rs"]
+mod xvfb;
 
 use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -15,16 +23,18 @@ use std::time::Duration;
 
 use bios::Bios;
 use screen::see;
+use seat::Seat;
 use support::folder::Folder;
-use support::{Machine, PATIENCE, Setup, quintet, random, variable};
+use support::{Machine, PATIENCE, quintet, random, variable};
 
 /// How often the power fails.
 const CUTS: u32 = 20;
 /// Where the disk's file system begins.
 const PARTITION: u64 = 1 << 20;
 
-fn start(quintet: &Path, bios: Bios, test: &str, disk: &str) -> Machine {
-    let setup = Setup::headless(quintet.to_owned())
+fn start(quintet: &Path, seat: &Seat, bios: Bios, test: &str, disk: &str) -> Machine {
+    let setup = seat
+        .setup(quintet.to_owned())
         .option("--ram", "512M")
         .option("--disk", disk)
         .option("--audio", "null");
@@ -43,7 +53,7 @@ fn number(machine: &mut Machine, what: &str) -> u32 {
 fn power_cuts(test: &str, disk: &str, quintet: &Path, folder: &Folder) {
     let mut synced = 0;
     for cut in 0..CUTS {
-        let mut machine = start(quintet, Bios::Own, test, disk);
+        let mut machine = start(quintet, &Seat::Commands, Bios::Own, test, disk);
         machine.hear("writer: begins after ");
         let line = machine.hear("\n");
         let (last, damaged) = line.split_once(", ").expect("two numbers");
@@ -55,7 +65,7 @@ fn power_cuts(test: &str, disk: &str, quintet: &Path, folder: &Folder) {
             "{synced} was synced, and after cut {cut} it is {last}"
         );
         if cut == 0 {
-            login(quintet, &machine, Bios::Own, folder);
+            login(quintet, &Seat::Commands, &machine, Bios::Own, folder);
         }
         // Writes are under way from here on.
         synced = number(&mut machine, "writer: synced ");
@@ -77,17 +87,12 @@ fn power_cuts(test: &str, disk: &str, quintet: &Path, folder: &Folder) {
 }
 
 /// Waits for the login on the screen.
-fn login(quintet: &Path, machine: &Machine, bios: Bios, folder: &Folder) {
+fn login(quintet: &Path, seat: &Seat, machine: &Machine, bios: Bios, folder: &Folder) {
     let shot = folder.file("screen.png");
-    see(
-        quintet,
-        &machine.name,
-        &shot,
-        &bios.font(),
-        PATIENCE,
-        "login",
-        |text| text.lines().any(|l| l.starts_with("quintet login:")),
-    );
+    let look = || seat.look(quintet, machine, &shot);
+    see(look, &bios.font(), PATIENCE, "login", |text| {
+        text.lines().any(|l| l.starts_with("quintet login:"))
+    });
 }
 
 #[test]
@@ -122,20 +127,34 @@ fn an_installed_debian_survives_power_cuts() {
     }
 }
 
-#[test]
-#[ignore = "needs an installed system: cargo xtask test --long"]
-fn an_installed_debian_boots_to_its_login_by_seabios() {
+/// Boots it once, to its login on the screen.
+fn boots(test: &str, seat: &Seat, bios: Bios) {
     let (Some(quintet), Some(image)) = (quintet(), variable("QUINTET_INSTALLED_AMD64")) else {
         return;
     };
-    if !Bios::Sea.is_there() {
+    if !bios.is_there() {
         return;
     }
-    let folder = Folder::new("installed-seabios");
+    let folder = Folder::new(test);
     // What it writes is gone afterwards.
     let disk = format!("{},format=raw,snapshot=on", Path::new(&image).display());
-    let machine = start(&quintet, Bios::Sea, "installed-seabios", &disk);
-    login(&quintet, &machine, Bios::Sea, &folder);
+    let machine = start(&quintet, seat, bios, test, &disk);
+    login(&quintet, seat, &machine, bios, &folder);
+}
+
+#[test]
+#[ignore = "needs an installed system: cargo xtask test --long"]
+fn an_installed_debian_boots_to_its_login_by_seabios() {
+    boots("installed-seabios", &Seat::Commands, Bios::Sea);
+}
+
+#[test]
+#[ignore = "needs an installed system: cargo xtask test --long"]
+fn an_installed_debian_boots_to_its_login_in_a_window() {
+    let test = "installed-window";
+    if let Some(seat) = Seat::window(test) {
+        boots(test, &seat, Bios::Own);
+    }
 }
 
 #[test]

@@ -4,9 +4,17 @@
 
 #[path = "support/bios.rs"]
 mod bios;
+#[path = "support/desk.rs"]
+mod desk;
+#[path = "support/says.rs"]
+mod says;
 #[path = "support/screen.rs"]
 mod screen;
+#[path = "support/seat.rs"]
+mod seat;
 mod support;
+#[path = "support/xvfb.rs"]
+mod xvfb;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,7 +22,8 @@ use std::time::{Duration, Instant};
 use bios::Bios;
 use quintet_protocol::handshake::Role;
 use screen::{Screen, until};
-use support::{Machine, PATIENCE, Setup, quintet, variable};
+use seat::Seat;
+use support::{Machine, PATIENCE, quintet, variable};
 
 /// What the installer's theme marks the selected line with: red, green, blue.
 const SELECTED: [u8; 3] = [41, 134, 126];
@@ -25,8 +34,12 @@ const CONTINUE: [(usize, usize); 2] = [(1176, 766), (1262, 782)];
 /// Where a page says what it asks.
 const HEADING: [(usize, usize); 2] = [(10, 82), (700, 165)];
 
+/// From afar.
+const COMMANDS: Option<Seat> = Some(Seat::Commands);
+
 /// The installer in a machine.
 struct Installer {
+    seat: Seat,
     quintet: PathBuf,
     machine: Machine,
     shot: PathBuf,
@@ -34,12 +47,20 @@ struct Installer {
 }
 
 impl Installer {
-    fn start(test: &str, bios: Bios, options: &[(&str, &str)], patience: Duration) -> Option<Self> {
+    fn start(
+        test: &str,
+        seat: Option<Seat>,
+        bios: Bios,
+        options: &[(&str, &str)],
+        patience: Duration,
+    ) -> Option<Self> {
+        let seat = seat?;
         let (quintet, image) = (quintet()?, variable("QUINTET_INSTALLER_AMD64")?);
         if !bios.is_there() {
             return None;
         }
-        let setup = Setup::headless(quintet.clone())
+        let setup = seat
+            .setup(quintet.clone())
             .option("--cdrom", image)
             .option("--ram", "1G");
         let mut setup = bios.put(setup);
@@ -47,6 +68,7 @@ impl Installer {
             setup = setup.option(option, value);
         }
         Some(Self {
+            seat,
             quintet,
             machine: setup.start(test),
             shot: PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
@@ -55,33 +77,18 @@ impl Installer {
         })
     }
 
-    fn look(&self) -> Screen {
-        Screen::take(&self.quintet, &self.machine.name, &self.shot)
+    fn look(&self) -> Option<Screen> {
+        self.seat.look(&self.quintet, &self.machine, &self.shot)
     }
 
     /// Waits for a picture that something can be told of, and answers both.
     fn see<T>(&self, what: &str, tell: impl Fn(&Screen) -> Option<T>) -> (Screen, T) {
-        let name = &self.machine.name;
-        until(&self.quintet, name, &self.shot, self.patience, tell)
+        until(|| self.look(), self.patience, tell)
             .unwrap_or_else(|| panic!("no {what}; {} shows what there is", self.shot.display()))
     }
 
-    fn tell(&self, words: &[&str]) {
-        let status = std::process::Command::new(&self.quintet)
-            .arg(words[0])
-            .arg(&self.machine.name)
-            .args(&words[1..])
-            .status()
-            .expect("quintet starts");
-        assert!(status.success(), "{words:?}: {status}");
-    }
-
     fn key(&self, key: &str) {
-        self.tell(&["key", key]);
-    }
-
-    fn shove(&self, by: (i32, i32)) {
-        self.tell(&["mouse", "move", &by.0.to_string(), &by.1.to_string()]);
+        self.seat.key(&self.machine, key);
     }
 
     /// Leads the pointer to the button that leads on. The guest makes fast movements faster and slow ones slower, so that it takes
@@ -89,7 +96,7 @@ impl Installer {
     fn point_at_continue(&self) {
         let start = Instant::now();
         loop {
-            let at = pointer(&self.look());
+            let (_, at) = self.see("screen", |screen| Some(pointer(screen)));
             let by = match at {
                 Some((x, y)) => {
                     let [(left, top), (right, bottom)] = CONTINUE;
@@ -102,7 +109,7 @@ impl Installer {
                 return;
             }
             assert!(start.elapsed() < self.patience, "the pointer stays at {at:?}");
-            self.shove(by);
+            self.seat.shove(&self.machine, by);
             std::thread::sleep(Duration::from_millis(300));
         }
     }
@@ -205,8 +212,9 @@ fn first_pages(installer: &Installer) {
         selected(screen).filter(|at| *at == english)
     });
 
+    installer.seat.take_mouse(&installer.machine);
     installer.point_at_continue();
-    installer.tell(&["mouse", "click", "left"]);
+    installer.seat.click(&installer.machine);
     installer.see("list of countries", |screen| {
         selected(screen).filter(|_| is_other_page(&languages, screen))
     });
@@ -214,7 +222,16 @@ fn first_pages(installer: &Installer) {
 
 #[test]
 fn debians_graphical_installer_takes_keyboard_and_mouse() {
-    let Some(installer) = Installer::start("installer", Bios::Own, &[], PATIENCE) else {
+    let Some(installer) = Installer::start("installer", COMMANDS, Bios::Own, &[], PATIENCE) else {
+        return;
+    };
+    first_pages(&installer);
+}
+
+#[test]
+fn the_installer_takes_keyboard_and_mouse_in_a_window() {
+    let test = "installer-window";
+    let Some(installer) = Installer::start(test, Seat::window(test), Bios::Own, &[], PATIENCE) else {
         return;
     };
     first_pages(&installer);
@@ -223,7 +240,7 @@ fn debians_graphical_installer_takes_keyboard_and_mouse() {
 #[test]
 #[ignore = "takes minutes: cargo xtask test --long"]
 fn the_installer_takes_keyboard_and_mouse_by_seabios() {
-    let Some(installer) = Installer::start("installer-seabios", Bios::Sea, &[], PATIENCE) else {
+    let Some(installer) = Installer::start("installer-seabios", COMMANDS, Bios::Sea, &[], PATIENCE) else {
         return;
     };
     first_pages(&installer);
@@ -233,7 +250,8 @@ fn the_installer_takes_keyboard_and_mouse_by_seabios() {
 #[ignore = "takes minutes: cargo xtask test --long"]
 fn the_installer_notices_no_killed_worker() {
     let options = [("--stable-after", "0s")];
-    let Some(installer) = Installer::start("installer-kills", Bios::Own, &options, 4 * PATIENCE) else {
+    let Some(installer) = Installer::start("installer-kills", COMMANDS, Bios::Own, &options, 4 * PATIENCE)
+    else {
         return;
     };
     installer.machine.wait_for("it runs", |report| {
@@ -252,7 +270,9 @@ fn the_installer_notices_no_killed_worker() {
 #[ignore = "takes an hour: cargo xtask test --long"]
 fn the_interpreter_runs_the_installer() {
     let options = [("--accel", "interp")];
-    if let Some(installer) = Installer::start("installer-interp", Bios::Own, &options, 10 * PATIENCE) {
+    if let Some(installer) =
+        Installer::start("installer-interp", COMMANDS, Bios::Own, &options, 10 * PATIENCE)
+    {
         first_pages(&installer);
     }
 }

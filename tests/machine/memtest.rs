@@ -4,12 +4,21 @@
 
 #[path = "support/bios.rs"]
 mod bios;
+#[path = "support/desk.rs"]
+mod desk;
+#[path = "support/says.rs"]
+mod says;
 #[path = "support/screen.rs"]
 mod screen;
+#[path = "support/seat.rs"]
+mod seat;
 mod support;
+#[path = "support/xvfb.rs"]
+mod xvfb;
 
 use bios::Bios;
 use screen::see;
+use seat::Seat;
 use support::folder::Folder;
 use support::{PATIENCE, Setup, long, quintet, variable};
 
@@ -51,8 +60,9 @@ fn the_32_bit_memtest_finds_no_fault() {
     finds_nothing("I686");
 }
 
-/// From the CD, as far as half of a pass, or to the end of one, as its screen says.
-fn finds_nothing_from_a_cd(bios: Bios, architecture: &str) {
+/// From the CD, as far as `percent` of a pass, or in the long form to the end of one, as its screen says.
+fn finds_nothing_from_a_cd(seat: Option<Seat>, bios: Bios, architecture: &str, percent: u32) {
+    let Some(seat) = seat else { return };
     let (Some(quintet), Some(image)) = (quintet(), variable(&format!("QUINTET_MEMTEST_CD_{architecture}")))
     else {
         return;
@@ -60,9 +70,10 @@ fn finds_nothing_from_a_cd(bios: Bios, architecture: &str) {
     if !bios.is_there() {
         return;
     }
-    let name = format!("memtest-cd-{architecture}-{bios:?}").to_lowercase();
+    let name = format!("memtest-cd-{architecture}-{bios:?}-{percent}").to_lowercase();
     let folder = Folder::new(&name);
-    let setup = Setup::headless(quintet.clone())
+    let setup = seat
+        .setup(quintet.clone())
         .option("--cdrom", image)
         .option("--ram", "64M");
     let machine = bios.put(setup).start(&name);
@@ -73,9 +84,7 @@ fn finds_nothing_from_a_cd(bios: Bios, architecture: &str) {
         digits.parse().ok()
     };
     see(
-        &quintet,
-        &machine.name,
-        &shot,
+        || seat.look(&quintet, &machine, &shot),
         &bios.font(),
         if long() { 8 * PATIENCE } else { PATIENCE },
         "pass without an error",
@@ -85,7 +94,7 @@ fn finds_nothing_from_a_cd(bios: Bios, architecture: &str) {
             }
             match long() {
                 true => number(text, "Pass:").is_some_and(|passes| passes > 0),
-                false => number(text, "Pass ").is_some_and(|percent| percent >= 50),
+                false => number(text, "Pass ").is_some_and(|done| done >= percent),
             }
         },
     );
@@ -93,20 +102,30 @@ fn finds_nothing_from_a_cd(bios: Bios, architecture: &str) {
 
 #[test]
 fn the_64_bit_memtest_finds_no_fault_from_its_cd() {
-    finds_nothing_from_a_cd(Bios::Own, "AMD64");
+    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Own, "AMD64", 50);
 }
 
 #[test]
 fn the_32_bit_memtest_finds_no_fault_from_its_cd() {
-    finds_nothing_from_a_cd(Bios::Own, "I686");
+    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Own, "I686", 50);
 }
 
 #[test]
 fn the_64_bit_memtest_finds_no_fault_by_seabios() {
-    finds_nothing_from_a_cd(Bios::Sea, "AMD64");
+    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Sea, "AMD64", 50);
 }
 
 #[test]
 fn the_32_bit_memtest_finds_no_fault_by_seabios() {
-    finds_nothing_from_a_cd(Bios::Sea, "I686");
+    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Sea, "I686", 50);
+}
+
+#[test]
+fn the_64_bit_memtest_finds_no_fault_in_a_window() {
+    finds_nothing_from_a_cd(Seat::window("memtest-window-amd64"), Bios::Own, "AMD64", 10);
+}
+
+#[test]
+fn the_32_bit_memtest_finds_no_fault_in_a_window() {
+    finds_nothing_from_a_cd(Seat::window("memtest-window-i686"), Bios::Own, "I686", 10);
 }

@@ -27,7 +27,7 @@ use quintet_protocol::handshake::files::HEAD_LEN;
 use quintet_protocol::layout::Region;
 use quintet_protocol::status::{MachineState, PeerState, StatusWord};
 use rustix::process::{Pid, Signal, kill_process};
-use screen::{Font, see};
+use screen::{Font, see, shots};
 use support::folder::Folder;
 use support::{Machine, PATIENCE, Setup, assert_clean, report, scale, worker};
 use trap::{End, kill_at_store};
@@ -319,15 +319,10 @@ fn shows(guest: &mut Machine) {
     let folder = Folder::new("recovery-screen");
     let quintet = support::quintet().expect("found before");
     let shot = folder.file("screen.png");
-    see(
-        &quintet,
-        &guest.name,
-        &shot,
-        &Font::own(),
-        PATIENCE,
-        "line",
-        |text| text.lines().next() == Some("all is well"),
-    );
+    let look = shots(&quintet, &guest.name, &shot);
+    see(look, &Font::own(), PATIENCE, "line", |text| {
+        text.lines().next() == Some("all is well")
+    });
 }
 
 /// What a process has open.

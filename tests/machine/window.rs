@@ -2,6 +2,8 @@
 //!
 //! The built-in demo runs in it; `xdotool` types and clicks, ImageMagick's `import` takes the window's pixels.
 
+#[path = "support/desk.rs"]
+mod desk;
 #[path = "support/says.rs"]
 mod says;
 #[path = "support/screen.rs"]
@@ -12,62 +14,16 @@ mod xvfb;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use desk::{wait_for, windowed};
 use quintet_protocol::handshake::Role;
 use quintet_protocol::status::MachineState;
 use says::quintet_says;
 use screen::Screen;
 use support::folder::Folder;
-use support::{Machine, PATIENCE, Setup, quintet};
+use support::{Machine, Setup, quintet};
 use xvfb::Xvfb;
-
-/// Longest wait for something on the screen: a watchdog.
-const SOON: Duration = Duration::from_secs(120);
-
-/// What the tests do with a display.
-impl Xvfb {
-    /// Runs a tool on this display and answers what it printed; `None` when it fails.
-    fn ask(&self, program: &str, args: &[&str]) -> Option<Vec<u8>> {
-        let output = Command::new(program)
-            .args(args)
-            .env("DISPLAY", &self.display)
-            .stderr(Stdio::null())
-            .output()
-            .expect("the tool starts");
-        output.status.success().then_some(output.stdout)
-    }
-
-    fn xdotool(&self, args: &[&str]) -> Option<String> {
-        self.ask("xdotool", args)
-            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
-    }
-
-    /// The window whose title begins with `name`.
-    fn window(&self, name: &str) -> Option<String> {
-        let found = self.xdotool(&["search", "--onlyvisible", "--name", &format!("^{name} - ")])?;
-        found.lines().next().map(str::to_owned)
-    }
-
-    /// Left edge, top edge, width and height of a window.
-    fn geometry(&self, window: &str) -> Option<[i64; 4]> {
-        let text = self.xdotool(&["getwindowgeometry", "--shell", window])?;
-        let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name))?.parse().ok();
-        Some([field("X=")?, field("Y=")?, field("WIDTH=")?, field("HEIGHT=")?])
-    }
-
-    /// The window's pixels.
-    fn pixels(&self, window: &str) -> Option<Screen> {
-        let [_, _, width, height] = self.geometry(window)?;
-        let bytes = self.ask("import", &["-silent", "-window", window, "-depth", "8", "rgb:-"])?;
-        let picture = Screen {
-            width: width as usize,
-            height: height as usize,
-            dots: bytes.as_chunks().0.to_vec(),
-        };
-        (picture.dots.len() == picture.width * picture.height).then_some(picture)
-    }
-}
 
 /// What the machine shows.
 fn screen_of(machine: &Machine) -> Screen {
@@ -86,18 +42,6 @@ fn scaled(screen: &Screen, width: usize, height: usize) -> Screen {
     Screen { width, height, dots }
 }
 
-/// Waits until `look` finds something.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(start.elapsed() < SOON.min(PATIENCE), "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// Waits until the window shows what the machine shows, and answers that.
 fn shows_the_screen(x: &Xvfb, machine: &Machine) -> Screen {
     // The demo's clock and cursor move, so one pair of pictures may differ; not all of them.
@@ -110,22 +54,14 @@ fn shows_the_screen(x: &Xvfb, machine: &Machine) -> Screen {
 
 /// Types into the window, and waits for the echo on the serial line.
 fn echoes(x: &Xvfb, window: &str, machine: &mut Machine, text: &str) {
-    wait_for("the focus", || x.xdotool(&["windowfocus", "--sync", window]));
-    wait_for("typing", || x.xdotool(&["type", "--delay", "60", text]));
+    x.focus(window);
+    x.type_text(text);
     machine.hear(text);
-}
-
-fn chord(x: &Xvfb, keys: &str) {
-    x.xdotool(&["key", "--delay", "60", keys]).expect("typed");
 }
 
 /// The demo in a window, and `home` for what it keeps.
 fn demo(quintet: &Path, x: &Xvfb, home: &Folder) -> Setup {
-    Setup::demo(quintet.to_owned())
-        .environment("DISPLAY", &x.display)
-        .environment("WAYLAND_DISPLAY", "")
-        .environment("XDG_CONFIG_HOME", home.file("config"))
-        .environment("XDG_DATA_HOME", home.file("data"))
+    windowed(Setup::demo(quintet.to_owned()), x, home)
 }
 
 fn opens(test: &str, option: &str) {
@@ -151,7 +87,7 @@ fn opens(test: &str, option: &str) {
     assert!(before != after, "the echo is on the screen, too");
 
     // Square dots, and another place and size that the guest's mode does not change.
-    chord(&x, "ctrl+alt+a");
+    x.chord("ctrl+alt+a");
     wait_for("square dots", || {
         (x.geometry(&window)?[2..] == [720, 400]).then_some(())
     });
@@ -181,9 +117,9 @@ fn opens(test: &str, option: &str) {
             name.contains(text).then_some(())
         });
     };
-    chord(&x, "ctrl+alt+p");
+    x.chord("ctrl+alt+p");
     title("paused");
-    chord(&x, "ctrl+alt+p");
+    x.chord("ctrl+alt+p");
     title("%");
     echoes(&x, &window, &mut machine, "and on");
 
@@ -200,8 +136,8 @@ fn opens(test: &str, option: &str) {
 
     // A screenshot goes where the coordinator may still write.
     let window = wait_for("a window", || x.window(&machine.name));
-    wait_for("the focus", || x.xdotool(&["windowfocus", "--sync", &window]));
-    chord(&x, "ctrl+alt+s");
+    x.focus(&window);
+    x.chord("ctrl+alt+s");
     let shots = home.file("data/quintet/screenshots");
     let shot = shots.join(format!("{}-1.png", machine.name));
     wait_for("a screenshot", || {
@@ -246,10 +182,10 @@ fn a_key_of_the_window_puts_the_next_diskette_in() {
         .start(test);
     machine.hear("keys: ");
     let window = wait_for("a window", || x.window(&machine.name));
-    wait_for("the focus", || x.xdotool(&["windowfocus", "--sync", &window]));
+    x.focus(&window);
     // The next one, none, the first again.
     for image in [Some(&diskettes[1]), None, Some(&diskettes[0])] {
-        chord(&x, "ctrl+alt+d");
+        x.chord("ctrl+alt+d");
         machine.wait_for("another diskette", |report| {
             let there = report.drives[0].image.as_deref().map(Path::new);
             report.state == MachineState::Running && there == image.map(PathBuf::as_path)
@@ -275,7 +211,7 @@ fn a_key_of_the_window_puts_the_next_diskette_in() {
         Some(diskettes[1].as_path())
     );
     // There is no drive for discs; that is said, and nothing happens.
-    chord(&x, "ctrl+alt+c");
+    x.chord("ctrl+alt+c");
     let report = machine.report().expect("answers");
     assert_eq!(report.workers[Role::Io.index() - 1].generation, 5);
 }

@@ -49,6 +49,17 @@ impl Screen {
         }
     }
 
+    /// Puts it into a file, for people to look at.
+    pub fn write(&self, file: &Path) {
+        let out = std::fs::File::create(file).expect("a file");
+        let mut png = png::Encoder::new(out, self.width as u32, self.height as u32);
+        png.set_color(png::ColorType::Rgb);
+        let mut writer = png.write_header().expect("a head");
+        writer
+            .write_image_data(self.dots.as_flattened())
+            .expect("a picture");
+    }
+
     /// The text in cells of 9 by 16 dots. A cell whose dots are no character of the font reads as '?'.
     pub fn text(&self, font: &Font) -> String {
         let mut text = String::new();
@@ -78,37 +89,37 @@ impl Screen {
     }
 }
 
-/// Waits until the text on the screen of the machine `name` satisfies a condition, and says what was missed when it does not.
+/// Looks at the machine `name` by `quintet screenshot`, again and again; the last screenshot stays in `shot`.
+pub fn shots(quintet: &Path, name: &str, shot: &Path) -> impl Fn() -> Option<Screen> {
+    move || Screen::try_take(quintet, name, shot)
+}
+
+/// Waits until the text on a screen that is looked at satisfies a condition, and says what was missed when it does not.
 pub fn see(
-    quintet: &Path,
-    name: &str,
-    shot: &Path,
+    look: impl FnMut() -> Option<Screen>,
     font: &Font,
     patience: Duration,
     what: &str,
     condition: impl Fn(&str) -> bool,
 ) {
     let mut text = "no screen".to_owned();
-    let seen = until(quintet, name, shot, patience, |screen| {
+    let seen = until(look, patience, |screen| {
         text = screen.text(font);
         condition(&text).then_some(())
     });
     assert!(seen.is_some(), "no {what}, but:\n{text}");
 }
 
-/// Waits until something can be told of what the machine `name` shows, and answers both; none when patience ends. The last
-/// screenshot stays in `shot`.
+/// Waits until something can be told of a screen that is looked at, and answers both; none when patience ends.
 pub fn until<T>(
-    quintet: &Path,
-    name: &str,
-    shot: &Path,
+    mut look: impl FnMut() -> Option<Screen>,
     patience: Duration,
     mut tell: impl FnMut(&Screen) -> Option<T>,
 ) -> Option<(Screen, T)> {
     let start = Instant::now();
     loop {
         // There is no screen to be had before a machine can be spoken to, and while the process that makes pictures is replaced.
-        if let Some(screen) = Screen::try_take(quintet, name, shot)
+        if let Some(screen) = look()
             && let Some(told) = tell(&screen)
         {
             return Some((screen, told));
