@@ -1,7 +1,7 @@
 //! Library of the audio-worker process of Quintet; `main.rs` is the thin process around it.
 //!
 //! [`mod@run`] is the loop, [`player`] takes frames out of the playback ring at the pace of VM time, [`speaker`] makes them of the
-//! PC speaker's line, [`sink`] is where they go. The host's own sound device comes later; until then `--audio auto` means the null sink.
+//! PC speaker's line, [`sink`] is where they go.
 
 pub mod player;
 pub mod resample;

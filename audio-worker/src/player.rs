@@ -177,9 +177,14 @@ impl Player {
         self.ring.is_running() || self.stream.is_some() || self.speaker.has_news()
     }
 
-    /// Frames in the ring.
+    /// Frames that wait to be heard, in the ring and behind it.
     pub fn level(&self) -> u32 {
-        self.ring.level()
+        self.ring.level().saturating_add(self.sink.waiting())
+    }
+
+    /// Tells what the sink's device had to do without.
+    pub fn tell_unheard(&mut self) {
+        self.ring.tell_unheard(self.sink.unheard());
     }
 
     /// Output frames missing so far; wraps.
@@ -322,6 +327,11 @@ impl Player {
             }
         }
         self.stream
+    }
+
+    /// VM time stands still: whoever listens hears the end of what there was.
+    pub fn hold(&mut self) {
+        self.sink.hold();
     }
 
     /// Ends the sink in good order.

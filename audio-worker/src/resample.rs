@@ -1,6 +1,7 @@
 //! From the rate of a stream to the rate of a sink: a windowed sinc, exact in time.
 //!
-//! Positions are integers in units of an input frame divided by the output rate, so that nothing drifts. The kernel is read from a
+//! Positions are integers in units of an input frame divided by the output rate, so that nothing drifts but what is to follow
+//! another clock ([`Resampler::set_pace`]). The kernel is read from a
 //! table and interpolated between its points, so that any ratio costs the same memory; the error of that lies 100 dB
 //! below the signal.
 
@@ -15,9 +16,14 @@ const BETA: f64 = 9.0;
 /// Where the pass band ends, as a part of the lower of the two Nyquist frequencies.
 const PASS: f64 = 0.92;
 
+/// Parts of an output frame's share, so that a pace can be told in them.
+const MILLION: u64 = 1_000_000;
+
 /// A stereo stream on its way from one rate to another.
 #[derive(Debug)]
 pub struct Resampler {
+    /// Input frames for an output frame, in parts of `to`.
+    step: u64,
     from: u64,
     to: u64,
     /// Right half of the kernel.
@@ -43,8 +49,9 @@ impl Resampler {
             (kernel(t) * scale) as f32
         });
         Self {
+            step: u64::from(from) * MILLION,
             from: from.into(),
-            to: to.into(),
+            to: u64::from(to) * MILLION,
             table: table.collect(),
             reach,
             points: scale * POINTS as f64,
@@ -54,12 +61,18 @@ impl Resampler {
         }
     }
 
+    /// Takes the input faster by so many parts in a million; slower, if less than none. The kernel stays as it is, so it is for small
+    /// changes.
+    pub fn set_pace(&mut self, faster: i32) {
+        self.step = self.from * MILLION.saturating_add_signed(faster.into());
+    }
+
     /// Takes frames, and gives those that can be told from them to `out`.
     pub fn push(&mut self, frames: impl Iterator<Item = [f32; 2]>, mut out: impl FnMut([f32; 2])) {
         self.input.extend(frames);
         while self.at + self.reach < self.input.len() {
             out(self.frame());
-            self.rest += self.from;
+            self.rest += self.step;
             self.at += (self.rest / self.to) as usize;
             self.rest %= self.to;
         }

@@ -12,7 +12,7 @@ use quintet_protocol::time::{HostTime, NANOS_PER_SEC, VmTime};
 use quintet_protocol::trace::{Kind, Tracer};
 
 use crate::player::Player;
-use crate::sink::{NullSink, Sink, WavSink};
+use crate::sink::{HostSink, NullSink, Sink, WavSink};
 use crate::speaker::Speaker;
 
 /// Shortest time between two beats, in nanoseconds.
@@ -50,9 +50,11 @@ pub fn run(context: WorkerContext) -> Result<(), WorkerError> {
 fn open(config: &AudioConfig, context: WorkerContext) -> Result<Box<dyn Sink>, WorkerError> {
     match config.sink {
         AudioSink::Null => Ok(Box::new(NullSink)),
-        AudioSink::Auto => {
-            tracing::info!("This build has no host sound: frames go nowhere, at the right pace");
-            Ok(Box::new(NullSink))
+        AudioSink::Host => {
+            let sink = HostSink::new();
+            Ok(Box::new(sink.map_err(|e| {
+                WorkerError::Config(format!("No thread for the sound device: {e}"))
+            })?))
         }
         AudioSink::Wav => {
             let fd = context
@@ -92,6 +94,9 @@ impl Worker {
             self.beat();
             let begun = self.tracer.begin();
             let step = self.player.step(self.clock.now());
+            if !self.clock.is_running() {
+                self.player.hold();
+            }
             self.tracer.end(Kind::Play, begun, step.played);
             if step.missing > 0 {
                 self.tracer.instant(Kind::Underrun, step.missing);
@@ -99,6 +104,7 @@ impl Worker {
             let own = self.status.own();
             own.store(StatusWord::AudioLevel, self.player.level());
             own.store(StatusWord::AudioUnderrun, self.player.underruns());
+            self.player.tell_unheard();
             self.sleep(step.next);
         }
         self.player.finish();

@@ -12,7 +12,7 @@ use quintet_cpu_worker::cpuid::{Feature, Model};
 use quintet_protocol::control::{Drive, check_name};
 use quintet_protocol::handshake::Role;
 use quintet_protocol::handshake::config::{
-    Accel, AudioConfig, AudioSink, CpuConfig, DebugconConfig, DebuggerConfig, DiskKind, GpuConfig, IoConfig,
+    Accel, AudioConfig, CpuConfig, DebugconConfig, DebuggerConfig, DiskKind, GpuConfig, IoConfig,
     ModuleConfig,
 };
 use quintet_protocol::payload::{MAX_PAYLOAD, Outgoing, PayloadKind, TransportChoice};
@@ -28,6 +28,7 @@ use crate::images::{self, EMPTY, ImageArg};
 use crate::limits;
 use crate::machine::attach;
 use crate::metrics::MetricsArg;
+use crate::sound::Audio;
 use crate::supervise::start::random_u64;
 use crate::units::show_size;
 use crate::wasm::{GuestDir, WasmRun};
@@ -37,7 +38,7 @@ use crate::wasm::{GuestDir, WasmRun};
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-fn refuse<T>(text: impl Into<String>) -> Result<T, UsageError> {
+pub(crate) fn refuse<T>(text: impl Into<String>) -> Result<T, UsageError> {
     Err(UsageError(text.into()))
 }
 
@@ -68,15 +69,6 @@ pub struct Debugcon {
     pub port: u16,
     /// Where its bytes go.
     pub target: StreamTarget,
-}
-
-/// Where the sound goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Audio {
-    /// Nowhere.
-    Null,
-    /// A WAV file.
-    Wav(PathBuf),
 }
 
 /// A checked configuration.
@@ -304,7 +296,7 @@ impl MachineConfig {
             external,
             images,
             at_hand,
-            audio: audio(&args.audio)?,
+            audio: Audio::parse(&args.audio)?,
             time_limit: args.time_limit,
             single_process: args.single_process,
             sandbox: !args.no_sandbox && !args.single_process,
@@ -320,11 +312,10 @@ impl MachineConfig {
 
     /// What the audio-worker is told.
     pub fn audio_config(&self) -> AudioConfig {
-        let sink = match self.audio {
-            Audio::Null => AudioSink::Null,
-            Audio::Wav(_) => AudioSink::Wav,
-        };
-        AudioConfig { sink, rate: 48_000 }
+        AudioConfig {
+            sink: self.audio.sink(),
+            rate: 48_000,
+        }
     }
 
     /// Reads kernel, modules and firmware, sealed for transport. They are kept for restarts and resets.
@@ -561,16 +552,6 @@ fn debugcon(text: &str) -> Result<Debugcon, UsageError> {
         port,
         target: stream("--debugcon", target)?,
     })
-}
-
-fn audio(text: &str) -> Result<Audio, UsageError> {
-    match text.split_once(':') {
-        None if text == "null" || text == "auto" => Ok(Audio::Null),
-        Some(("wav", path)) if !path.is_empty() => Ok(Audio::Wav(path.into())),
-        _ => refuse(format!(
-            "--audio {text} is not known; auto, null and wav:FILE are"
-        )),
-    }
 }
 
 /// `"F ARGS,F ARGS"`: each module's file and the line it is given, which is the whole text as in QEMU.

@@ -24,6 +24,7 @@ pub mod sandbox;
 pub mod signals;
 pub mod single;
 pub mod soak;
+pub mod sound;
 pub mod streams;
 pub mod supervise;
 pub mod terminal;

@@ -21,7 +21,7 @@ mod capture;
 mod playback;
 
 pub use capture::{CaptureConsumer, CaptureProducer};
-pub use playback::{Fill, PlaybackConsumer, PlaybackProducer, PlaybackSnapshot, clear_to_silence};
+pub use playback::{Fill, PlaybackConsumer, PlaybackProducer, PlaybackSnapshot, clear_to_silence, unheard};
 
 /// First word of the playback header, "QAPR" in memory.
 pub const PLAYBACK_MAGIC: u32 = u32::from_le_bytes(*b"QAPR");

@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "only files are made here")]
 #[path = "../xtask/src/cpio.rs"]
 mod cpio;
+#[path = "support/hearing.rs"]
+mod hearing;
 mod support;
 
 use std::f64::consts::TAU;
@@ -11,16 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cpio::Cpio;
+use hearing::{QUIET, RATE, pitch, sounds};
 use quintet_protocol::handshake::Role;
 use support::folder::Folder;
 use support::{Machine, Setup, assert_clean, guest_file, scale, variable};
 
-/// Frames per second in the WAV file.
-const RATE: u32 = 48_000;
 /// Least ratio of the sine to everything else, in dB.
 const SNR: f64 = 60.0;
-/// A sample that could not be told from the quiet between two sounds.
-const QUIET: i16 = 40;
 /// The card for alsa-lib, which so needs none of its own files.
 const CONFIG: &str = "pcm.card { type hw card 0 }\nctl.card { type hw card 0 }\n";
 
@@ -103,33 +102,6 @@ fn read_wav(path: &Path) -> (Vec<i16>, Vec<i16>) {
         .map(|b| i16::from_le_bytes([b[0], b[1]]))
         .collect();
     samples.chunks_exact(2).map(|f| (f[0], f[1])).unzip()
-}
-
-/// What is between stretches of quiet of 200 frames or more, if it lasts for a tenth of a second. Shorter is what the driver's buffer
-/// held before, and what is under way again for as long as the interrupt takes that stops the card.
-fn sounds(samples: &[i16]) -> Vec<&[i16]> {
-    let mut all = Vec::new();
-    let mut at = 0;
-    let loud = |s: &i16| s.unsigned_abs() > QUIET as u16;
-    while let Some(first) = samples[at..].iter().position(loud) {
-        let start = at + first;
-        let (mut end, mut quiet) = (start, 0);
-        for (n, sample) in samples.iter().enumerate().skip(start) {
-            if loud(sample) {
-                (end, quiet) = (n + 1, 0);
-            } else {
-                quiet += 1;
-            }
-            if quiet == 200 {
-                break;
-            }
-        }
-        if end - start >= RATE as usize / 10 {
-            all.push(&samples[start..end]);
-        }
-        at = end;
-    }
-    all
 }
 
 /// How far a sine of `hz` is above everything else in `samples`, in dB: a frame that is missing or too much anywhere
@@ -267,17 +239,6 @@ fn rises(sound: &[i16]) -> impl Iterator<Item = usize> + '_ {
         below = *s < -QUIET || below && !rises;
         rises.then_some(n)
     })
-}
-
-/// Times per second at which a sound rises through zero, from the first time to the last: what is left of a swing at the end fades away.
-fn pitch(sound: &[i16]) -> f64 {
-    let rises = sound
-        .windows(2)
-        .enumerate()
-        .filter(|(_, w)| w[0] < 0 && w[1] >= 0);
-    let rises: Vec<usize> = rises.map(|(n, _)| n).collect();
-    let (first, last) = (rises[0], rises[rises.len() - 1]);
-    (rises.len() - 1) as f64 * f64::from(RATE) / (last - first) as f64
 }
 
 /// The PC speaker by counter 2 and by its line alone.

@@ -1,10 +1,12 @@
 //! Where the sound goes.
 
 mod hash;
+pub mod host;
 mod null;
 mod wav;
 
 pub use hash::HashSink;
+pub use host::HostSink;
 pub use null::NullSink;
 pub use wav::{WavError, WavSink};
 
@@ -24,6 +26,19 @@ pub trait Sink: Send + core::fmt::Debug {
     /// the others.
     fn play(&mut self, samples: &[f32], real: usize);
 
+    /// VM time stands still: nothing comes until it goes on, and nothing is missing.
+    fn hold(&mut self) {}
+
     /// The stream has ended; another may begin.
     fn stop(&mut self);
+
+    /// Frames of the stream that have been played here and not been heard yet.
+    fn waiting(&self) -> u32 {
+        0
+    }
+
+    /// Frames of silence that somebody heard in the middle of a stream because what was played here came too late; wraps.
+    fn unheard(&self) -> u32 {
+        0
+    }
 }

@@ -72,11 +72,12 @@ pub fn status(r: &StatusReport) -> String {
         level: _,
         missing,
         dropped,
+        unheard,
     } = r.sound;
-    if missing != 0 || dropped != 0 {
+    if (missing, dropped, unheard) != (0, 0, 0) {
         let _ = writeln!(
             s,
-            "  sound: {missing} frames were missing, {dropped} found no room"
+            "  sound: {missing} frames were missing, {dropped} found no room, {unheard} came too late for the host's device"
         );
     }
     if let Some(e) = &r.error {

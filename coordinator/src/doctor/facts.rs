@@ -3,6 +3,7 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use quintet_audio_worker::sink::host;
 use quintet_protocol::handshake::Role;
 use quintet_protocol::shm::Segment;
 use rustix::process::{Resource, getrlimit};
@@ -69,8 +70,10 @@ pub struct Facts {
     pub display: Option<Result<String, String>>,
     /// Devices that draw, and whether this user may use them.
     pub gpus: Vec<(String, bool)>,
-    /// Devices that play.
-    pub sound: Vec<String>,
+    /// Whether there is a sound server.
+    pub sound_server: bool,
+    /// Devices that play, and whether this user may use them.
+    pub sound: Vec<(String, bool)>,
 }
 
 impl Facts {
@@ -108,10 +111,10 @@ impl Facts {
                 .into_iter()
                 .map(|path| (path.clone(), may_use(&path)))
                 .collect(),
-            // pcmC0D0p: card 0, device 0, playback.
-            sound: devices("/dev/snd", "pcm")
-                .into_iter()
-                .filter(|path| path.ends_with('p'))
+            sound_server: host::pulse_server(),
+            sound: host::devices()
+                .map(|path| path.display().to_string())
+                .map(|path| (path.clone(), may_use(&path)))
                 .collect(),
         }
     }

@@ -526,15 +526,23 @@ fn display_remedy(error: &str) -> String {
 }
 
 fn sound(f: &Facts) -> Finding {
-    let found = match f.sound.as_slice() {
-        [] => "no device".to_owned(),
-        devices => format!("{} device(s), not used yet", devices.len()),
-    };
-    ok("sound", "sound", found).but(
-        State::Limited,
-        "--audio auto is silent: this version has no sink for the host's devices.",
-        "--audio wav:FILE records what the guest plays",
-    )
+    const TOPIC: &str = "sound";
+    let (mine, theirs): (Vec<_>, Vec<_>) = f.sound.iter().partition(|(_, may_use)| *may_use);
+    let mine: Vec<&str> = mine.iter().map(|(path, _)| path.as_str()).collect();
+    match (f.sound_server, mine.as_slice(), theirs.as_slice()) {
+        (true, _, _) => ok(TOPIC, TOPIC, "a sound server"),
+        (false, [], []) => ok(TOPIC, TOPIC, "neither a sound server nor a device").but(
+            State::Limited,
+            "--audio auto is silent.",
+            "start PipeWire or PulseAudio for this user, or record what the guest plays with --audio wav:FILE",
+        ),
+        (false, [], theirs) => ok(TOPIC, TOPIC, format!("{} may not be used", theirs[0].0)).but(
+            State::Limited,
+            "--audio auto is silent.",
+            "sudo usermod -aG audio $USER, and log in again",
+        ),
+        (false, mine, _) => ok(TOPIC, TOPIC, mine.join(", ")),
+    }
 }
 
 #[cfg(test)]

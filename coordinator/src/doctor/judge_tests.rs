@@ -4,7 +4,7 @@ use super::super::probe::Confined;
 use super::super::show;
 use super::*;
 
-/// A host on which nothing is to be wished for, but for sound.
+/// A host on which nothing is to be wished for.
 fn good() -> Facts {
     Facts {
         kernel: "6.12.1".into(),
@@ -36,7 +36,8 @@ fn good() -> Facts {
         display_named: vec!["DISPLAY=:0".into()],
         display: Some(Ok("X11".into())),
         gpus: vec![("/dev/dri/renderD128".into(), true)],
-        sound: vec!["/dev/snd/pcmC0D0p".into()],
+        sound_server: true,
+        sound: vec![("/dev/snd/pcmC0D0p".into(), true)],
     }
 }
 
@@ -66,14 +67,14 @@ fn expect(name: &str, state: State, remedy: &str, change: impl FnOnce(&mut Facts
 }
 
 #[test]
-fn a_good_host_lacks_nothing_but_a_sink_for_sound() {
+fn a_good_host_lacks_nothing() {
     let findings = judge(&good());
     let lacking: Vec<&str> = findings
         .iter()
         .filter(|f| f.state != State::Ok)
         .map(|f| f.name)
         .collect();
-    assert_eq!(lacking, ["sound"]);
+    assert!(lacking.is_empty(), "{lacking:?}");
     assert!(fit_headless(&findings) && fit_window(&findings));
     for f in &findings {
         assert_eq!(f.remedy.is_some(), f.state != State::Ok, "{f:?}");
@@ -258,12 +259,26 @@ fn a_gpu_that_is_absent_or_somebody_elses() {
 }
 
 #[test]
-fn silence_is_said_with_devices_and_without() {
-    assert!(expect("sound", State::Limited, "wav:FILE", |f| f.sound = vec![]));
-    assert!(
-        finding(&judge(&good()), "sound")
-            .found
-            .contains("1 device(s), not used")
+fn sound_is_a_servers_or_a_devices_that_one_may_use() {
+    let alone = |devices: &[(&str, bool)]| {
+        let devices: Vec<_> = devices
+            .iter()
+            .map(|(path, may)| ((*path).to_owned(), *may))
+            .collect();
+        move |f: &mut Facts| (f.sound_server, f.sound) = (false, devices)
+    };
+    assert!(expect("sound", State::Limited, "wav:FILE", alone(&[])));
+    assert!(expect(
+        "sound",
+        State::Limited,
+        "usermod",
+        alone(&[("/dev/snd/pcmC0D0p", false)])
+    ));
+    let device = alone(&[("/dev/snd/pcmC0D0p", true), ("/dev/snd/pcmC1D0p", false)]);
+    let found = finding(&on(device), "sound");
+    assert_eq!(
+        (found.state, found.found.as_str()),
+        (State::Ok, "/dev/snd/pcmC0D0p")
     );
 }
 

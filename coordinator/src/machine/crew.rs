@@ -12,11 +12,12 @@ use quintet_protocol::handshake::{Network, Role};
 
 use super::confined::Confined;
 use super::shelf::Shelf;
-use crate::config::{Audio, MachineConfig, UsageError, reason};
+use crate::config::{MachineConfig, UsageError, reason};
 use crate::images;
 use crate::metrics::MetricsArg;
 use crate::sandbox;
 use crate::sandbox::own::{self, Tracing};
+use crate::sound::Audio;
 use crate::supervise::binaries::Binaries;
 use crate::supervise::spawner::Spawner;
 use crate::supervise::start::Plan;
@@ -150,10 +151,10 @@ fn plans(config: &MachineConfig) -> Result<[Plan; 4], UsageError> {
             Role::Io if !dirs.is_empty() => "io-files",
             role => role.name(),
         };
-        let confinement = if role == Role::Gpu && !config.gpu.headless {
-            sandbox::window_confinement(config.sandbox)
-        } else {
-            sandbox::confinement_by(policy, config.sandbox)
+        let confinement = match role {
+            Role::Gpu if !config.gpu.headless => sandbox::window_confinement(config.sandbox),
+            Role::Audio if config.audio == Audio::Host => sandbox::sound_confinement(config.sandbox),
+            _ => sandbox::confinement_by(policy, config.sandbox),
         };
         let confinement = confinement.map_err(|e| UsageError(e.to_string()))?;
         Ok(Plan {
@@ -164,6 +165,7 @@ fn plans(config: &MachineConfig) -> Result<[Plan; 4], UsageError> {
             log: config.log.clone(),
         })
     };
+    config.audio.tell(config.gpu.headless);
     let [cpu, io, gpu, audio] = Role::WORKERS;
     Ok([plan(cpu)?, plan(io)?, plan(gpu)?, plan(audio)?])
 }

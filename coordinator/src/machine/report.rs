@@ -55,6 +55,7 @@ impl Machine {
                 level: said(Role::Audio, StatusWord::AudioLevel),
                 missing: said(Role::Audio, StatusWord::AudioUnderrun),
                 dropped: said(Role::Io, StatusWord::AudioOverrun),
+                unheard: self.ends.unheard_frames(),
             },
             disks: DiskReport {
                 under_way: said(Role::Io, StatusWord::DiskRequests),

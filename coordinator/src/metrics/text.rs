@@ -236,6 +236,11 @@ fn guest(page: &mut Page, report: &StatusReport) {
         "Frames that found no room.",
         sound.dropped,
     );
+    page.counter(
+        "sound_unheard_frames_total",
+        "Frames of silence that the host's sound device was given in the middle of a stream.",
+        sound.unheard,
+    );
     page.gauge(
         "echo_seconds",
         "From the newest key press in the window to the next change shown.",

@@ -26,6 +26,7 @@ pub fn policy_text(name: &str) -> Option<&'static str> {
         "gpu" => include_str!("policies/gpu.policy"),
         "gpu-window" => include_str!("policies/gpu-window.policy"),
         "audio" => include_str!("policies/audio.policy"),
+        "audio-host" => include_str!("policies/audio-host.policy"),
         _ => return None,
     })
 }
@@ -78,6 +79,36 @@ fn max_file_size(policy: &str) -> Option<u64> {
         // They write into shared memory, whose size is fixed, and to pipes.
         _ => Some(0),
     }
+}
+
+/// What an audio-worker that plays to the host's sound server or device has to give up: it keeps the way to either, and what ALSA reads.
+///
+/// # Errors
+/// [`PolicyError`].
+pub fn sound_confinement(enabled: bool) -> Result<Confinement, PolicyError> {
+    let confinement = confinement_by("audio-host", enabled)?;
+    if !enabled {
+        return Ok(confinement);
+    }
+    let mut read_paths: Vec<String> = ["/usr", "/lib", "/lib64", "/etc", "/proc/asound", "/run/udev"]
+        .map(str::to_owned)
+        .into();
+    // The user's settings, and the key to the server.
+    if let Ok(home) = std::env::var("HOME") {
+        let settings = [".asoundrc", ".config/alsa", ".config/pulse", ".pulse-cookie"];
+        read_paths.extend(settings.map(|below| format!("{home}/{below}")));
+    }
+    let named = |name| std::env::var(name).ok().filter(|path| path.starts_with('/'));
+    read_paths.extend(
+        ["PULSE_COOKIE", "PULSE_RUNTIME_PATH", "XDG_RUNTIME_DIR"]
+            .into_iter()
+            .filter_map(named),
+    );
+    Ok(Confinement {
+        read_paths,
+        write_paths: vec!["/dev/snd".to_owned()],
+        ..confinement
+    })
 }
 
 /// What a gpu-worker with a window has to give up: it keeps libraries, drivers and what they read, and the way to the

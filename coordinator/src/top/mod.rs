@@ -198,6 +198,7 @@ pub fn sample_report() -> StatusReport {
             level: 960,
             missing: 7,
             dropped: 0,
+            unheard: 0,
         },
         drives: Vec::new(),
         disks: DiskReport {

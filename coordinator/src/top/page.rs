@@ -210,10 +210,11 @@ fn disks_and_sound(page: &Page<'_>) -> Paragraph<'static> {
             now.disks.under_way
         )),
         Line::from(format!(
-            "sound   {} ms wait, {} frames were missing, {} found no room",
+            "sound   {} ms wait, {} frames were missing, {} found no room, {} too late",
             now.sound.level / FRAMES,
             now.sound.missing,
-            now.sound.dropped
+            now.sound.dropped,
+            now.sound.unheard
         )),
         Line::from(format!("echo    {echo} from key to picture")),
     ])

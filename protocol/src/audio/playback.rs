@@ -28,6 +28,13 @@ mod consumer_word {
     pub const HOST_RATE: usize = 8;
     /// The producer's epoch that the read index belongs to.
     pub const EPOCH: usize = 12;
+    /// Frames of silence that the host's device was given because what had been read came too late.
+    pub const UNHEARD: usize = 16;
+}
+
+/// Frames of silence that the host's device made up for, as the consumer's part tells; wraps.
+pub fn unheard(consumer: &impl ReadWords) -> u32 {
+    consumer.load_u32(consumer_word::UNHEARD, Ordering::Relaxed)
 }
 
 /// io-worker's end.
@@ -281,6 +288,8 @@ pub struct PlaybackConsumer<W, R> {
     epoch: u32,
     read: u32,
     underruns: u32,
+    /// What predecessors told.
+    unheard: u32,
 }
 
 impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
@@ -290,6 +299,7 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
         mine.store_u32(consumer_word::HOST_RATE, host_rate, Ordering::Relaxed);
         let read = mine.load_u32(consumer_word::READ, Ordering::Relaxed);
         let underruns = mine.load_u32(consumer_word::UNDERRUN, Ordering::Relaxed);
+        let unheard = unheard(&mine);
         Self {
             mine,
             peer,
@@ -297,6 +307,7 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
             epoch: 0,
             read,
             underruns,
+            unheard,
         }
     }
 
@@ -402,5 +413,12 @@ impl<W: WriteWords, R: ReadWords> PlaybackConsumer<W, R> {
     /// Missing frames so far; wraps.
     pub fn underruns(&self) -> u32 {
         self.underruns
+    }
+
+    /// Tells how many frames the host's device has had to do without since this end was attached; wraps.
+    pub fn tell_unheard(&mut self, frames: u32) {
+        let all = self.unheard.wrapping_add(frames);
+        self.mine
+            .store_u32(consumer_word::UNHEARD, all, Ordering::Relaxed);
     }
 }

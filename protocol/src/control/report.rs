@@ -151,4 +151,6 @@ pub struct SoundReport {
     pub missing: u32,
     /// Dropped because the ring was full: audio-worker was late, or dead.
     pub dropped: u32,
+    /// Silence that the host's device was given in the middle of a stream: audio-worker brought frames too late for it.
+    pub unheard: u32,
 }

@@ -231,8 +231,8 @@ pub struct GpuConfig {
 /// Where the sound goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AudioSink {
-    /// The host's sound, or nowhere when there is none.
-    Auto,
+    /// The host's sound server or device, whichever there is when something plays.
+    Host,
     /// Nowhere, at the right pace.
     Null,
     /// A WAV file, opened by the coordinator, inherited as the worker's host descriptor 0.

@@ -2,7 +2,7 @@
 
 use super::{Ends, Region, SleeperId};
 use crate::audio::{
-    AudioError, CaptureConsumer, CaptureProducer, Format, PlaybackConsumer, PlaybackProducer,
+    self, AudioError, CaptureConsumer, CaptureProducer, Format, PlaybackConsumer, PlaybackProducer,
 };
 use crate::framebuffer::{FrameReader, FrameWriter, ShotReader, ShotWriter};
 use crate::shm::{View, ViewMut};
@@ -87,6 +87,11 @@ impl Ends {
             self.view(Region::playback()),
             host_rate,
         )
+    }
+
+    /// Frames of silence that the host's sound device made up for, as audio-worker tells; wraps.
+    pub fn unheard_frames(&self) -> u32 {
+        audio::unheard(&self.view(Region::playback_head()))
     }
 
     /// Capture, in audio-worker.

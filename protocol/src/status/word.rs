@@ -51,7 +51,7 @@ words! {
     InputBatches = 2, One(Gpu);
     /// Input events sent; wraps.
     InputEvents = 3, One(Gpu);
-    /// Frames in the playback ring when the sink last took some.
+    /// Frames that wait to be heard, in the playback ring and before the host's device, when the sink last took some.
     AudioLevel = 4, One(Audio);
     /// Output frames that were missing; wraps.
     AudioUnderrun = 5, One(Audio);

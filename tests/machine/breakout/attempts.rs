@@ -88,6 +88,7 @@ pub enum Column {
     Gpu,
     Window,
     Audio,
+    AudioHost,
     Compiler,
 }
 
@@ -102,6 +103,7 @@ impl Column {
             Self::Gpu => "gpu",
             Self::Window => "gpu, window",
             Self::Audio => "audio",
+            Self::AudioHost => "audio, device",
             Self::Compiler => "compiler",
         }
     }
@@ -117,6 +119,20 @@ impl Attempt {
     pub fn accepts(&self, column: Column, outcome: Outcome) -> bool {
         let expected: &[Expected] = match (column, self.name) {
             (Column::Window, _) => self.window,
+            // It may map the code of plug-ins and open files and sockets, as a window may, and make nothing.
+            (Column::AudioHost, "fork" | "vfork" | "clone a process") => &[Refused(Errno::ENOSYS)],
+            (Column::AudioHost, "the coordinator's control socket") => {
+                &[Refused(Errno::EPERM), Refused(Errno::ECONNREFUSED)]
+            }
+            (
+                Column::AudioHost,
+                "remove a file"
+                | "rename a file"
+                | "make a directory"
+                | "truncate by descriptor"
+                | "a file in memory",
+            ) => &[],
+            (Column::AudioHost, _) => self.window,
             // It opens what lies beneath a directory, and this names none.
             (Column::IoFiles, "remove a file" | "rename a file" | "make a directory") => {
                 &[Refused(Errno::EACCES), Refused(Errno::EXDEV)]

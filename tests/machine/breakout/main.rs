@@ -209,6 +209,19 @@ fn a_worker_with_a_window(test: &str, user: User) {
     guest.echoes("after");
 }
 
+/// The audio-worker, where there is something that looks like a sound server.
+fn a_worker_with_a_sound_device(test: &str, user: User) {
+    let Some(host) = Host::new(test, user, Lacking::Nothing) else {
+        return;
+    };
+    let server = host.sound_server();
+    let mut guest = host.pc(&["--headless"], &[("PULSE_SERVER", &server)]);
+    guest.echoes("before");
+    let column = worker(&guest, Role::Audio, Column::AudioHost);
+    unharmed(&mut guest, &judge(&[column]));
+    guest.echoes("after");
+}
+
 fn the_processes_of_modules(test: &str, user: User) {
     let Some(host) = Host::new(test, user, Lacking::Nothing) else {
         return;
@@ -293,6 +306,16 @@ fn each_worker_of_a_pc_is_refused_everything() {
 #[test]
 fn each_worker_of_a_pc_is_refused_everything_as_an_ordinary_user() {
     the_workers_of_a_pc("breakout-pc-user", User::Ordinary, Lacking::Nothing);
+}
+
+#[test]
+fn an_audio_worker_with_a_device_cannot_break_out() {
+    a_worker_with_a_sound_device("breakout-sound", User::Own);
+}
+
+#[test]
+fn an_ordinary_users_audio_worker_with_a_device_cannot_either() {
+    a_worker_with_a_sound_device("breakout-sound-user", User::Ordinary);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::packages;
 use crate::sh::{self, Failure};
 
 /// The most lines a source file may have, tests included.
@@ -20,7 +21,8 @@ pub fn check(args: &[String]) -> Result<ExitCode, Failure> {
     if args.iter().any(|a| a == "--bless") {
         sh::write(&sh::root().join(UNSAFE_LIST), unsafe_list()?.as_bytes())?;
     }
-    let checks: [(&str, Check); 7] = [
+    let checks: [(&str, Check); 8] = [
+        ("packages", packages::build_has_all),
         ("sizes", sizes),
         ("unsafe", unsafe_modules),
         ("links", links),

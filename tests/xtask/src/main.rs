@@ -1,4 +1,4 @@
-//! Chores of the repository, one file each: `cargo xtask run | test | check | fuzz | bench | guest | dist`.
+//! Chores of the repository, one file each: `cargo xtask run | test | setup | check | fuzz | bench | guest | dist`.
 //!
 //! No crate of the workspace and none that needs more than Rust and a linker: this is what a fresh machine builds first, before
 //! anything that could be missing is known to be there.
@@ -25,6 +25,7 @@ Usage: cargo xtask CHORE
 
   run [ARGS…]      build in release and start quintet; without ARGS, the demo guest
   test [ARGS…]     build and run every test; --long adds what does not fit into CI, ARGS go to the runner
+  setup            install the system packages that building and testing need, or print the line to type
   check [--bless]  format, lints, file sizes, documentation, the list of unsafe modules; installs nothing
   fuzz [TARGET…]   run the fuzz targets under libFuzzer; --help tells more
   bench [ARGS…]    time a Linux guest under quintet and other emulators, side by side; --help tells more
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let result = match chore.as_str() {
         "run" => run::run(&rest),
         "test" => test::test(&rest),
+        "setup" => packages::for_tests().map(|()| ExitCode::SUCCESS),
         "check" => check::check(&rest),
         "fuzz" => fuzz::fuzz(&rest),
         "bench" => bench::bench(&rest),

@@ -1,7 +1,7 @@
 //! System packages: what is missing, and how it gets there.
 //!
-//! As root they are installed, with `sudo` after a question, else the one line to type is printed. Only `run` and
-//! `test` come here; `check` never installs.
+//! As root they are installed, with `sudo` after a question, else the one line to type is printed. Only `run`,
+//! `test` and `setup` install; `check` names what is missing.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -125,6 +125,18 @@ const TO_TEST: &[Need] = &[
         wanted: ALWAYS,
     },
     Need {
+        what: "a sound server without a device",
+        package: "pulseaudio",
+        present: || sh::has("pulseaudio"),
+        wanted: ALWAYS,
+    },
+    Need {
+        what: "a recorder of what that plays",
+        package: "pulseaudio-utils",
+        present: || sh::has("parec"),
+        wanted: ALWAYS,
+    },
+    Need {
         what: "an installer of Debian",
         package: "debootstrap",
         present: || sh::has("debootstrap"),
@@ -220,6 +232,18 @@ pub fn for_build() -> Result<(), Failure> {
     ensure(TO_BUILD, Missing::IsFatal)
 }
 
+/// Whether a build is possible, without installing anything.
+///
+/// # Errors
+/// A [`Failure`] with the line to type.
+pub fn build_has_all() -> Result<(), Failure> {
+    let missing = absent(TO_BUILD);
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(line_to_type(&missing))),
+    }
+}
+
 /// Makes sure that a window can be opened; without, it says what is missing and the machine says what that means.
 ///
 /// # Errors
@@ -244,8 +268,7 @@ pub fn for_tests() -> Result<(), Failure> {
 }
 
 fn ensure(needs: &[Need], otherwise: Missing) -> Result<(), Failure> {
-    let absent = || -> Vec<&Need> { needs.iter().filter(|n| (n.wanted)() && !(n.present)()).collect() };
-    let mut missing = absent();
+    let mut missing = absent(needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -254,17 +277,13 @@ fn ensure(needs: &[Need], otherwise: Missing) -> Result<(), Failure> {
         // Twice: to install one, apt removes another that came from elsewhere and does not go with it.
         for _ in 0..2 {
             install(&packages(&missing), sudo)?;
-            missing = absent();
+            missing = absent(needs);
             if missing.is_empty() {
                 return Ok(());
             }
         }
     }
-    let line = format!(
-        "{} missing; type: sudo apt-get install {}",
-        listed(&missing),
-        packages(&missing).join(" ")
-    );
+    let line = line_to_type(&missing);
     match otherwise {
         Missing::IsFatal => Err(Failure::new(line)),
         Missing::IsSkipped => {
@@ -272,6 +291,18 @@ fn ensure(needs: &[Need], otherwise: Missing) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+fn absent(needs: &[Need]) -> Vec<&Need> {
+    needs.iter().filter(|n| (n.wanted)() && !(n.present)()).collect()
+}
+
+fn line_to_type(missing: &[&Need]) -> String {
+    format!(
+        "{} missing; type: sudo apt-get install {}",
+        listed(missing),
+        packages(missing).join(" ")
+    )
 }
 
 fn listed(needs: &[&Need]) -> String {
