@@ -90,7 +90,7 @@ pub fn sound_confinement(enabled: bool) -> Result<Confinement, PolicyError> {
     if !enabled {
         return Ok(confinement);
     }
-    let mut read_paths: Vec<String> = ["/usr", "/lib", "/lib64", "/etc", "/proc/asound", "/run/udev"]
+    let mut read_paths: Vec<String> = ["/usr", "/lib", "/lib64", "/etc", "/proc/asound"]
         .map(str::to_owned)
         .into();
     // The user's settings, and the key to the server.
@@ -98,11 +98,10 @@ pub fn sound_confinement(enabled: bool) -> Result<Confinement, PolicyError> {
         let settings = [".asoundrc", ".config/alsa", ".config/pulse", ".pulse-cookie"];
         read_paths.extend(settings.map(|below| format!("{home}/{below}")));
     }
-    let named = |name| std::env::var(name).ok().filter(|path| path.starts_with('/'));
     read_paths.extend(
-        ["PULSE_COOKIE", "PULSE_RUNTIME_PATH", "XDG_RUNTIME_DIR"]
-            .into_iter()
-            .filter_map(named),
+        std::env::var("PULSE_COOKIE")
+            .ok()
+            .filter(|path| path.starts_with('/')),
     );
     Ok(Confinement {
         read_paths,

@@ -2,7 +2,7 @@
 //!
 //! A line is `CALL`, `CALL CONDITION`, `CALL = ERRNO`, `CALL CONDITION = ERRNO` or `include NAME`; `#` starts a comment. ERRNO is
 //! ENOSYS, or EPERM in the policy of the coordinator, which lists what is refused and allows the rest ([`compile_refusals`]). Conditions:
-//! `!exec` (the protection argument has no PROT_EXEC), `!write` (no PROT_WRITE), `thread` (the flags make a thread, not a process), `!thread` (they do not),
+//! `!exec` (the protection argument has no PROT_EXEC), `!write` (no PROT_WRITE), `thread` (the flags make a thread, not a process),
 //! `set-name` (only PR_SET_NAME), `get-auxv` (only PR_GET_AUXV, which finds the vDSO's clock),
 //! `set-ptracer` (only PR_SET_PTRACER, which lets a debugger in and nothing out), `empty-path` (only the descriptor itself),
 //! `read-only` (no new limit), `own` (the process itself), `data` (commands of fcntl that send nobody signals), `!signal` (requests of
@@ -168,8 +168,6 @@ fn conditions(condition: &str) -> Option<Vec<SeccompRule>> {
             let flags = libc::CLONE_THREAD | libc::CLONE_VM | libc::CLONE_SIGHAND;
             masked(0, flags, flags)
         }
-        // The kernel makes no thread without the other two.
-        "!thread" => masked(0, libc::CLONE_THREAD, 0),
         "set-name" => vec![vec![(0, Eq, libc::PR_SET_NAME as u64)]],
         "set-ptracer" => vec![vec![(0, Eq, libc::PR_SET_PTRACER as u64)]],
         "get-auxv" => vec![vec![(0, Eq, PR_GET_AUXV)]],

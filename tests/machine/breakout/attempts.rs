@@ -120,7 +120,6 @@ impl Attempt {
         let expected: &[Expected] = match (column, self.name) {
             (Column::Window, _) => self.window,
             // It may map the code of plug-ins and open files and sockets, as a window may, and make nothing.
-            (Column::AudioHost, "fork" | "vfork" | "clone a process") => &[Refused(Errno::ENOSYS)],
             (Column::AudioHost, "the coordinator's control socket") => {
                 &[Refused(Errno::EPERM), Refused(Errno::ECONNREFUSED)]
             }

@@ -1,14 +1,17 @@
 //! The host's sound device, on a thread of its own: opening one may take long, and whoever paces the stream must not wait for it.
 //!
-//! PulseAudio's protocol is spoken directly, which PipeWire's server understands as well; without such a server the device is ALSA's.
-//! ALSA's way to either server would load their libraries into the worker, and is known for endless underruns through PipeWire.
+//! PulseAudio's protocol is spoken directly, which PipeWire's server understands as well; without such a server the first card that can be opened
+//! is ALSA's, with the conversions of its library (`plughw`). What ALSA calls its default was rejected: where there is no server that
+//! is a mixer that makes a process, and where there is one its plug-ins load that server's libraries into the worker, and are
+//! known for endless underruns through PipeWire.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
 use cpal::{
-    BufferSize, FromSample, SampleFormat, SizedSample, StreamConfig, SupportedBufferSize,
+    BufferSize, DeviceId, FromSample, SampleFormat, SizedSample, StreamConfig, SupportedBufferSize,
     SupportedStreamConfig,
 };
 
@@ -121,20 +124,22 @@ impl Keeper<'_> {
         }
     }
 
-    /// The host's default device, or else the first other one that can be opened.
+    /// The server's default device, or the first card that can be opened.
     fn open_any(&self) -> Result<(cpal::Stream, Filler, String), DeviceError> {
         let host = cpal::default_host();
+        let devices: Vec<cpal::Device> = match host.id() {
+            cpal::HostId::Alsa => cards(&super::devices().collect::<Vec<_>>())
+                .iter()
+                .filter_map(|name| host.device_by_id(&DeviceId::new(cpal::HostId::Alsa, name)))
+                .collect(),
+            _ => host.default_output_device().into_iter().collect(),
+        };
         let mut first = DeviceError::None;
-        let default = host.default_output_device();
-        if let Some(device) = &default {
-            match self.open_one(device) {
+        for device in devices {
+            match self.open_one(&device) {
                 Ok(open) => return Ok(open),
-                Err(error) => first = error,
-            }
-        }
-        for device in host.output_devices().into_iter().flatten() {
-            if let Ok(open) = self.open_one(&device) {
-                return Ok(open);
+                Err(error) if matches!(first, DeviceError::None) => first = error,
+                Err(_) => {}
             }
         }
         Err(first)
@@ -203,6 +208,19 @@ fn is_the_end(error: &cpal::Error) -> bool {
     !matches!(error.kind(), DeviceChanged | RealtimeDenied | Xrun)
 }
 
+/// What ALSA calls the cards behind device files, such as `/dev/snd/pcmC0D0p`, in the order of their numbers.
+fn cards(files: &[PathBuf]) -> Vec<String> {
+    let numbers = |path: &PathBuf| -> Option<(u32, u32)> {
+        let name = path.file_name()?.to_str()?;
+        let (card, device) = name.strip_prefix("pcmC")?.strip_suffix('p')?.split_once('D')?;
+        Some((card.parse().ok()?, device.parse().ok()?))
+    };
+    let mut found: Vec<(u32, u32)> = files.iter().filter_map(numbers).collect();
+    found.sort_unstable();
+    let name = |(card, device)| format!("plughw:CARD={card},DEV={device}");
+    found.into_iter().map(name).collect()
+}
+
 /// The device's configuration nearest to two channels of floating-point samples at the usual rate.
 fn choose(device: &cpal::Device) -> Result<SupportedStreamConfig, DeviceError> {
     let formats = [SampleFormat::F32, SampleFormat::I32, SampleFormat::I16];
@@ -215,5 +233,31 @@ fn choose(device: &cpal::Device) -> Result<SupportedStreamConfig, DeviceError> {
     match best {
         Some((_, range)) => Ok(range.with_sample_rate(RATE)),
         None => Ok(device.default_output_config()?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_are_named_in_order_and_what_only_records_is_none() {
+        let files = [
+            "pcmC1D0p",
+            "pcmC0D10p",
+            "pcmC0D0p",
+            "pcmC0D0c",
+            "controlC0",
+            "seq",
+        ];
+        let files = files.map(|name| PathBuf::from("/dev/snd").join(name));
+        assert_eq!(
+            cards(&files),
+            [
+                "plughw:CARD=0,DEV=0",
+                "plughw:CARD=0,DEV=10",
+                "plughw:CARD=1,DEV=0"
+            ]
+        );
     }
 }

@@ -70,9 +70,9 @@ fn largest_step(heard: &[f32], rate: u32) -> f32 {
 }
 
 #[test]
-fn devices_whose_crystals_are_wrong_hear_no_gap_in_ten_minutes() {
-    for ppm in [-300.0, 0.0, 300.0] {
-        let (heard, levels, unheard) = listen(RATE, ppm, 600);
+fn devices_whose_crystals_are_wrong_hear_no_gap_in_five_minutes() {
+    for ppm in [-300.0, 300.0] {
+        let (heard, levels, unheard) = listen(RATE, ppm, 300);
         assert_eq!(unheard, 0, "{ppm}");
         let steady = &levels[levels.len() / 10..];
         let (least, most) = (steady.iter().min(), steady.iter().max());
