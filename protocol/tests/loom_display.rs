@@ -164,7 +164,7 @@ impl WriteWords for Sparse {
 fn playback() -> (Sparse, Sparse) {
     let header = (0..28).step_by(4).chain((128..140).step_by(4));
     let ours = Sparse::new(4096 + 8, header.chain([4096, 4100]));
-    (ours, Sparse::new(128, [0, 4, 8, 12].into_iter()))
+    (ours, Sparse::new(128, [0, 4, 8, 12, 16].into_iter()))
 }
 
 const TWO_FRAMES: Format = Format {
