@@ -14,6 +14,7 @@ pub mod machine;
 pub mod module;
 pub mod parts;
 pub mod pci;
+pub mod processes;
 pub mod rom;
 pub mod run;
 pub mod serial;

@@ -65,7 +65,7 @@ fn demo(quintet: &Path, x: &Xvfb, home: &Folder) -> Setup {
 }
 
 fn opens(test: &str, option: &str) {
-    let (Some(quintet), Some(x)) = (quintet(), Xvfb::start(&["xdotool", "import"])) else {
+    let (Some(quintet), Some(x)) = (quintet(), Xvfb::start(desk::TOOLS)) else {
         return;
     };
     let home = Folder::new(test);
@@ -224,6 +224,28 @@ fn the_window_shows_the_screen_takes_keys_and_comes_back_drawn_by_software() {
 #[test]
 fn the_window_shows_the_screen_takes_keys_and_comes_back_drawn_by_a_gpu() {
     opens("window-gpu", "--any-gpu");
+}
+
+/// What a desktop's scale makes of a window of 720 by 540: physical pixels, whole ones, and none of the guest's dots lost.
+#[test]
+fn the_window_is_as_large_as_the_desktops_scale_says() {
+    let (Some(quintet), Some(x)) = (quintet(), Xvfb::start(desk::TOOLS)) else {
+        return;
+    };
+    let home = Folder::new("window-scale");
+    for (scale, size) in [("1.25", [900, 675]), ("1.5", [1080, 810]), ("2", [1440, 1080])] {
+        let mut machine = demo(&quintet, &x, &home)
+            .option("--ram", "64M")
+            .flag("--software")
+            .environment("WINIT_X11_SCALE_FACTOR", scale)
+            .start("window-scale");
+        machine.hear("type here");
+        let window = wait_for("a window", || x.window(&machine.name));
+        wait_for("its size", || (x.geometry(&window)?[2..] == size).then_some(()));
+        shows_the_screen(&x, &machine);
+        assert_eq!(quintet_says(&["quit", &machine.name]), (true, String::new()));
+        machine.end();
+    }
 }
 
 #[test]

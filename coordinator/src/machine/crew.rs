@@ -165,7 +165,6 @@ fn plans(config: &MachineConfig) -> Result<[Plan; 4], UsageError> {
             log: config.log.clone(),
         })
     };
-    config.audio.tell(config.gpu.headless);
     let [cpu, io, gpu, audio] = Role::WORKERS;
     Ok([plan(cpu)?, plan(io)?, plan(gpu)?, plan(audio)?])
 }

@@ -146,6 +146,8 @@ pub struct Machine {
     doorbells: Vec<Doorbell>,
     seen: [Seen; 4],
     confined: Confined,
+    /// What will not be heard has been told.
+    told_sound: bool,
     ends: Ends,
     pump: Option<Pump>,
     events: Receiver<Event>,
@@ -329,6 +331,7 @@ pub fn run_with(
         clock,
         seen,
         confined,
+        told_sound: false,
         ends,
         pump: Some(pump),
         events,
@@ -474,14 +477,7 @@ impl Machine {
             }
             self.reap();
             self.observe();
-            if self.config.sandbox
-                && Role::WORKERS
-                    .iter()
-                    .all(|&role| self.life.peer(role) == PeerState::Running)
-                && let Some(line) = self.confined.tell()
-            {
-                tracing::warn!("{line}");
-            }
+            self.tell();
             self.look_at_workers();
             if let Some(limit) = self.config.time_limit
                 && self.now() >= limit
@@ -492,6 +488,22 @@ impl Machine {
             self.obey_window();
             self.look_at_jobs();
             self.answer_waiting();
+        }
+    }
+
+    /// Says what the user should know of a machine that runs: one that cannot start says why and nothing else.
+    fn tell(&mut self) {
+        let runs = |role: &Role| self.life.peer(*role) == PeerState::Running;
+        if !Role::WORKERS.iter().all(runs) {
+            return;
+        }
+        if self.config.sandbox
+            && let Some(line) = self.confined.tell()
+        {
+            tracing::warn!("{line}");
+        }
+        if !std::mem::replace(&mut self.told_sound, true) {
+            self.config.audio.tell(self.config.gpu.headless);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::bus::{StreamIn, StreamOut};
 use crate::firmware::offer;
 use crate::fw_cfg::{FwCfg, ItemError, KEY_CPUS, KEY_MAX_CPUS, KEY_RAM_SIZE};
 use crate::machine::{Machine, MachineConfig};
+use crate::processes::{self, Processes};
 use crate::rom::{self, Roms};
 use crate::storage::pflash::Pflash;
 
@@ -75,6 +76,10 @@ pub(super) fn build(
         virtio: storage.virtio,
     };
     let mut machine = Machine::new(machine, context.ram.clone()).map_err(|e| refuse(&e))?;
+    let processes = Processes::new(&context.maps);
+    machine
+        .attach(processes, &[processes::PORTS])
+        .map_err(|e| refuse(&e))?;
     machine.dma().watch_code(ends.code_map_reader());
     Ok(machine)
 }

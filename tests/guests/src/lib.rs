@@ -59,6 +59,10 @@ pub const SERVICES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/services.i
 /// waits for. Ends with "arcade: done" and 0 to isa-debug-exit.
 pub const ARCADE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/arcade.img"));
 
+/// The first 32 KiB of a disk that shows the machine off: the five processes, by the device `processes`, in a picture of 800 by 600 with the
+/// mouse pointer in it, a tune, and what is typed. Says "show: running" on COM1; 'q' ends with "show: N frames" and ACPI S5.
+pub const SHOW: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/show.img"));
+
 /// Firmware of 64 KiB that writes a flash chip of 64 KiB below it: one bit of a byte with each start, which it finds at the
 /// next, and erases the block at the fourth. isa-debug-exit gets the number of failures.
 pub const FLASH: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/flash.bin"));
@@ -88,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_boot_disk_has_32_kib_and_the_signature_of_its_first_sector() {
-        for disk in [SERVICES, ARCADE] {
+        for disk in [SERVICES, ARCADE, SHOW] {
             assert_eq!(disk.len(), 32 << 10);
             assert_eq!(disk[510..512], [0x55, 0xAA]);
         }

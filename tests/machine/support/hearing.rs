@@ -1,4 +1,5 @@
 //! What a recording sounds like.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 /// Frames per second of the recordings.
 pub const RATE: u32 = 48_000;

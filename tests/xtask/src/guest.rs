@@ -10,6 +10,9 @@ use crate::sh::{self, Failure};
 #[path = "../../guests/src/seed.rs"]
 mod seed;
 
+/// Bytes of a diskette of 1.44 MiB: what the disks are made as long as, which have their programs at the beginning.
+const DISKETTE: usize = 1_474_560;
+
 /// Lists the guests, or builds one and prints where it is. `linux` stands for Debian's kernels, whose variables are
 /// printed for a shell.
 ///
@@ -40,8 +43,8 @@ pub fn guest(args: &[String]) -> Result<ExitCode, Failure> {
         );
         return Ok(ExitCode::SUCCESS);
     };
-    // A kernel, or firmware.
-    let files = ["elf", "bin"].map(|kind| format!("{name}.{kind}"));
+    // A kernel, firmware, or a disk.
+    let files = ["elf", "bin", "img"].map(|kind| format!("{name}.{kind}"));
     let Some(file) = files.iter().find(|file| built.join(file).is_file()) else {
         return Err(Failure::new(format!(
             "no guest {name:?}; cargo xtask guest lists them"
@@ -49,7 +52,10 @@ pub fn guest(args: &[String]) -> Result<ExitCode, Failure> {
     };
     let from = built.join(file);
     let to = sh::target().join("guests").join(file);
-    let bytes = sh::bytes(&from)?;
+    let mut bytes = sh::bytes(&from)?;
+    if file.ends_with(".img") {
+        bytes.resize(DISKETTE, 0);
+    }
     sh::write(&to, &bytes)?;
     println!("{}", to.display());
     Ok(ExitCode::SUCCESS)
