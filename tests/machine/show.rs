@@ -8,7 +8,7 @@ mod says;
 mod screen;
 mod support;
 
-use hearing::{QUIET, RATE};
+use hearing::{QUIET, RATE, left};
 use quintet_protocol::handshake::Role;
 use says::quintet_says;
 use screen::{Screen, shots, until};
@@ -86,12 +86,8 @@ fn shows(accel: &str) {
     let (status, text) = machine.end();
     assert_eq!(status, Some(0), "{text}");
     let wav = std::fs::read(&wav).expect("a recording");
-    let samples = wav[44..]
-        .chunks_exact(4)
-        .map(|f| i16::from_le_bytes([f[0], f[1]]));
-    let loud = samples
-        .filter(|s| s.unsigned_abs() > QUIET.unsigned_abs())
-        .count();
+    let loud = |sample: &&i16| sample.unsigned_abs() > QUIET.unsigned_abs();
+    let loud = left(&wav[44..]).iter().filter(loud).count();
     assert!(loud > RATE as usize / 4, "{loud} frames of a tune");
 }
 

@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use desk::{wait_for, windowed};
+use desk::windowed;
 use quintet_protocol::handshake::Role;
 use quintet_protocol::status::MachineState;
 use says::quintet_says;
 use screen::Screen;
 use support::folder::Folder;
-use support::{Machine, Setup, quintet};
+use support::{Machine, Setup, quintet, wait_for};
 use xvfb::Xvfb;
 
 /// What the machine shows.

@@ -12,6 +12,13 @@ pub use wav::{WavError, WavSink};
 
 use quintet_protocol::audio::Format;
 
+/// Interleaved samples of one or two channels as left and right.
+fn stereo(samples: &[f32], format: Format) -> impl Iterator<Item = [f32; 2]> {
+    let channels = format.channels as usize;
+    let frames = samples.chunks_exact(channels);
+    frames.map(move |frame| [frame[0], frame[channels - 1]])
+}
+
 /// A destination of frames. It keeps up by itself: whatever goes wrong is its own to tell, once, and to live with.
 pub trait Sink: Send + core::fmt::Debug {
     /// A stream of this format begins, or the format changes.

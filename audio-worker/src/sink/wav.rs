@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use quintet_protocol::audio::Format;
 
-use super::Sink;
+use super::{Sink, stereo};
 use crate::resample::Resampler;
 
 /// Why a WAV file could not be taken over.
@@ -28,7 +28,7 @@ pub enum WavError {
 pub struct WavSink {
     file: Recording,
     rate: u32,
-    channels: usize,
+    format: Format,
     /// For streams of another rate.
     resampler: Option<(u32, Resampler)>,
 }
@@ -106,7 +106,7 @@ impl WavSink {
         Ok(Self {
             file,
             rate,
-            channels: 2,
+            format: Format::new(rate, 2),
             resampler: None,
         })
     }
@@ -125,7 +125,7 @@ fn to_pcm(sample: f32) -> i16 {
 impl Sink for WavSink {
     fn start(&mut self, format: Format) {
         self.finish_stream();
-        self.channels = format.channels as usize;
+        self.format = format;
         if self.resampler.as_ref().map_or(self.rate, |(rate, _)| *rate) != format.rate {
             self.resampler =
                 (format.rate != self.rate).then(|| (format.rate, Resampler::new(format.rate, self.rate)));
@@ -138,10 +138,7 @@ impl Sink for WavSink {
     }
 
     fn play(&mut self, samples: &[f32], _real: usize) {
-        let channels = self.channels;
-        let frames = samples
-            .chunks_exact(channels)
-            .map(|frame| [frame[0], frame[channels - 1]]);
+        let frames = stereo(samples, self.format);
         match &mut self.resampler {
             Some((_, resampler)) => resampler.push(frames, |frame| self.file.write(frame)),
             None => frames.for_each(|frame| self.file.write(frame)),

@@ -12,18 +12,7 @@
 .set UPPER, 0xA5A50000              /* upper halves, which services leave alone */
 
 .section .boot, "ax"
-    BOOT_START
-    mov [drive], dl
-    mov ax, 0x023E                  /* the other 62 sectors of the first track */
-    mov bx, 0x7E00
-    mov cx, 2
-    mov dh, 0
-    int 0x13
-    jc 2f
-    jmp main
-2:  hlt
-    jmp 2b
-drive: .byte 0
+    BOOT_TRACK
 
 /* A call: its name, the interrupt, AX, BX, CX, DX, SI, DI, BP; ES and DS are the buffer's. \shown says what is printed: bits
  * 0 to 6 for AX, BX, CX, DX, SI, DI, ES, 7 the flags. \dump bytes of the buffer at \at, \preset bytes copied to its start. */

@@ -29,17 +29,7 @@
 .set LINE_MAX, 64
 
 .section .boot, "ax"
-    BOOT_START
-    mov [drive], dl
-    mov ax, 0x023E                  /* the other 62 sectors of the first track */
-    mov bx, 0x7E00
-    mov cx, 2
-    mov dh, 0
-    int 0x13
-    jnc main
-2:  hlt
-    jmp 2b
-drive: .byte 0
+    BOOT_TRACK
 
 .section .text
 main:

@@ -2,29 +2,14 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::screen::Screen;
-use crate::support::Setup;
 use crate::support::folder::Folder;
+use crate::support::{Setup, wait_for};
 use crate::xvfb::Xvfb;
 
 /// Programs that this asks, for [`Xvfb::start`].
 pub const TOOLS: &[&str] = &["xdotool", "import"];
-/// Longest wait for something that a window does: a watchdog.
-const SOON: Duration = Duration::from_secs(120);
-
-/// Waits until `look` finds something.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(start.elapsed() < SOON, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// A machine whose window is on this display, and `home` for what the window keeps.
 pub fn windowed(setup: Setup, x: &Xvfb, home: &Folder) -> Setup {

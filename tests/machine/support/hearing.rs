@@ -43,3 +43,11 @@ pub fn pitch(sound: &[i16]) -> f64 {
     let (first, last) = (rises[0], rises[rises.len() - 1]);
     (rises.len() - 1) as f64 * f64::from(RATE) / (last - first) as f64
 }
+
+/// The left channel of frames of two 16-bit samples.
+pub fn left(frames: &[u8]) -> Vec<i16> {
+    let frames = frames.chunks_exact(4);
+    frames
+        .map(|frame| i16::from_le_bytes([frame[0], frame[1]]))
+        .collect()
+}

@@ -22,6 +22,21 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longest wait for one piece of output: a watchdog, not a measurement.
 pub const PATIENCE: Duration = Duration::from_secs(600);
 
+/// Longest wait for something that takes no work of the guest's: a watchdog, too.
+const SOON: Duration = Duration::from_secs(120);
+
+/// Waits until `look` finds something.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < SOON, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// What no kernel's log may contain.
 const COMPLAINTS: &[&str] = &[
     "nobody cared",

@@ -4,15 +4,13 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::support::Setup;
+use crate::hearing::left;
 use crate::support::folder::Folder;
+use crate::support::{Setup, wait_for};
 
 /// Name of the sink.
 const SINK: &str = "ears";
-/// Longest wait for the server: a watchdog.
-const SOON: Duration = Duration::from_secs(60);
 
 /// A server that runs; killed when dropped.
 pub struct Server {
@@ -45,7 +43,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("a server");
-        wait_until("the sound server's socket", || socket.exists());
+        wait_for("the sound server's socket", || socket.exists().then_some(()));
         let recorder = at_home(home, "parec")
             .arg(format!("--server=unix:{}", socket.display()))
             .args(["--raw", "--format=s16le", "--rate=48000", "--channels=2"])
@@ -56,18 +54,11 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("a recorder");
-        wait_until("something in the recording", || {
-            std::fs::metadata(home.file(file)).is_ok_and(|file| file.len() > 0)
+        wait_for("something in the recording", || {
+            let file = std::fs::metadata(home.file(file)).ok()?;
+            (file.len() > 0).then_some(())
         });
         Some(Self { server, recorder })
-    }
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < SOON, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -99,9 +90,5 @@ fn at_home(home: &Folder, program: &str) -> Command {
 
 /// What has been recorded so far, of the left channel.
 pub fn recorded(file: &Path) -> Vec<i16> {
-    let bytes = std::fs::read(file).expect("a recording");
-    bytes
-        .chunks_exact(4)
-        .map(|frame| i16::from_le_bytes([frame[0], frame[1]]))
-        .collect()
+    left(&std::fs::read(file).expect("a recording"))
 }

@@ -8,7 +8,7 @@ use crate::desk::{TOOLS, windowed};
 use crate::says::quintet_says;
 use crate::screen::Screen;
 use crate::support::folder::Folder;
-use crate::support::{Machine, Setup};
+use crate::support::{Machine, Setup, wait_for};
 use crate::xvfb::Xvfb;
 
 /// A place to use a machine from.
@@ -111,7 +111,7 @@ impl Seat {
 
 /// Has a machine's window take what is typed, and answers which that is.
 fn focus(x: &Xvfb, machine: &Machine) -> String {
-    let window = crate::desk::wait_for("a window", || x.window(&machine.name));
+    let window = wait_for("a window", || x.window(&machine.name));
     x.focus(&window);
     window
 }

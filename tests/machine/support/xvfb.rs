@@ -51,9 +51,7 @@ impl Xvfb {
             display: format!(":{}", number.trim()),
         })
     }
-}
 
-impl Xvfb {
     /// Number of its process.
     pub fn pid(&self) -> u32 {
         self.process.id()

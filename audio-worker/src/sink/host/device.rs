@@ -5,7 +5,7 @@
 //! is a mixer that makes a process, and where there is one its plug-ins load that server's libraries into the worker, and are
 //! known for endless underruns through PipeWire.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -208,14 +208,16 @@ fn is_the_end(error: &cpal::Error) -> bool {
     !matches!(error.kind(), DeviceChanged | RealtimeDenied | Xrun)
 }
 
-/// What ALSA calls the cards behind device files, such as `/dev/snd/pcmC0D0p`, in the order of their numbers.
+/// Numbers of the card and of its device behind a file that plays, such as `/dev/snd/pcmC0D0p`.
+pub fn card(file: &Path) -> Option<(u32, u32)> {
+    let name = file.file_name()?.to_str()?;
+    let (card, device) = name.strip_prefix("pcmC")?.strip_suffix('p')?.split_once('D')?;
+    Some((card.parse().ok()?, device.parse().ok()?))
+}
+
+/// What ALSA calls the cards behind device files, in the order of their numbers.
 fn cards(files: &[PathBuf]) -> Vec<String> {
-    let numbers = |path: &PathBuf| -> Option<(u32, u32)> {
-        let name = path.file_name()?.to_str()?;
-        let (card, device) = name.strip_prefix("pcmC")?.strip_suffix('p')?.split_once('D')?;
-        Some((card.parse().ok()?, device.parse().ok()?))
-    };
-    let mut found: Vec<(u32, u32)> = files.iter().filter_map(numbers).collect();
+    let mut found: Vec<(u32, u32)> = files.iter().filter_map(|file| card(file)).collect();
     found.sort_unstable();
     let name = |(card, device)| format!("plughw:CARD={card},DEV={device}");
     found.into_iter().map(name).collect()

@@ -16,7 +16,7 @@ use quintet_protocol::audio::Format;
 use self::device::Order;
 use self::drift::Drift;
 use self::feed::Filler;
-use super::Sink;
+use super::{Sink, stereo};
 use crate::resample::Resampler;
 
 /// Whether this host has a sound server or a device that could be opened.
@@ -32,10 +32,8 @@ pub fn pulse_server() -> bool {
 /// The devices that ALSA could play to.
 pub fn devices() -> impl Iterator<Item = std::path::PathBuf> {
     let entries = std::fs::read_dir("/dev/snd").into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| {
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        name.starts_with(b"pcm") && name.ends_with(b"p")
-    })
+    let files = entries.map(|entry| entry.path());
+    files.filter(|path| device::card(path).is_some())
 }
 
 /// Plays to whatever the host's default device is, when there is one.
@@ -80,10 +78,7 @@ impl Output {
         let Some((_, resampler)) = &mut self.resampler else {
             return;
         };
-        let channels = format.channels as usize;
-        let frames = samples
-            .chunks_exact(channels)
-            .map(|frame| [frame[0], frame[channels - 1]]);
+        let frames = stereo(samples, format);
         let (filler, mut put) = (&mut self.filler, 0);
         resampler.push(frames, |frame| {
             put += 1;

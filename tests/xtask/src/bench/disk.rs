@@ -50,28 +50,22 @@ fn parse(args: &[String]) -> Result<Option<Options>, Failure> {
         blocks: 8000,
         quintet: None,
     };
-    let mut words = args.iter();
-    while let Some(word) = words.next() {
-        if word == "--help" {
-            return Ok(None);
-        }
-        let value = words
-            .next()
-            .ok_or_else(|| Failure::new(format!("{word}: a value is missing")))?;
+    let known = super::options_of(args, |word, value| {
         let number = || {
             value
                 .parse()
                 .map_err(|_| Failure::new(format!("{word} {value}: not a number")))
         };
-        match word.as_str() {
+        match word {
             "--rounds" => options.rounds = number()?,
             "--mib" => options.mib = number()?,
             "--blocks" => options.blocks = number()?,
             "--quintet" => options.quintet = Some(value.into()),
-            _ => return Err(Failure::new(format!("{word} is not known; --help tells more"))),
+            _ => return Ok(false),
         }
-    }
-    Ok(Some(options))
+        Ok(true)
+    })?;
+    Ok(known.then_some(options))
 }
 
 /// Measures what `args` ask for.
@@ -83,10 +77,7 @@ pub fn disk(args: &[String]) -> Result<ExitCode, Failure> {
         print!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     };
-    let quintet = super::quintet(options.quintet.as_deref(), true)?;
-    if let Some(why) = ENGINES.into_iter().find_map(|e| e.missing(64, &quintet)) {
-        return Err(Failure::new(why));
-    }
+    let quintet = super::quintet_beside(options.quintet.as_deref(), &ENGINES)?;
     let dir = sh::target().join("bench-disk");
     std::fs::create_dir_all(&dir).map_err(|e| Failure::new(format!("{}: {e}", dir.display())))?;
     let files = guest(&dir)?;

@@ -60,26 +60,20 @@ fn parse(args: &[String]) -> Result<Option<Options>, Failure> {
         seconds: 10,
         quintet: None,
     };
-    let mut words = args.iter();
-    while let Some(word) = words.next() {
-        if word == "--help" {
-            return Ok(None);
-        }
-        let value = words
-            .next()
-            .ok_or_else(|| Failure::new(format!("{word}: a value is missing")))?;
+    let known = super::options_of(args, |word, value| {
         let number = || match value.parse() {
             Ok(number) if number > 0 => Ok(number),
             _ => Err(Failure::new(format!("{word} {value}: not a number from 1 on"))),
         };
-        match word.as_str() {
+        match word {
             "--rounds" => options.rounds = number()?,
             "--seconds" => options.seconds = number()?,
             "--quintet" => options.quintet = Some(value.into()),
-            _ => return Err(Failure::new(format!("{word} is not known; --help tells more"))),
+            _ => return Ok(false),
         }
-    }
-    Ok(Some(options))
+        Ok(true)
+    })?;
+    Ok(known.then_some(options))
 }
 
 /// Measures what `args` ask for.
@@ -91,10 +85,7 @@ pub fn display(args: &[String]) -> Result<ExitCode, Failure> {
         print!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     };
-    let quintet = super::quintet(options.quintet.as_deref(), true)?;
-    if let Some(why) = ENGINES.into_iter().find_map(|e| e.missing(64, &quintet)) {
-        return Err(Failure::new(why));
-    }
+    let quintet = super::quintet_beside(options.quintet.as_deref(), &ENGINES)?;
     let windows = sh::output(Command::new("qemu-system-x86_64").args(["-display", "help"]))?;
     if !windows.lines().any(|line| line.trim() == "gtk") {
         return Err(Failure::new(

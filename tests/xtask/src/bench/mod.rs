@@ -29,11 +29,10 @@ use options::{Given, Options};
 /// # Errors
 /// A [`Failure`] when nothing can be measured, an engine does not get to the end, or two compute different things.
 pub fn bench(args: &[String]) -> Result<ExitCode, Failure> {
-    if let Some(("disk", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return disk::disk(rest);
-    }
-    if let Some(("display", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return display::display(rest);
+    match args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some(("disk", rest)) => return disk::disk(rest),
+        Some(("display", rest)) => return display::display(rest),
+        _ => {}
     }
     let options = match Options::parse(args)? {
         Given::Help => {
@@ -148,4 +147,39 @@ fn host(engines: &[Engine]) -> Vec<(String, String)> {
         }
     }
     facts
+}
+
+/// Gives each option and its value to `take`, which answers whether it knows it. False when help is asked for.
+///
+/// # Errors
+/// A [`Failure`] that names the word.
+fn options_of(
+    args: &[String],
+    mut take: impl FnMut(&str, &str) -> Result<bool, Failure>,
+) -> Result<bool, Failure> {
+    let mut words = args.iter();
+    while let Some(word) = words.next() {
+        if word == "--help" {
+            return Ok(false);
+        }
+        let value = words
+            .next()
+            .ok_or_else(|| Failure::new(format!("{word}: a value is missing")))?;
+        if !take(word, value)? {
+            return Err(Failure::new(format!("{word} is not known; --help tells more")));
+        }
+    }
+    Ok(true)
+}
+
+/// The program to measure, once all `engines` are there.
+///
+/// # Errors
+/// A [`Failure`] that names the one that is missing.
+fn quintet_beside(given: Option<&Path>, engines: &[Engine]) -> Result<PathBuf, Failure> {
+    let quintet = quintet(given, true)?;
+    match engines.iter().find_map(|e| e.missing(64, &quintet)) {
+        Some(why) => Err(Failure::new(why)),
+        None => Ok(quintet),
+    }
 }
