@@ -12,8 +12,7 @@ use quintet_cpu_worker::cpuid::{Feature, Model};
 use quintet_protocol::control::{Drive, check_name};
 use quintet_protocol::handshake::Role;
 use quintet_protocol::handshake::config::{
-    Accel, AudioConfig, CpuConfig, DebugconConfig, DebuggerConfig, DiskKind, GpuConfig, IoConfig,
-    ModuleConfig,
+    Accel, AudioConfig, CpuConfig, DebugconConfig, DebuggerConfig, GpuConfig, IoConfig, ModuleConfig,
 };
 use quintet_protocol::payload::{MAX_PAYLOAD, Outgoing, PayloadKind, TransportChoice};
 use quintet_protocol::ram::RamLayout;
@@ -88,7 +87,7 @@ pub struct MachineConfig {
     pub firmware: Option<Firmware>,
     /// The VGA's BIOS.
     pub vga_rom: Option<PathBuf>,
-    /// Kernel path; without it, firmware and disks, the built-in demo guest.
+    /// Kernel path.
     pub kernel: Option<PathBuf>,
     /// Initrd or modules with the line each is given.
     pub initrd: Vec<(PathBuf, String)>,
@@ -196,9 +195,12 @@ impl MachineConfig {
         for text in &args.pflash {
             images.push(ImageArg::flash(text)?);
         }
+        let wasm = wasm(args)?;
+        if images.is_empty() && kernel.is_none() && !has_firmware && wasm.is_none() {
+            images.push(ImageArg::demo());
+        }
         let disks = images::place(&images)?;
         let boot = firmware::boot_order(args.boot)?;
-        let wasm = wasm(args)?;
         let gdb = args.gdb.as_deref().map(GdbArg::parse).transpose()?;
         let metrics = args.metrics.as_deref().map(MetricsArg::parse).transpose()?;
         let roles = |option, names: &[String]| attach::roles(option, names, args.single_process);
@@ -324,16 +326,9 @@ impl MachineConfig {
     /// [`UsageError`] for files that cannot be read, are empty or do not fit into guest RAM.
     pub fn payloads(&self) -> Result<Vec<Outgoing>, UsageError> {
         let mut payloads = Vec::new();
-        match &self.kernel {
-            Some(path) => {
-                let bytes = self.read_image("kernel", path)?;
-                payloads.push(outgoing(PayloadKind::Kernel, &bytes, path)?);
-            }
-            None if self.firmware.is_some() || self.images.iter().any(|i| i.kind == DiskKind::Flash) => {}
-            None => {
-                let demo = Path::new("the built-in demo guest");
-                payloads.push(outgoing(PayloadKind::Kernel, demo_guest(), demo)?);
-            }
+        if let Some(path) = &self.kernel {
+            let bytes = self.read_image("kernel", path)?;
+            payloads.push(outgoing(PayloadKind::Kernel, &bytes, path)?);
         }
         for (path, cmdline) in &self.initrd {
             let bytes = self.read_image("initrd", path)?;
@@ -472,11 +467,6 @@ pub fn transport(name: Option<&str>) -> Result<TransportChoice, UsageError> {
         Some("memfd") => Ok(TransportChoice::Memfd),
         Some(other) => refuse(format!("--transport {other} is not known; inline and memfd are")),
     }
-}
-
-/// The guest that runs without `--kernel`.
-fn demo_guest() -> &'static [u8] {
-    quintet_guests::DEMO
 }
 
 /// Bytes of a file, sealed for transport.

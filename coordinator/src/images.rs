@@ -17,6 +17,7 @@ use quintet_io_worker::storage::diskette::{FORMATS, Geometry};
 use quintet_io_worker::storage::virtio::UNITS;
 use quintet_protocol::control::Drive;
 use quintet_protocol::handshake::config::{DiskConfig, DiskFormat, DiskKind, DiskPlace, DiskWrites};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use crate::config::{UsageError, reason};
 
@@ -37,6 +38,8 @@ pub struct ImageArg {
     pub virtio: bool,
     /// Where writes go.
     pub writes: Writes,
+    /// What the disk begins with when it is made in memory, for as long as the machine is there, and no file.
+    pub built_in: Option<&'static [u8]>,
 }
 
 /// Where what is written goes.
@@ -60,10 +63,26 @@ const FLASH_UNIT: u64 = quintet_io_worker::storage::pflash::BLOCK;
 /// Bytes of a sector: the least of what a disk can have.
 const SECTOR: u64 = 512;
 
+/// Bytes of the demo guest's disk.
+const DEMO_LEN: u64 = 1 << 20;
+
 /// In place of a file: the drive is there, and empty.
 pub const EMPTY: &str = "none";
 
 impl ImageArg {
+    /// What is booted from when nothing is named.
+    pub fn demo() -> Self {
+        Self {
+            path: "the built-in demo".into(),
+            kind: DiskKind::HardDisk,
+            format: Some(DiskFormat::Raw),
+            read_only: false,
+            virtio: false,
+            writes: Writes::Image,
+            built_in: Some(quintet_guests::SHOW),
+        }
+    }
+
     /// What `--cdrom` or `--floppy` says: an image, or [`EMPTY`].
     pub fn of_drive(drive: Drive, text: &Path) -> Self {
         let path = if text == Path::new(EMPTY) {
@@ -96,6 +115,7 @@ impl ImageArg {
             read_only: true,
             virtio: false,
             writes: Writes::Image,
+            built_in: None,
         }
     }
 
@@ -108,6 +128,7 @@ impl ImageArg {
             read_only: false,
             virtio: false,
             writes: Writes::Image,
+            built_in: None,
         }
     }
 
@@ -139,6 +160,7 @@ impl ImageArg {
             read_only,
             virtio: false,
             writes: Writes::Image,
+            built_in: None,
         })
     }
 
@@ -156,6 +178,7 @@ impl ImageArg {
             read_only: false,
             virtio: false,
             writes: Writes::Image,
+            built_in: None,
         };
         if image.path.as_os_str().is_empty() {
             return refuse("there is no file".into());
@@ -319,6 +342,9 @@ struct Opened {
 /// # Errors
 /// As [`open`].
 pub fn open_unlocked(image: &ImageArg) -> Result<File, UsageError> {
+    if let Some(bytes) = image.built_in {
+        return in_memory(bytes).map_err(|e| unopened(image, &e));
+    }
     let options = |write: bool| {
         let mut options = OpenOptions::new();
         // A pipe would wait for its other end.
@@ -340,6 +366,16 @@ pub fn open_unlocked(image: &ImageArg) -> Result<File, UsageError> {
         }
         Err(e) => Err(unopened(image, &e)),
     }
+}
+
+/// A disk of [`DEMO_LEN`] that begins with `bytes`, and whose length stays.
+fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = File::from(memfd_create("quintet-disk", flags)?);
+    file.write_all_at(bytes, 0)?;
+    file.set_len(DEMO_LEN)?;
+    fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file)
 }
 
 /// What messages call an image.
@@ -581,6 +617,7 @@ mod tests {
                 read_only,
                 virtio: false,
                 writes: Writes::Image,
+                built_in: None,
             })
         };
         let writer = open(false).expect("alone");

@@ -5,7 +5,7 @@ mod harness;
 use harness::mistakes::{Files, assert_refused, noise, run};
 use harness::run_to_end;
 
-fn demo() -> Vec<u8> {
+fn a_kernel() -> Vec<u8> {
     quintet_guests::ECHO.to_vec()
 }
 
@@ -42,7 +42,7 @@ fn a_random_kernel_that_travels_as_a_memfd() {
 #[test]
 fn a_truncated_kernel() {
     let f = Files::new("truncated-kernel");
-    let whole = demo();
+    let whole = a_kernel();
     for len in [1, 4, 40, 52, whole.len() / 2] {
         let kernel = f.with("kernel", &whole[..len]);
         assert_refused(&run(&["--kernel", &kernel]), "");
@@ -52,7 +52,7 @@ fn a_truncated_kernel() {
 #[test]
 fn a_missing_initrd() {
     let f = Files::new("missing-initrd");
-    let kernel = f.with("kernel", &demo());
+    let kernel = f.with("kernel", &a_kernel());
     assert_refused(
         &run(&["--kernel", &kernel, "--initrd", &f.missing()]),
         "no such file",
@@ -62,7 +62,7 @@ fn a_missing_initrd() {
 #[test]
 fn an_empty_initrd() {
     let f = Files::new("empty-initrd");
-    let kernel = f.with("kernel", &demo());
+    let kernel = f.with("kernel", &a_kernel());
     assert_refused(
         &run(&["--kernel", &kernel, "--initrd", &f.with("initrd", b"")]),
         "is empty",
@@ -72,7 +72,7 @@ fn an_empty_initrd() {
 #[test]
 fn an_initrd_larger_than_ram() {
     let f = Files::new("large-initrd");
-    let kernel = f.with("kernel", &demo());
+    let kernel = f.with("kernel", &a_kernel());
     let initrd = f.with("initrd", &vec![7; (32 << 20) + 1]);
     assert_refused(
         &run(&["--kernel", &kernel, "--initrd", &initrd]),

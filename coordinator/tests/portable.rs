@@ -5,6 +5,7 @@ mod harness;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
+use harness::mistakes::Files;
 use harness::{Machine, echo_guest, quintet, run_to_end};
 use quintet_coordinator::supervise::names;
 use quintet_protocol::handshake::Role;
@@ -22,10 +23,12 @@ fn segments(coordinator: u32) -> usize {
 }
 
 #[test]
-fn the_demo_guest_finds_everything_right_and_powers_off() {
+fn the_self_test_finds_everything_right_and_powers_off() {
+    let files = Files::new("portable-self-test");
+    let kernel = files.with("selftest.elf", quintet_guests::SELFTEST);
     let mut child = Command::new(quintet())
         .args(["run", "--headless", "--ram", "64M", "--backend", "portable"])
-        .args(["--time-limit", "120s"])
+        .args(["--time-limit", "120s", "--kernel", &kernel])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -34,7 +37,7 @@ fn the_demo_guest_finds_everything_right_and_powers_off() {
     let mut seen = String::new();
     let mut lines = BufReader::new(child.stdout.take().expect("piped"));
     // The end of the time limit is the end of the output.
-    while !seen.contains("demo: ") && lines.read_line(&mut seen).expect("text") > 0 {}
+    while !seen.contains("selftest: ") && lines.read_line(&mut seen).expect("text") > 0 {}
     child.stdin.take().expect("piped").write_all(b"q").expect("typed");
     let output = child.wait_with_output().expect("output");
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -69,12 +69,14 @@ fn has(program: &str, package: &str) -> bool {
     there
 }
 
-/// The demo guest passes all its checks and powers off.
-fn demo_passes(quintet: PathBuf, test: &str) {
+/// The demo guest runs, and ends when it is asked to.
+fn demo_runs(quintet: PathBuf, test: &str) {
     let mut machine = Setup::headless(quintet).start(test);
-    machine.hear("demo: 17 checks passed, 0 failed");
-    machine.hear("q powers off");
+    machine.hear("show: running");
+    machine.say("hello");
+    machine.hear("hello");
     machine.say("q");
+    machine.hear(" frames");
     let (status, output) = machine.end();
     assert_eq!(status, Some(0), "{output}");
 }
@@ -198,7 +200,7 @@ fn the_archive_runs_the_demo_guest_where_it_was_unpacked() {
             .arg(&root),
     );
     judge(&root, "share/zsh/site-functions/_quintet");
-    demo_passes(root.join("bin/quintet"), "archive");
+    demo_runs(root.join("bin/quintet"), "archive");
     // Once more, from the same commit: the same bytes.
     let again = dist(&inner(&folder, "again")).expect("it worked before");
     let same = |a: &Path, b: &Path| fs::read(a).expect("a package") == fs::read(b).expect("a package");
@@ -238,7 +240,7 @@ fn the_package_runs_the_demo_guest_where_it_was_unpacked() {
             .current_dir(&root),
     );
     judge(&root.join("usr"), "share/zsh/vendor-completions/_quintet");
-    demo_passes(root.join("usr/bin/quintet"), "deb");
+    demo_runs(root.join("usr/bin/quintet"), "deb");
 }
 
 /// Debian as its installer begins it, without Rust and without a compiler.
@@ -277,7 +279,7 @@ fn the_package_is_installed_on_a_clean_debian_and_runs_the_demo_guest() {
     );
     fs::write(&wrapper, script).expect("a script");
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("a mode");
-    demo_passes(wrapper, "debian");
+    demo_runs(wrapper, "debian");
     chroot(&["dpkg", "-r", "quintet"]);
     assert!(!root.join("usr/libexec/quintet").exists());
 }

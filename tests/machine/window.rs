@@ -1,6 +1,6 @@
 //! The window on an X server without a screen (Xvfb): what it shows, what is typed into it, that it comes back, and what it keeps.
 //!
-//! The built-in demo runs in it; `xdotool` types and clicks, ImageMagick's `import` takes the window's pixels.
+//! The guest is the one that tests the machine; `xdotool` types and clicks, ImageMagick's `import` takes the window's pixels.
 
 #[path = "support/desk.rs"]
 mod desk;
@@ -44,7 +44,7 @@ fn scaled(screen: &Screen, width: usize, height: usize) -> Screen {
 
 /// Waits until the window shows what the machine shows, and answers that.
 fn shows_the_screen(x: &Xvfb, machine: &Machine) -> Screen {
-    // The demo's clock and cursor move, so one pair of pictures may differ; not all of them.
+    // The guest's clock and cursor move, so one pair of pictures may differ; not all of them.
     wait_for("the machine's screen in the window", || {
         let shown = x.pixels(&x.window(&machine.name)?)?;
         let screen = screen_of(machine);
@@ -59,9 +59,18 @@ fn echoes(x: &Xvfb, window: &str, machine: &mut Machine, text: &str) {
     machine.hear(text);
 }
 
-/// The demo in a window, and `home` for what it keeps.
-fn demo(quintet: &Path, x: &Xvfb, home: &Folder) -> Setup {
-    windowed(Setup::demo(quintet.to_owned()), x, home)
+/// A window, and `home` for what it keeps.
+fn window(quintet: &Path, x: &Xvfb, home: &Folder) -> Setup {
+    windowed(Setup::bare(quintet.to_owned()), x, home)
+}
+
+/// The same, with the guest that tests the machine and echoes.
+fn echoing(quintet: &Path, x: &Xvfb, home: &Folder) -> Setup {
+    let kernel = home.file("selftest.elf");
+    std::fs::write(&kernel, quintet_guests::SELFTEST).expect("the guest as a file");
+    window(quintet, x, home)
+        .option("--ram", "64M")
+        .option("--kernel", kernel)
 }
 
 fn opens(test: &str, option: &str) {
@@ -69,12 +78,7 @@ fn opens(test: &str, option: &str) {
         return;
     };
     let home = Folder::new(test);
-    let start = || {
-        demo(&quintet, &x, &home)
-            .option("--ram", "64M")
-            .flag(option)
-            .start(test)
-    };
+    let start = || echoing(&quintet, &x, &home).flag(option).start(test);
     let mut machine = start();
     machine.hear("type here");
     let window = wait_for("a window", || x.window(&machine.name));
@@ -174,7 +178,7 @@ fn a_key_of_the_window_puts_the_next_diskette_in() {
         std::fs::write(&path, bytes).expect("a diskette");
         path
     });
-    let mut machine = demo(&quintet, &x, &folder)
+    let mut machine = window(&quintet, &x, &folder)
         .option("--ram", "16M")
         .option("--floppy", &diskettes[0])
         .option("--floppy", &diskettes[1])
@@ -234,8 +238,7 @@ fn the_window_is_as_large_as_the_desktops_scale_says() {
     };
     let home = Folder::new("window-scale");
     for (scale, size) in [("1.25", [900, 675]), ("1.5", [1080, 810]), ("2", [1440, 1080])] {
-        let mut machine = demo(&quintet, &x, &home)
-            .option("--ram", "64M")
+        let mut machine = echoing(&quintet, &x, &home)
             .flag("--software")
             .environment("WINIT_X11_SCALE_FACTOR", scale)
             .start("window-scale");

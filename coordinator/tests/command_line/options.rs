@@ -129,16 +129,17 @@ options_of_run! {
     }
     cpu, "cpu" => {
         let files = Files::new("option-cpu");
+        let kernel = files.with("selftest.elf", quintet_guests::SELFTEST);
         let modes = |model: &str| {
             let log = format!("{}/{model}", files.path());
             let mut machine = Command::new(quintet())
                 .args(["run", "--headless", "--ram", "32M", "--time-limit", "60s", "--cpu", model])
-                .args(["--serial", &format!("file:{log}")])
+                .args(["--kernel", &kernel, "--serial", &format!("file:{log}")])
                 .stdin(Stdio::null())
                 .spawn()
                 .expect("quintet");
             let mut line = None;
-            harness::wait_until("the demo has tried the modes", || {
+            harness::wait_until("the guest has tried the modes", || {
                 let text = std::fs::read_to_string(&log).unwrap_or_default();
                 line = text.lines().find(|l| l.contains("long ")).map(str::to_owned);
                 line.is_some()

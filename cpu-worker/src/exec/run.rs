@@ -48,6 +48,10 @@ impl Vcpu {
                 if let Some(exit) = exit {
                     return exit;
                 }
+                // What is executed step by step is never without a reason.
+                if self.instructions >= until && self.reasons == Reason::STEP {
+                    return RunExit::Budget;
+                }
                 continue;
             }
             if self.instructions >= until {

@@ -1,6 +1,7 @@
 //! Shifts and rotates: SHL, SHR, SAR, ROL, ROR, RCL, RCR, SHLD, SHRD (SDM vol. 2).
 //!
-//! OF is undefined for counts above 1 and AF always; here OF follows the rule of count 1 and AF is cleared.
+//! OF is undefined for counts above 1 and AF always; here OF follows the rule of count 1 and AF is cleared. RCL and RCR once
+//! or more around, which is 9 bits for a byte, change no flag, as on silicon (Intel Core, all counts and values of a byte).
 
 use iced_x86::{Mnemonic, OpKind};
 
@@ -95,12 +96,11 @@ impl Shift for Rcl {
     #[inline(always)]
     fn exec<T: Int>(flags: &mut Flags, a: T, count: u32) -> T {
         let n = count % (T::BITS + 1);
+        if n == 0 {
+            return a;
+        }
         let wide = u128::from(flags.cf()) << T::BITS | u128::from(a.to_u64());
-        let turned = if n == 0 {
-            wide
-        } else {
-            wide << n | wide >> (T::BITS + 1 - n)
-        };
+        let turned = wide << n | wide >> (T::BITS + 1 - n);
         let r = T::trunc(turned as u64);
         let cf = turned >> T::BITS & 1 != 0;
         flags.set(Flag::Cf, cf);
@@ -114,12 +114,11 @@ impl Shift for Rcr {
     #[inline(always)]
     fn exec<T: Int>(flags: &mut Flags, a: T, count: u32) -> T {
         let n = count % (T::BITS + 1);
+        if n == 0 {
+            return a;
+        }
         let wide = u128::from(flags.cf()) << T::BITS | u128::from(a.to_u64());
-        let turned = if n == 0 {
-            wide
-        } else {
-            wide >> n | wide << (T::BITS + 1 - n)
-        };
+        let turned = wide >> n | wide << (T::BITS + 1 - n);
         let r = T::trunc(turned as u64);
         flags.set(Flag::Cf, turned >> T::BITS & 1 != 0);
         flags.set(Flag::Of, r.msb() != bit(r.to_u64(), T::BITS - 2));

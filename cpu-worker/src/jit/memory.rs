@@ -68,6 +68,8 @@ impl Address {
             Register::GS => Some(seg::GS),
             // iced numbers the segment registers as the architecture does.
             r if !mode.flat => Some(r.number()),
+            // A flat code segment is as long as the others, but nobody writes to it, and not every one can be read: for the handler.
+            Register::CS if mode.code != CodeSize::Bits64 => return Err(Unsupported),
             _ => None,
         };
         let bytes = if mode.code == CodeSize::Bits64 { 8 } else { 4 };

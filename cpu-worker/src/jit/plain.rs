@@ -503,7 +503,9 @@ impl Block<'_> {
 
     /// LEA: no memory is touched.
     fn lea(&mut self, i: &Instruction) -> Result<(), Unsupported> {
-        let mut address = Address::of(i, &self.mode)?;
+        let mut offset = *i;
+        offset.set_segment_prefix(Register::None);
+        let mut address = Address::of(&offset, &self.mode)?;
         address.segment = None;
         let r = i.op0_register();
         let guest = r.full_register().number();

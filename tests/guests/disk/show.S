@@ -3,7 +3,7 @@
  *
  * Booted by the BIOS, which gives it the mode and the font; from then on in protected mode by its own hands. The picture is composed
  * in memory and copied to the screen 33 times a second. What the processes do comes from the ports of the device "processes"
- * (docs/devices.md); without it the discs stand for themselves. COM1 hears "show: running", what is typed, and at the end
+ * (docs/devices.md); without it the discs stand for themselves. COM1 hears "show: running; …", what is typed, and at the end
  * "show: N frames". 'q' ends through ACPI S5. */
 .include "pc.inc"
 .code16
@@ -19,6 +19,7 @@
 .set GROUND, 0x400000               /* what is behind everything */
 .set DISC, 0x600000                 /* brightness of a disc, a byte for each of its dots */
 .set DISC_SIZE, 128
+.set NEEDED_KIB, (DISC - 0x100000 + DISC_SIZE * DISC_SIZE) / 1024      /* above the first MiB */
 .set PROCESSES, 0x5A0               /* ports of the device */
 .set SIGNATURE, 0x53503551          /* "Q5PS" */
 .set HZ, 100
@@ -34,6 +35,12 @@
 .section .text
 main:
     UART_INIT
+    mov si, offset text_no_memory
+    mov ah, 0x88
+    int 0x15
+    jc complain
+    cmp ax, NEEDED_KIB
+    jb complain
     call find_mode
     jc no_mode
     push es                         /* the BIOS's font */
@@ -68,7 +75,18 @@ main:
 
 no_mode:
     mov si, offset text_no_mode
+/* SI to COM1 and to the screen, and that is all. */
+complain:
+    push si
     call puts
+    pop si
+1:  lodsb
+    test al, al
+    jz 2f
+    mov ah, 0x0E
+    xor bx, bx
+    int 0x10
+    jmp 1b
 2:  hlt
     jmp 2b
 
@@ -214,7 +232,8 @@ gdt_register:
     .word gdt_register - gdt - 1
     .long gdt
 text_no_mode: .asciz "show: no mode of 800 by 600 in 32 bits\r"
-text_running: .asciz "show: running\r\n"
+text_no_memory: .asciz "show: needs 8 MiB of memory\r"
+text_running: .asciz "show: running; what is typed is echoed, q ends\r\n"
 text_end: .asciz "\r\nshow: "
 text_frames: .asciz " frames\r\n"
 

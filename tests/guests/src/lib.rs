@@ -1,7 +1,7 @@
 //! Guests assembled from source at build time: multiboot 1 kernels (ELF, 32 bit), and firmware images.
 //!
-//! They are small programs without an operating system whose source lies in `tests/guests/asm` and `tests/guests/rom`. One of
-//! them is the built-in demo, so this crate is a dependency of the coordinator and not only of tests.
+//! They are small programs without an operating system whose source lies in `tests/guests/asm`, `tests/guests/rom` and
+//! `tests/guests/disk`. One of them, [`SHOW`], is the built-in demo, so this crate is a dependency of the coordinator and not only of tests.
 //! Checking in binaries was rejected: what runs must be what can be read.
 
 pub mod seed;
@@ -10,10 +10,9 @@ pub mod seed;
 /// isa-debug-exit (value 0) or ACPI S5.
 pub const ECHO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/echo.elf"));
 
-/// The built-in demo: tests the machine from inside, prints what it found on the VGA text screen and on COM1,
-/// then echoes the keyboard and COM1. The verdict is a line "demo: N checks passed, M failed" on COM1; a typed
-/// `q` powers off through ACPI S5.
-pub const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.elf"));
+/// Tests the machine from inside, prints what it found on the VGA text screen and on COM1, then echoes the keyboard and
+/// COM1. The verdict is a line "selftest: N checks passed, M failed" on COM1; a typed `q` powers off through ACPI S5.
+pub const SELFTEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/selftest.elf"));
 
 /// Interrupts that must arrive exactly once: level, acknowledged by posted writes too, and pulse through both
 /// controllers, the APIC timer, and wake-ups from HLT. Needs pc-testdev; the number of each kind is the last word of the command line. Ends with "irqstorm: passed" or
@@ -59,8 +58,8 @@ pub const SERVICES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/services.i
 /// waits for. Ends with "arcade: done" and 0 to isa-debug-exit.
 pub const ARCADE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/arcade.img"));
 
-/// The first 32 KiB of a disk that shows the machine off: the five processes, by the device `processes`, in a picture of 800 by 600 with the
-/// mouse pointer in it, a tune, and what is typed. Says "show: running" on COM1; 'q' ends with "show: N frames" and ACPI S5.
+/// The built-in demo, the first 32 KiB of a disk that shows the machine off: the five processes, by the device `processes`, in a picture of 800 by 600 with the
+/// mouse pointer in it, a tune, and what is typed. Says "show: running" on COM1 and echoes there, too, what is typed; 'q' ends with "show: N frames" and ACPI S5.
 pub const SHOW: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/show.img"));
 
 /// Firmware of 64 KiB that writes a flash chip of 64 KiB below it: one bit of a byte with each start, which it finds at the
@@ -69,12 +68,12 @@ pub const FLASH: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/flash.bin"));
 
 /// Every kernel by name, for tools that list or write them.
 pub const ALL: &[(&str, &[u8])] = &[
-    ("demo", DEMO),
     ("dmacode", DMACODE),
     ("echo", ECHO),
     ("irqstorm", IRQSTORM),
     ("motion", MOTION),
     ("screens", SCREENS),
+    ("selftest", SELFTEST),
     ("soak", SOAK),
     ("speaker", SPEAKER),
     ("spin", SPIN),

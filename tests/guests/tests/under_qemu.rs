@@ -65,8 +65,8 @@ const EXIT: [&str; 2] = ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"];
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by cargo xtask test --long"]
-fn the_demo_passes_all_its_checks_and_powers_off() {
-    let (status, seen) = run(quintet_guests::DEMO, &[], &[("type here", "hello q")]);
+fn the_self_test_passes_all_its_checks_and_powers_off() {
+    let (status, seen) = run(quintet_guests::SELFTEST, &[], &[("type here", "hello q")]);
     assert!(seen.contains("17 checks passed, 0 failed"), "{seen}");
     assert!(seen.contains("> hello "), "{seen}");
     assert_eq!(status, Some(0));

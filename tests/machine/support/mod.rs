@@ -95,7 +95,7 @@ pub struct Setup {
 impl Setup {
     /// A machine without a window and with its serial line on this process's pipes.
     pub fn headless(quintet: PathBuf) -> Self {
-        Self::demo(quintet).flag("--headless")
+        Self::bare(quintet).flag("--headless")
     }
 
     /// The same with a guest in `kernel`.
@@ -108,8 +108,9 @@ impl Setup {
         Self::headless(quintet).option("--disk", disk)
     }
 
-    /// The built-in demo in a window, with its serial line on this process's pipes.
-    pub fn demo(quintet: PathBuf) -> Self {
+    /// A machine with a window and with its serial line on this process's pipes. Until something else is named, the guest is
+    /// the built-in demo.
+    pub fn bare(quintet: PathBuf) -> Self {
         Self {
             quintet,
             arguments: ["run", "--serial", "stdio"].map(OsString::from).into(),

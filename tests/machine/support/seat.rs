@@ -34,7 +34,7 @@ impl Seat {
     pub fn setup(&self, quintet: PathBuf) -> Setup {
         match self {
             Self::Commands => Setup::headless(quintet),
-            Self::Window(x, home) => windowed(Setup::demo(quintet), x, home).flag("--software"),
+            Self::Window(x, home) => windowed(Setup::bare(quintet), x, home).flag("--software"),
         }
     }
 

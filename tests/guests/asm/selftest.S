@@ -1,8 +1,6 @@
-/* The demo: what a person sees who starts the machine without a file.
- *
- * It tests the machine from inside, prints what it found in colour on the VGA screen and without on COM1, and
+/* Tests the machine from inside, prints what it found in colour on the VGA screen and without on COM1, and
  * then echoes what is typed on the keyboard and on the line. 'q' ends through ACPI S5. For scripts, the verdict
- * is a line of its own: "demo: N checks passed, M failed". */
+ * is a line of its own: "selftest: N checks passed, M failed". */
 .include "pc.inc"
 MULTIBOOT_HEADER
 .include "text.inc"
@@ -130,7 +128,7 @@ GUEST_START
     je 1f
     PRINT "\4"
 1:  inc dword ptr [text_col]
-    PRINT "demo: "
+    PRINT "selftest: "
     mov eax, [passed]
     call put_decimal
     PRINT " checks passed, "
@@ -323,8 +321,8 @@ kind_2: .asciz " \1reserved"
 kind_3: .asciz " \1ACPI"
 kind_4: .asciz " \1NVS"
 
-.include "demo_modes.inc"
-.include "demo_clocks.inc"
-.include "demo_irqs.inc"
-.include "demo_pci.inc"
-.include "demo_echo.inc"
+.include "selftest_modes.inc"
+.include "selftest_clocks.inc"
+.include "selftest_irqs.inc"
+.include "selftest_pci.inc"
+.include "selftest_echo.inc"
