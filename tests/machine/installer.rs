@@ -267,7 +267,6 @@ fn the_installer_notices_no_killed_worker() {
 }
 
 #[test]
-#[ignore = "takes an hour: cargo xtask test --long"]
 fn the_interpreter_runs_the_installer() {
     let options = [("--accel", "interp")];
     if let Some(installer) =

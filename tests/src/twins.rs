@@ -109,10 +109,14 @@ pub fn registers(a: &Vcpu, b: &Vcpu) -> Option<String> {
         let (x, y) = (&a.state.fpu, &b.state.fpu);
         return Some(format!("x87: {x:x?} interpreted,\n     {y:x?} translated"));
     }
-    if a.state.mxcsr != b.state.mxcsr || a.state.cr2 != b.state.cr2 || a.state.activity != b.state.activity {
-        return Some("MXCSR, CR2 or activity".to_owned());
-    }
-    None
+    let rest = |cpu: &Vcpu| (cpu.state.mxcsr, cpu.state.cr2, cpu.state.activity);
+    (rest(a) != rest(b)).then(|| {
+        format!(
+            "MXCSR, CR2, activity: {:x?} interpreted, {:x?} translated",
+            rest(a),
+            rest(b)
+        )
+    })
 }
 
 /// What differs between two vCPUs after the same program.

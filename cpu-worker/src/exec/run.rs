@@ -49,7 +49,8 @@ impl Vcpu {
                     return exit;
                 }
                 // What is executed step by step is never without a reason.
-                if self.instructions >= until && self.reasons == Reason::STEP {
+                let active = self.state.activity == Activity::Active;
+                if self.instructions >= until && self.reasons == Reason::STEP && active {
                     return RunExit::Budget;
                 }
                 continue;

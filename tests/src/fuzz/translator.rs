@@ -139,7 +139,10 @@ fn never_twice_the_same(cpu: &Vcpu, i: &Instruction) -> bool {
 fn interpret(cpu: &mut Vcpu) -> Option<(RunExit, u64)> {
     let mut open = Open::default();
     for _ in 0..MOST {
+        // Something else may come before that instruction, such as a trap: then nobody has tried to fetch it.
+        let cr2 = cpu.state.cr2;
         let next = next_instruction(cpu);
+        cpu.state.cr2 = cr2;
         if next.is_some_and(|i| never_twice_the_same(cpu, &i)) {
             return None;
         }
