@@ -98,6 +98,23 @@ impl Seat {
         }
     }
 
+    /// Points at a dot of a screen of `size`, whose guest takes places.
+    pub fn point(&self, machine: &Machine, (x, y): (usize, usize), size: (usize, usize)) {
+        match self {
+            Self::Commands => {
+                let part = |at: usize, of: usize| format!("{:.5}", at as f64 / (of - 1) as f64);
+                tell(machine, "mouse", &["to", &part(x, size.0), &part(y, size.1)]);
+            }
+            Self::Window(display, _) => {
+                let window = focus(display, machine);
+                let (x, y) = (x.to_string(), y.to_string());
+                display
+                    .xdotool(&["mousemove", "--window", &window, &x, &y])
+                    .expect("moved");
+            }
+        }
+    }
+
     /// Clicks.
     pub fn click(&self, machine: &Machine) {
         match self {
