@@ -94,7 +94,7 @@ fn decode_one(bytes: &[u8], code: CodeSize, model: &Model) -> Decoded {
 
 impl Vcpu {
     /// Decodes a block at `linear`, at most `limit` ops, into `ops`. Gives the RAM address it starts at (`None`
-    /// when it lies in device memory), its length, and the RAM page of its tail when it crosses into one.
+    /// when it lies in device memory), how many bytes were looked at, and the RAM page of its tail when it crosses into one.
     pub(super) fn decode_block(
         &mut self,
         linear: u64,
@@ -106,7 +106,7 @@ impl Vcpu {
         if let Some(page) = at.1 {
             self.announce_code(page);
         }
-        let mut offset = 0u64;
+        let (mut offset, mut covered) = (0u64, 0u64);
         let mut stretch = self.stretch(linear, at);
         while ops.len() < limit.min(MAX_OPS) {
             let Some(bytes) = self.stretch_bytes(&stretch, offset) else {
@@ -136,6 +136,10 @@ impl Vcpu {
             }
             ops.push(op);
             offset += u64::from(op.len);
+            if op.len == 0 {
+                // What is no instruction has no length, but whoever writes over it makes another block.
+                covered = offset + bytes.len as u64;
+            }
             // A breakpoint may lie there: see `hold`.
             if self.is_guarded(linear.wrapping_add(offset)) {
                 break;
@@ -147,7 +151,7 @@ impl Vcpu {
             }
         }
         let second = stretch.second.and_then(|s| s.1);
-        Ok((at.1.map(|_| at.0), offset.max(1) as u32, second))
+        Ok((at.1.map(|_| at.0), offset.max(covered).max(1) as u32, second))
     }
 
     /// Decodes the block at `linear` beyond conditional jumps and the end of its page, if it then is a loop: if behind some jumps that
