@@ -20,12 +20,24 @@ use support::{Machine, Setup, assert_clean, scale};
 
 /// A machine with a disk and a CD.
 fn start(architecture: &str, name: &str, bus: Bus, disk: &Image, cd: &Image) -> Option<Machine> {
+    start_by("jit", architecture, name, bus, disk, cd)
+}
+
+fn start_by(
+    accel: &str,
+    architecture: &str,
+    name: &str,
+    bus: Bus,
+    disk: &Image,
+    cd: &Image,
+) -> Option<Machine> {
     let setup = Setup::linux_with_disks(architecture)?;
     let mut disk_option = disk.path().as_os_str().to_owned();
     disk_option.push(format!(",format=raw,bus={}", bus.name()));
     Some(
         setup
             .option("--ram", "256M")
+            .option("--accel", accel)
             .option("--stable-after", "0s")
             .option("--disk", disk_option)
             .option("--cdrom", cd.path())
@@ -65,7 +77,7 @@ fn inspected(guest: &mut Machine, bus: Bus) {
     }
 }
 
-fn reads_and_writes(architecture: &str, bus: Bus) {
+fn reads_and_writes(accel: &str, architecture: &str, bus: Bus) {
     let blocks = 64;
     let data = numbers(blocks);
     let name = format!("{}-{architecture}", bus.name());
@@ -73,7 +85,7 @@ fn reads_and_writes(architecture: &str, bus: Bus) {
         Image::new(&format!("disk-{name}"), &vec![0; 64 << 20]),
         Image::new(&format!("cd-{name}"), &iso(&data)),
     );
-    let Some(mut guest) = start(architecture, "disks", bus, &disk, &cd) else {
+    let Some(mut guest) = start_by(accel, architecture, "disks", bus, &disk, &cd) else {
         return;
     };
     found(&mut guest, bus);
@@ -101,23 +113,23 @@ fn reads_and_writes(architecture: &str, bus: Bus) {
 }
 
 #[test]
-fn the_amd64_kernel_reads_and_writes_disk_and_cd() {
-    reads_and_writes("AMD64", Bus::Ide);
+fn the_interpreted_amd64_kernel_reads_and_writes_disk_and_cd() {
+    reads_and_writes("interp", "AMD64", Bus::Ide);
 }
 
 #[test]
 fn the_i686_kernel_reads_and_writes_disk_and_cd() {
-    reads_and_writes("I686", Bus::Ide);
+    reads_and_writes("jit", "I686", Bus::Ide);
 }
 
 #[test]
 fn the_amd64_kernel_reads_and_writes_a_virtio_disk() {
-    reads_and_writes("AMD64", Bus::Virtio);
+    reads_and_writes("jit", "AMD64", Bus::Virtio);
 }
 
 #[test]
-fn the_i686_kernel_reads_and_writes_a_virtio_disk() {
-    reads_and_writes("I686", Bus::Virtio);
+fn the_interpreted_i686_kernel_reads_and_writes_a_virtio_disk() {
+    reads_and_writes("interp", "I686", Bus::Virtio);
 }
 
 /// The same sectors are written over and over with other numbers while io-worker dies: a write that was lost, or came

@@ -199,13 +199,15 @@ fn our_bios_boots_a_cd_to_grubs_prompt_interpreted() {
 }
 
 #[test]
-fn our_bios_boots_a_disk_to_grubs_prompt() {
-    prompt(Bios::Own, "bios-disk", "--disk", disk, &[("--boot", "c")]);
+fn our_bios_boots_a_disk_to_grubs_prompt_interpreted() {
+    let options = [("--accel", "interp"), ("--boot", "c")];
+    prompt(Bios::Own, "bios-disk", "--disk", disk, &options);
 }
 
 #[test]
-fn our_bios_boots_a_diskette_to_grubs_prompt() {
-    prompt(Bios::Own, "bios-floppy", "--floppy", diskette, &[("--boot", "a")]);
+fn our_bios_boots_a_diskette_to_grubs_prompt_interpreted() {
+    let options = [("--accel", "interp"), ("--boot", "a")];
+    prompt(Bios::Own, "bios-floppy", "--floppy", diskette, &options);
 }
 
 #[test]

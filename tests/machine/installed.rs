@@ -32,9 +32,10 @@ const CUTS: u32 = 20;
 /// Where the disk's file system begins.
 const PARTITION: u64 = 1 << 20;
 
-fn start(quintet: &Path, seat: &Seat, bios: Bios, test: &str, disk: &str) -> Machine {
+fn start(quintet: &Path, seat: &Seat, bios: Bios, accel: &str, test: &str, disk: &str) -> Machine {
     let setup = seat
         .setup(quintet.to_owned())
+        .option("--accel", accel)
         .option("--ram", "512M")
         .option("--disk", disk)
         .option("--audio", "null");
@@ -53,7 +54,7 @@ fn number(machine: &mut Machine, what: &str) -> u32 {
 fn power_cuts(test: &str, disk: &str, quintet: &Path, folder: &Folder) {
     let mut synced = 0;
     for cut in 0..CUTS {
-        let mut machine = start(quintet, &Seat::Commands, Bios::Own, test, disk);
+        let mut machine = start(quintet, &Seat::Commands, Bios::Own, "jit", test, disk);
         machine.hear("writer: begins after ");
         let line = machine.hear("\n");
         let (last, damaged) = line.split_once(", ").expect("two numbers");
@@ -128,7 +129,7 @@ fn an_installed_debian_survives_power_cuts() {
 }
 
 /// Boots it once, to its login on the screen.
-fn boots(test: &str, seat: &Seat, bios: Bios) {
+fn boots(test: &str, seat: &Seat, bios: Bios, accel: &str) {
     let (Some(quintet), Some(image)) = (quintet(), variable("QUINTET_INSTALLED_AMD64")) else {
         return;
     };
@@ -138,14 +139,20 @@ fn boots(test: &str, seat: &Seat, bios: Bios) {
     let folder = Folder::new(test);
     // What it writes is gone afterwards.
     let disk = format!("{},format=raw,snapshot=on", Path::new(&image).display());
-    let machine = start(&quintet, seat, bios, test, &disk);
+    let machine = start(&quintet, seat, bios, accel, test, &disk);
     login(&quintet, seat, &machine, bios, &folder);
 }
 
 #[test]
 #[ignore = "needs an installed system: cargo xtask test --long"]
 fn an_installed_debian_boots_to_its_login_by_seabios() {
-    boots("installed-seabios", &Seat::Commands, Bios::Sea);
+    boots("installed-seabios", &Seat::Commands, Bios::Sea, "jit");
+}
+
+#[test]
+#[ignore = "needs an installed system: cargo xtask test --long"]
+fn an_installed_debian_boots_to_its_login_interpreted() {
+    boots("installed-interp", &Seat::Commands, Bios::Own, "interp");
 }
 
 #[test]
@@ -153,7 +160,7 @@ fn an_installed_debian_boots_to_its_login_by_seabios() {
 fn an_installed_debian_boots_to_its_login_in_a_window() {
     let test = "installed-window";
     if let Some(seat) = Seat::window(test) {
-        boots(test, &seat, Bios::Own);
+        boots(test, &seat, Bios::Own, "jit");
     }
 }
 

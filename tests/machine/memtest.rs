@@ -61,7 +61,7 @@ fn the_32_bit_memtest_finds_no_fault() {
 }
 
 /// From the CD, as far as `percent` of a pass, or in the long form to the end of one, as its screen says.
-fn finds_nothing_from_a_cd(seat: Option<Seat>, bios: Bios, architecture: &str, percent: u32) {
+fn finds_nothing_from_a_cd(seat: Option<Seat>, bios: Bios, accel: &str, architecture: &str, percent: u32) {
     let Some(seat) = seat else { return };
     let (Some(quintet), Some(image)) = (quintet(), variable(&format!("QUINTET_MEMTEST_CD_{architecture}")))
     else {
@@ -70,11 +70,12 @@ fn finds_nothing_from_a_cd(seat: Option<Seat>, bios: Bios, architecture: &str, p
     if !bios.is_there() {
         return;
     }
-    let name = format!("memtest-cd-{architecture}-{bios:?}-{percent}").to_lowercase();
+    let name = format!("memtest-cd-{architecture}-{bios:?}-{accel}-{percent}").to_lowercase();
     let folder = Folder::new(&name);
     let setup = seat
         .setup(quintet.clone())
         .option("--cdrom", image)
+        .option("--accel", accel)
         .option("--ram", "64M");
     let machine = bios.put(setup).start(&name);
     let shot = folder.file("screen.png");
@@ -102,30 +103,46 @@ fn finds_nothing_from_a_cd(seat: Option<Seat>, bios: Bios, architecture: &str, p
 
 #[test]
 fn the_64_bit_memtest_finds_no_fault_from_its_cd() {
-    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Own, "AMD64", 50);
+    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Own, "jit", "AMD64", 50);
 }
 
 #[test]
 fn the_32_bit_memtest_finds_no_fault_from_its_cd() {
-    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Own, "I686", 50);
+    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Own, "jit", "I686", 50);
+}
+
+#[test]
+fn the_interpreted_64_bit_memtest_finds_no_fault_from_its_cd() {
+    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Own, "interp", "AMD64", 20);
+}
+
+#[test]
+fn the_interpreted_32_bit_memtest_finds_no_fault_from_its_cd() {
+    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Own, "interp", "I686", 20);
 }
 
 #[test]
 fn the_64_bit_memtest_finds_no_fault_by_seabios() {
-    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Sea, "AMD64", 50);
+    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Sea, "jit", "AMD64", 50);
 }
 
 #[test]
 fn the_32_bit_memtest_finds_no_fault_by_seabios() {
-    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Sea, "I686", 50);
+    finds_nothing_from_a_cd(Some(Seat::Commands), Bios::Sea, "jit", "I686", 50);
 }
 
 #[test]
 fn the_64_bit_memtest_finds_no_fault_in_a_window() {
-    finds_nothing_from_a_cd(Seat::window("memtest-window-amd64"), Bios::Own, "AMD64", 10);
+    finds_nothing_from_a_cd(
+        Seat::window("memtest-window-amd64"),
+        Bios::Own,
+        "jit",
+        "AMD64",
+        10,
+    );
 }
 
 #[test]
 fn the_32_bit_memtest_finds_no_fault_in_a_window() {
-    finds_nothing_from_a_cd(Seat::window("memtest-window-i686"), Bios::Own, "I686", 10);
+    finds_nothing_from_a_cd(Seat::window("memtest-window-i686"), Bios::Own, "jit", "I686", 10);
 }
