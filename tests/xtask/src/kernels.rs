@@ -93,6 +93,9 @@ const SOUND_MODULES: [&str; 7] = [
     "snd-intel8x0",
 ];
 
+/// Modules that tests load by hand, from `/lib/drivers`: most machines have no diskettes, and their driver says so at length.
+const DRIVER_MODULES: [&str; 3] = ["floppy", "psmouse", "evdev"];
+
 /// Programs of Debian's memtest86+, which boot as kernels do, and the CDs that they are on; each with its folder in the package.
 const MEMORY_TESTS: [(&str, &str, &str); 4] = [
     ("QUINTET_MEMTEST_AMD64", "boot", "memtest86+x64.bin"),
@@ -111,7 +114,10 @@ const MEMORY_TESTS: [(&str, &str, &str); 4] = [
 
 /// All that tests load.
 fn modules() -> impl Iterator<Item = &'static str> {
-    DISK_MODULES.into_iter().chain(SOUND_MODULES)
+    [&DISK_MODULES[..], &SOUND_MODULES, &DRIVER_MODULES]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// `$QUINTET_CACHE`, else a directory of ours where caches go.
@@ -143,6 +149,11 @@ pub fn prepare(long: bool) -> Result<Vec<(&'static str, OsString)>, Failure> {
         // The archive is cheap and follows our own sources, so that it is made every time.
         let program = sh::bytes(&busybox)?;
         let with = |names: &[&str]| Ok(initramfs(&program, &module_files(&modules, names)?));
+        let mut with_drivers = module_files(&modules, &DISK_MODULES)?;
+        for name in DRIVER_MODULES {
+            let bytes = sh::bytes(&modules.join(format!("{name}.ko")))?;
+            with_drivers.push((format!("lib/drivers/{name}.ko"), bytes));
+        }
         let mut programs = |bundle: &Bundle| {
             let path = cache.join(format!("{}-{}.cpio", bundle.name, guest.name));
             if !path.is_file() {
@@ -152,7 +163,11 @@ pub fn prepare(long: bool) -> Result<Vec<(&'static str, OsString)>, Failure> {
         };
         let archives = [
             (guest.initrd_variable, "initrd", with(&[])?),
-            (guest.disk_initrd_variable, "initrd-disk", with(&DISK_MODULES)?),
+            (
+                guest.disk_initrd_variable,
+                "initrd-disk",
+                initramfs(&program, &with_drivers),
+            ),
             (
                 guest.stress_variable,
                 "initrd-stress",
@@ -323,7 +338,7 @@ fn choose_modules(from: &Path, to: &Path) -> Result<(), Failure> {
     walk(from, to, &mut found).map_err(fail)?;
     if found < modules().count() {
         return Err(Failure::new(
-            "the kernel's package lacks modules for disks or sound",
+            "the kernel's package lacks modules for disks, sound, diskettes or mice",
         ));
     }
     Ok(())
@@ -331,7 +346,17 @@ fn choose_modules(from: &Path, to: &Path) -> Result<(), Failure> {
 
 fn initramfs(busybox: &[u8], files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut c = Cpio::default();
-    for dir in ["bin", "dev", "lib", "lib/modules", "mnt", "proc", "sys", "tmp"] {
+    for dir in [
+        "bin",
+        "dev",
+        "lib",
+        "lib/drivers",
+        "lib/modules",
+        "mnt",
+        "proc",
+        "sys",
+        "tmp",
+    ] {
         c.dir(dir);
     }
     for (name, bytes) in files {
