@@ -171,7 +171,7 @@ fn documentation() -> Result<Vec<Entry>, Failure> {
     let pages = sh::tree()?.into_iter().filter(|path| {
         let page = path
             .extension()
-            .is_some_and(|extension| extension == "md" || extension == "svg");
+            .is_some_and(|extension| ["md", "svg", "png"].iter().any(|kind| extension == *kind));
         path.starts_with("docs") && page
     });
     let more = ["README.md", "LICENSE-MIT"].map(PathBuf::from);
