@@ -4,7 +4,8 @@
 mod gdb;
 mod support;
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gdb::{Client, free_port};
@@ -185,57 +186,176 @@ fn a_thousand_breaks_and_steps_in_debians_kernel_agree_with_the_interpreter() {
     }
 }
 
-#[test]
-fn gdb_itself_breaks_watches_and_finishes_in_debians_kernel() {
-    let port = free_port();
-    let Some(setup) = Setup::linux("AMD64") else {
-        return;
-    };
-    let mut guest = setup
-        .option("--gdb", format!("127.0.0.1:{port}"))
-        .start("gdb-itself");
-    guest.shell();
-    let symbols = guest.command("grep -E ' (uptime_proc_show|jiffies_64|linux_banner)$' /proc/kallsyms");
-    let symbol = |name: &str| {
-        let line = symbols.lines().find(|l| l.ends_with(name)).expect("a symbol");
-        line.split(' ').next().expect("an address").to_owned()
-    };
-    let (function, jiffies, banner) = (
-        symbol("uptime_proc_show"),
-        symbol("jiffies_64"),
-        symbol("linux_banner"),
-    );
-    guest.command("(while :; do cat /proc/uptime; done > /dev/null) & true");
-    let script = format!(
-        "set pagination off\nset confirm off\ntarget remote 127.0.0.1:{port}\n\
-         printf \"banner: %s\\n\", (char *)0x{banner}\n\
-         break *0x{function}\ncontinue\nprintf \"at: %lx\\n\", $rip\nstepi\ninfo registers rip cr3\ncontinue\nprintf \"again: %lx\\n\", $rip\n\
-         delete\nwatch *(unsigned long *)0x{jiffies}\ncontinue\ncontinue\ndelete\n\
-         hbreak *0x{function}\ncontinue\nx/2i $rip\nmonitor translate 0x{function}\ndelete\ndetach\n"
-    );
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("gdb-itself.gdb");
-    std::fs::write(&path, script).expect("the script as a file");
-    let gdb = Command::new("gdb")
-        .args(["-q", "-nx", "-batch", "-x"])
-        .arg(&path)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .expect("gdb is installed");
-    let said = String::from_utf8_lossy(&gdb.stdout).into_owned() + &String::from_utf8_lossy(&gdb.stderr);
-    for wanted in [
-        "banner: Linux version",
-        &format!("at: {}", function.trim_start_matches('0')),
-        &format!("again: {}", function.trim_start_matches('0')),
-        "Hardware watchpoint",
-        "Old value",
-        "Hardware assisted breakpoint",
-        "is at 0x",
-        "detached",
-    ] {
-        assert!(said.contains(wanted), "no {wanted:?} in what gdb said:\n{said}");
+/// A Debian kernel under gdb.
+struct Kernel {
+    architecture: &'static str,
+    /// With the registers that gdb knows for it.
+    cpu: &'static str,
+    /// As `as` and `ld` name it.
+    bits: &'static str,
+    emulation: &'static str,
+    /// Where system calls enter, and there the place in the program that they return to.
+    enters: &'static str,
+    returns: &'static str,
+    /// A function's first argument: `struct seq_file *`, whose first word is where its text is, and whose fourth how much.
+    argument: &'static str,
+    /// Bytes of a word.
+    word: u32,
+}
+
+impl Kernel {
+    /// A file with these functions of the running kernel, each as long as it is, for gdb: Debian's own files with symbols are hundreds of megabytes.
+    fn functions(&self, guest: &mut Machine, names: &str, file: &Path) {
+        // With those behind them, for their lengths: several names may stand for one place.
+        let listed = guest.command(&format!("grep -A4 -E ' [tT] ({names})$' /proc/kallsyms"));
+        let place = |line| {
+            let mut words = str::split_whitespace(line);
+            let at = u64::from_str_radix(words.next()?, 16).ok()?;
+            Some((at, words.nth(1)?))
+        };
+        let mut found: Vec<(u64, u64, &str)> = Vec::new();
+        for run in listed.split("--\n") {
+            let run: Vec<_> = run.lines().filter_map(place).collect();
+            for &(at, name) in &run {
+                let next = run.iter().find(|(other, _)| *other > at);
+                found.extend(next.map(|(next, _)| (at, next - at, name)));
+            }
+        }
+        found.sort_unstable();
+        let base = found.first().expect("functions").0 & !0xFFF;
+        let mut source = String::from(".section .text, \"ax\", @nobits\n");
+        for (at, len, name) in found {
+            source += &format!(
+                ".org {:#x}\n.globl {name}\n.type {name}, @function\n.size {name}, {len}\n{name}:\n",
+                at - base
+            );
+        }
+        source += ".skip 1\n";
+        let object = file.with_extension("o");
+        let mut assembler = Command::new("as")
+            .args([self.bits, "-o"])
+            .arg(&object)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("binutils are installed");
+        std::io::Write::write_all(&mut assembler.stdin.take().expect("piped"), source.as_bytes())
+            .expect("it reads");
+        assert!(assembler.wait().expect("it ends").success(), "{source}");
+        let linked = Command::new("ld")
+            .args([
+                "-m",
+                self.emulation,
+                "-e",
+                "0",
+                &format!("-Ttext={base:#x}"),
+                "-o",
+            ])
+            .args([file, &object])
+            .status()
+            .expect("binutils are installed");
+        assert!(linked.success());
     }
-    // The guest has not noticed.
-    guest.command("kill $!");
-    assert_eq!(guest.command("echo $((6*7))").trim(), "42");
-    assert_clean(&guest.power_off());
+
+    /// Break at a function, look who called it, watch a variable, step over a system call.
+    fn under_gdb(&self) {
+        let port = free_port();
+        let Some(setup) = Setup::linux(self.architecture) else {
+            return;
+        };
+        let test = format!("gdb-itself-{}", self.architecture);
+        let mut guest = setup
+            .option("--cpu", self.cpu)
+            .option("--gdb", format!("127.0.0.1:{port}"))
+            .start(&test);
+        guest.shell();
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.elf"));
+        let names = format!("uptime_proc_show|seq_read_iter|{}", self.enters);
+        self.functions(&mut guest, &names, &file);
+        let symbol = guest.command("grep ' uptime_proc_show$' /proc/kallsyms");
+        let function = symbol.split(' ').next().expect("an address");
+        guest.command("(while :; do cat /proc/uptime; done > /dev/null) & true");
+        let Self {
+            enters,
+            returns,
+            argument,
+            word,
+            ..
+        } = self;
+        let script = format!(
+            "set pagination off\nset confirm off\nfile {file}\ntarget remote 127.0.0.1:{port}\n\
+             break *uptime_proc_show\ncontinue\nprintf \"at: %lx\\n\", $pc\nbacktrace 2\nstepi\ninfo registers cr3\ncontinue\n\
+             printf \"again: %lx\\n\", $pc\ndelete\n\
+             set $file = {argument}\neval \"watch *(unsigned int *)%#lx\", $file + 3 * {word}\ncontinue\n\
+             printf \"text: %s\\n\", *(char **)$file\ncontinue\ndelete\n\
+             break *{enters}\ncontinue\nset $after = {returns}\ndelete\ntbreak *$after\ncontinue\n\
+             printf \"over the call: %d\\n\", $pc == $after\n\
+             hbreak *uptime_proc_show\ncontinue\nx/2i $pc\nmonitor translate 0x{function}\ndelete\ndetach\n",
+            file = file.display(),
+        );
+        let path = file.with_extension("gdb");
+        std::fs::write(&path, script).expect("the script as a file");
+        let gdb = Command::new("gdb")
+            .args(["-q", "-nx", "-batch", "-x"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .output()
+            .expect("gdb is installed");
+        let said = String::from_utf8_lossy(&gdb.stdout).into_owned() + &String::from_utf8_lossy(&gdb.stderr);
+        for wanted in [
+            &format!("at: {}", function.trim_start_matches('0')),
+            "in seq_read_iter ()",
+            &format!("again: {}", function.trim_start_matches('0')),
+            "Hardware watchpoint",
+            "Old value",
+            "over the call: 1",
+            "Hardware assisted breakpoint",
+            "is at 0x",
+            "detached",
+        ] {
+            assert!(said.contains(wanted), "no {wanted:?} in what gdb said:\n{said}");
+        }
+        let text = said
+            .split("text: ")
+            .nth(1)
+            .and_then(|text| text.split(' ').next());
+        assert!(
+            text.is_some_and(|seconds| seconds.parse::<f64>().is_ok()),
+            "{said}"
+        );
+        // The guest has not noticed.
+        guest.command("kill $!");
+        assert_eq!(guest.command("echo $((6*7))").trim(), "42");
+        assert_clean(&guest.power_off());
+    }
+}
+
+#[test]
+fn gdb_itself_works_on_debians_64_bit_kernel() {
+    Kernel {
+        architecture: "AMD64",
+        cpu: "max",
+        bits: "--64",
+        emulation: "elf_x86_64",
+        enters: "entry_SYSCALL_64",
+        returns: "$rcx",
+        argument: "$rdi",
+        word: 8,
+    }
+    .under_gdb();
+}
+
+#[test]
+fn gdb_itself_works_on_debians_32_bit_kernel() {
+    Kernel {
+        architecture: "I686",
+        cpu: "pentium3",
+        bits: "--32",
+        emulation: "elf_i386",
+        enters: "entry_SYSENTER_32",
+        // The vdso has pushed three registers, and left the stack pointer in EBP.
+        returns: "*(unsigned int *)($ebp + 12)",
+        argument: "$eax",
+        word: 4,
+    }
+    .under_gdb();
 }

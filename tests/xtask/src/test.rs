@@ -107,8 +107,10 @@ fn translated() -> Result<(), Failure> {
     let args = [
         "test",
         "--quiet",
-        "--package",
-        "quintet-cpu-worker",
+        // Of the whole workspace, so that nothing is built a second time with other features.
+        "--workspace",
+        "--exclude",
+        run::COMPILER,
         "--test",
         "processor",
         "--profile",
