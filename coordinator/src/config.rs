@@ -17,6 +17,7 @@ use quintet_protocol::handshake::config::{
 use quintet_protocol::payload::{MAX_PAYLOAD, Outgoing, PayloadKind, TransportChoice};
 use quintet_protocol::ram::RamLayout;
 use quintet_protocol::wasm::WasmConfig;
+use quintet_protocol::wasm::service::MAX_DIRS;
 use quintet_protocol::window::WindowSettings;
 
 use crate::cli::{AccelArg, RunArgs};
@@ -428,6 +429,9 @@ fn wasm(args: &RunArgs) -> Result<Option<WasmRun>, UsageError> {
         if !args.jobs {
             return Ok(None);
         }
+    }
+    if args.dir.len() > MAX_DIRS as usize {
+        return refuse(format!("--dir may be given {MAX_DIRS} times; put directories into one"));
     }
     if args.firmware.is_some() || !args.pflash.is_empty() {
         return refuse("--wasm or --jobs and firmware are two guests; a machine runs one");

@@ -1,7 +1,7 @@
 //! What a running module has on its host: memory, console, clock, random numbers, and who may stop it.
 
 use quintet_protocol::time::HostTime;
-use quintet_protocol::wasm::service::MAX_DATA;
+use quintet_protocol::wasm::service::{MAX_DATA, MAX_DIRS};
 use quintet_protocol::wasm::{Errno, JobLimits, MEMORIES, Service, Span, WasmConfig};
 use wasmtime::{Caller, Linker, StoreLimits, StoreLimitsBuilder};
 
@@ -129,7 +129,7 @@ impl Host {
         if self.service(Service::Begin)?.is_err() {
             return Ok(());
         }
-        for dir in 0.. {
+        for dir in 0..MAX_DIRS {
             let Ok(name) = self.service(Service::DirName { dir })? else {
                 break;
             };

@@ -106,14 +106,13 @@ fn clock_time_get(c: Guest<'_>, clock: i32, _precision: i64, at: u32) -> Result<
 }
 
 fn random_get(mut c: Guest<'_>, at: u32, len: u32) -> Result<i32> {
+    c.data().memory.check(at, len as usize).map_err(trap)?;
     let mut done = 0;
     while done < len {
         let n = (len - done).min(8);
         let bytes = c.data_mut().random().to_le_bytes();
-        let at = at
-            .checked_add(done)
-            .ok_or_else(|| Error::msg("random_get passes the end of memory"))?;
-        c.data().memory.write(at, &bytes[..n as usize]).map_err(trap)?;
+        let to = at + done;
+        c.data().memory.write(to, &bytes[..n as usize]).map_err(trap)?;
         done += n;
         if done.is_multiple_of(1 << 20) {
             c.data_mut().tick()?;

@@ -86,6 +86,8 @@ impl Span {
 pub const MAX_PATH: u32 = 4096;
 /// Most bytes that one call reads or writes.
 pub const MAX_DATA: u32 = 64 << 10;
+/// Most directories that a machine gives its modules.
+pub const MAX_DIRS: u32 = 64;
 /// Offset of a [`Service::Write`] that says: at the end.
 pub const APPEND: u64 = u64::MAX;
 

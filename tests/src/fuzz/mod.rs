@@ -14,6 +14,7 @@ mod images;
 mod kernels;
 mod peers;
 pub mod scribble;
+mod services;
 mod translator;
 
 pub use debugger::gdb;
@@ -24,13 +25,14 @@ pub use files::files;
 pub use images::images;
 pub use kernels::kernels;
 pub use peers::{control, messages, ring};
+pub use services::services;
 pub use translator::translator;
 
 /// A target: its name, which is that of its program and of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// The targets of this crate.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("control", control),
     ("devices", devices),
     ("ends", ends),
@@ -40,6 +42,7 @@ pub const TARGETS: [Target; 12] = [
     ("kernels", kernels),
     ("messages", messages),
     ("ring", ring),
+    ("services", services),
     ("state", state),
     ("translator", translator),
     ("vga", vga),
