@@ -431,7 +431,9 @@ fn wasm(args: &RunArgs) -> Result<Option<WasmRun>, UsageError> {
         }
     }
     if args.dir.len() > MAX_DIRS as usize {
-        return refuse(format!("--dir may be given {MAX_DIRS} times; put directories into one"));
+        return refuse(format!(
+            "--dir may be given {MAX_DIRS} times; put directories into one"
+        ));
     }
     if args.firmware.is_some() || !args.pflash.is_empty() {
         return refuse("--wasm or --jobs and firmware are two guests; a machine runs one");

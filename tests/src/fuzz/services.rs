@@ -12,10 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arbitrary::Unstructured;
-use quintet_wasm::host::{Exited, Host, Stopped, Surroundings, TimedOut};
-use quintet_wasm::memory::{GuestMemory, OutOfBounds};
-use quintet_wasm::run::Runtime;
-use quintet_wasm::screen::Screen;
 use quintet_io_worker::module::{Inputs, Services};
 use quintet_protocol::addr::GuestPhys;
 use quintet_protocol::handshake::Role;
@@ -24,6 +20,10 @@ use quintet_protocol::layout::{Ends, SegmentSet};
 use quintet_protocol::message::{Command, MAX_COMMAND};
 use quintet_protocol::ram::{GuestRam, RamLayout, WASM_PAGE};
 use quintet_protocol::wasm::{Errno, JobLimits, Service, WasmConfig};
+use quintet_wasm::host::{Exited, Host, Stopped, Surroundings, TimedOut};
+use quintet_wasm::memory::{GuestMemory, OutOfBounds};
+use quintet_wasm::run::Runtime;
+use quintet_wasm::screen::Screen;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use wasmtime::{Extern, Func, MemoryType, Store, Val, ValType};
 
@@ -168,7 +168,11 @@ impl Surroundings for Around {
             return Ok(peer.lie());
         }
         let (number, words) = service.to_words();
-        assert_eq!(Service::from_words(number, words), Some(service), "a call that is cut");
+        assert_eq!(
+            Service::from_words(number, words),
+            Some(service),
+            "a call that is cut"
+        );
         Ok(peer.ask(number, words))
     }
 
@@ -283,6 +287,15 @@ impl Arguments {
         }
     }
 
+    /// A descriptor: mostly the directory or one of the first that were opened.
+    fn descriptor(&mut self, u: &mut Unstructured<'_>) -> Val {
+        match u.arbitrary::<u8>().unwrap_or(0) {
+            0..128 => Val::I32(3),
+            byte @ 128..224 => Val::I32(4 + i32::from(byte & 3)),
+            _ => Val::I32(self.word(u) as i32),
+        }
+    }
+
     fn value(&mut self, u: &mut Unstructured<'_>, ty: &ValType) -> Val {
         match ty {
             ValType::I64 => Val::I64(match self.word(u) {
@@ -389,14 +402,26 @@ fn with_rig(rig: &Rig, data: &[u8]) {
     folders.check();
     let begun = peer.lock().expect("one thread").ask(0, [0; 3]);
     begun.expect("another module may begin");
-    assert_eq!(folders.descriptors(), 1, "files of a module that is gone are open");
+    assert_eq!(
+        folders.descriptors(),
+        1,
+        "files of a module that is gone are open"
+    );
 }
 
 /// Calls a function, which ends with an answer of the standard, or ends the module in one of the ways there are.
 fn call(store: &mut Store<Host>, name: &str, function: Func, u: &mut Unstructured<'_>) {
     let ty = function.ty(&*store);
     let mut arguments = Arguments { path: None };
-    let parameters: Vec<Val> = ty.params().map(|ty| arguments.value(u, &ty)).collect();
+    let of_file = name.contains(" fd_") || name.contains(" path_");
+    let parameters: Vec<Val> = ty
+        .params()
+        .enumerate()
+        .map(|(n, ty)| match n {
+            0 if of_file => arguments.descriptor(u),
+            _ => arguments.value(u, &ty),
+        })
+        .collect();
     let mut results: Vec<Val> = ty.results().filter_map(|ty| Val::default_for_ty(&ty)).collect();
     match function.call(&mut *store, &parameters, &mut results) {
         Ok(()) => {
