@@ -212,15 +212,19 @@ fn s1_11_s1_20_each_stage_shows_the_same_first_bytes_on_both_sides() {
     let bytes = module(&ANSWER, LARGE);
     let ran = Job::new(&bytes).run(&machine);
     assert_eq!(ran.return_code, Some(42), "{ran:?}");
-    let answer = quintet_coordinator::control::client::ask(&machine.name, &Request::Transport);
-    let Ok(Answer::Transport(traces)) = answer else {
-        panic!("{answer:?}");
+    let traces = || match quintet_coordinator::control::client::ask(&machine.name, &Request::Transport) {
+        Ok(Answer::Transport(traces)) => traces,
+        answer => panic!("{answer:?}"),
     };
-    let of = |name: &str| {
-        let found = traces.iter().find(|t| t.name.contains(name));
-        found.unwrap_or_else(|| panic!("no {name} in {traces:?}"))
-    };
-    let way = of("WebAssembly module -> compiler");
+    let of = |name: &str| traces().into_iter().find(|t| t.name.contains(name));
+    let mut found = None;
+    wait_until("the coordinator has its digest too, beside the job", || {
+        found = of("WebAssembly module -> compiler");
+        found.is_some()
+    });
+    let way = found.expect("just seen");
+    let digests: Vec<_> = way.entries.iter().filter_map(|e| e.digest).collect();
+    assert_eq!(digests, [digest(&bytes); 2], "one of each side: {way}");
     let stages: Vec<Stage> = way.entries.iter().map(|e| e.stage).collect();
     for stage in [Stage::Received, Stage::Mapped, Stage::Loader] {
         assert!(stages.contains(&stage), "no {stage:?} in {way}");
@@ -228,7 +232,7 @@ fn s1_11_s1_20_each_stage_shows_the_same_first_bytes_on_both_sides() {
     assert!(way.entries.iter().all(|e| e.head == bytes[..16]), "{way}");
     let pids: std::collections::BTreeSet<u32> = way.entries.iter().map(|e| e.pid).collect();
     assert_eq!(pids.len(), 2, "both sides: {way}");
-    let artefact = of("-> cpu-worker");
+    let artefact = of("-> cpu-worker").expect("it was executed");
     let first = artefact.entries[0].head;
     assert!(artefact.entries.iter().all(|e| e.head == first), "{artefact}");
 }

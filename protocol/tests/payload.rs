@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
 use quintet_protocol::payload::{
-    FULL_SEALS, Outgoing, Payload, PayloadGrant, PayloadKind, PayloadPromise, ReceiveError, Relay, SealError,
-    Strategy, TransferError, Transport, TransportChoice, digest, head, receive_fd, seal, sealed_memfd,
-    send_fd,
+    Arrival, FULL_SEALS, Outgoing, Payload, PayloadGrant, PayloadKind, PayloadPromise, ReceiveError, Relay,
+    SealError, Strategy, TransferError, Transport, TransportChoice, TransportTrace, digest, head, receive_fd,
+    seal, sealed_memfd, send_fd,
 };
 use quintet_protocol::ram::{GUEST_BASE, MAP_START, RUNTIME_RESERVED, WASM_PAGE};
-use quintet_protocol::shm::MapError;
+use quintet_protocol::shm::{Map, MapError};
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
@@ -121,30 +121,66 @@ fn s1_20_what_is_passed_on_before_its_digest_is_known_counts_only_if_that_is_rig
                 len: sent.len() as u64,
                 head: head(&sent),
             };
-            Relay::new(promise, fd, TransportChoice::BySize, || Ok(digest(&sent)))
-                .expect("all but the digest is right")
+            Relay::new(promise, fd, TransportChoice::BySize).expect("all but the digest is right")
         };
         let mut wrong = relay(&arrived);
-        assert_eq!(wrong.announced(), digest(&sent));
-        let mut seen = 0;
-        let told = wrong.check_beside(|passed_on| seen = passed_on.len());
+        assert_eq!(wrong.promise().len, len as u64);
+        assert_eq!(wrong.fd().is_none(), len < 512_000, "it can be passed on");
+        let told = wrong.check(digest(&sent));
         assert!(
             matches!(told, Err(ReceiveError::DigestMismatch { .. })),
             "{told:?}"
         );
-        assert_eq!(seen, len as u64, "it was passed on meanwhile");
         let entry = wrong.trace().entries.last().expect("an entry");
         assert_eq!(entry.digest, Some(digest(&arrived)));
         assert!(wrong.trace().error.contains("digest differs"));
-        let mut alone = relay(&arrived);
-        assert!(alone.check().is_err());
 
         let mut right = relay(&sent);
-        assert_eq!(right.check_beside(Outgoing::len).expect("right"), len as u64);
-        right.check().expect("taken already");
+        right.begin().expect("it can be mapped");
+        right.check(digest(&sent)).expect("right");
+        right.check(digest(&sent)).expect("taken already");
         let entry = right.trace().entries.last().expect("an entry");
         assert_eq!(entry.digest, Some(digest(&sent)));
-        assert!(relay(&sent).check().is_ok());
+
+        // Whoever gets it then says what it found, and is not told what was announced.
+        for (content, good) in [(&sent, true), (&arrived, false)] {
+            let passed_on = relay(content);
+            let (promise, transport) = (passed_on.promise().clone(), passed_on.transport(0));
+            let mut trace = TransportTrace::new("passed on");
+            let fd = passed_on.fd().map(dup);
+            let arrival = Arrival::receive(promise, transport, fd, Map::private, &mut trace);
+            let arrival = arrival.expect("all but the digest is right");
+            let (payload, found, seen) = arrival.find_beside(&mut trace, <[u8]>::len);
+            assert_eq!((payload.bytes(), seen), (&content[..], len));
+            assert_eq!(found.judge(digest(&sent), passed_on.promise().head).is_ok(), good);
+            let entry = trace.entries.last().expect("an entry");
+            assert_eq!(entry.digest, Some(digest(content)));
+        }
+    }
+}
+
+#[test]
+fn a_sketch_is_that_of_the_bytes_whatever_their_transport() {
+    let sketch = |content: &[u8], choice: TransportChoice| {
+        let fd = sealed_memfd(content).expect("memfd");
+        let promise = PayloadPromise {
+            kind: PayloadKind::WasmModule,
+            len: content.len() as u64,
+            head: head(content),
+        };
+        Relay::new(promise, fd, choice).expect("in order").sketch()
+    };
+    for len in [1, 4096, 600_000] {
+        let content = bytes(len);
+        let one = sketch(&content, TransportChoice::Memfd);
+        assert_eq!(one, sketch(&content, TransportChoice::Inline));
+        let mut other = content.clone();
+        other[len - 1] ^= 1;
+        assert_ne!(one, sketch(&other, TransportChoice::Memfd));
+        other.truncate(len - 1);
+        if len > 1 {
+            assert_ne!(one, sketch(&other, TransportChoice::Memfd));
+        }
     }
 }
 

@@ -54,12 +54,10 @@ impl Machine {
                 Some(false) => TransportChoice::Inline,
                 Some(true) => TransportChoice::Memfd,
             };
-            let module = Relay::new(submission.module, file, transport, || {
-                receive_digest(&digest_from)
-            });
-            let module = module.map_err(|e| e.to_string())?;
+            let module = Relay::new(submission.module, file, transport).map_err(|e| e.to_string())?;
             Ok(Source {
                 module,
+                announced: Box::new(move || receive_digest(&digest_from)),
                 transport,
                 refuse_map: submission.refuse_map,
                 config: submission.config,
@@ -71,8 +69,8 @@ impl Machine {
 
     /// A thread has made a job ready, or knows why it never will be.
     pub(super) fn made(&mut self, made: Made) {
-        if let Some(trace) = self.jobs.as_mut().and_then(|jobs| jobs.made(made)) {
-            self.note(trace);
+        if let Some(jobs) = &mut self.jobs {
+            jobs.made(made);
         }
     }
 

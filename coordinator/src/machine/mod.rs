@@ -81,6 +81,8 @@ pub enum Event {
     Request(Request, Option<OwnedFd>, OwnedFd),
     /// A job is ready to be executed, or never will be.
     Made(Box<Made>),
+    /// How a module has travelled.
+    Travelled(Box<TransportTrace>),
     /// A key at the terminal that is for us.
     Escape(Typed),
     /// A doorbell rang.
@@ -543,6 +545,7 @@ impl Machine {
             Event::ThreadEnded(role, generation, death) => self.died(role, generation, death),
             Event::Request(request, file, socket) => self.request(request, file, socket),
             Event::Made(made) => self.made(*made),
+            Event::Travelled(trace) => self.note(*trace),
             Event::Rung => {
                 if let Some(pump) = &self.pump {
                     pump.nudge();

@@ -1,12 +1,15 @@
 //! Artefacts that may be wanted again, by what they were made of.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quintet_protocol::payload::{Digest, TransportChoice};
 use quintet_protocol::wasm::CompileLimits;
 
 use super::compile::Product;
+
+/// Sketches that are kept; then one begins anew.
+const MOST_SKETCHES: usize = 1 << 14;
 
 /// What an artefact depends on. The compiler's settings are those of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +30,8 @@ type Slot = Arc<Mutex<Option<Arc<Product>>>>;
 #[derive(Debug, Default)]
 struct Slots {
     slots: HashMap<Key, (Slot, u64)>,
+    /// Of what was asked for.
+    sketches: HashSet<u64>,
     clock: u64,
 }
 
@@ -46,16 +51,20 @@ impl Cache {
         }
     }
 
-    /// The artefact for `key`, made by `make` when it is not there; whether it was. Whoever asks for one that is being
-    /// made waits for it. A failure is not kept: the next one tries again.
+    /// Whether a payload of this sketch ([`Relay::sketch`]) is asked for the first time. A guess: then its artefact is hardly there.
     ///
-    /// # Errors
-    /// What `make` says.
-    pub fn get<E>(
-        &self,
-        key: Key,
-        make: impl FnOnce() -> Result<Product, E>,
-    ) -> Result<(Arc<Product>, bool), E> {
+    /// [`Relay::sketch`]: quintet_protocol::payload::Relay::sketch
+    pub fn is_new(&self, sketch: u64) -> bool {
+        let mut slots = lock(&self.slots);
+        if slots.sketches.len() >= MOST_SKETCHES {
+            slots.sketches.clear();
+        }
+        slots.sketches.insert(sketch)
+    }
+
+    /// Lets `work` look at the place of the artefact for `key`, and fill it when it is empty. Whoever asks for one that is being made
+    /// waits for it. A place that stays empty is given up: the next one tries again.
+    pub fn with<T>(&self, key: Key, work: impl FnOnce(&mut Option<Arc<Product>>) -> T) -> T {
         let slot = {
             let mut slots = lock(&self.slots);
             slots.clock += 1;
@@ -65,21 +74,16 @@ impl Cache {
             Arc::clone(&entry.0)
         };
         let mut place = lock(&slot);
-        if let Some(product) = &*place {
-            return Ok((Arc::clone(product), true));
-        }
-        let product = match make() {
-            Ok(product) => Arc::new(product),
-            Err(e) => {
-                drop(place);
-                self.forget(&key, &slot);
-                return Err(e);
-            }
-        };
-        *place = Some(Arc::clone(&product));
+        let was_there = place.is_some();
+        let done = work(&mut place);
+        let is_there = place.is_some();
         drop(place);
-        self.shrink();
-        Ok((product, false))
+        match (was_there, is_there) {
+            (false, true) => self.shrink(),
+            (false, false) => self.forget(&key, &slot),
+            (true, _) => {}
+        }
+        done
     }
 
     /// Gives up a place that nothing came into. Whoever waits for it fills it for himself.
@@ -169,15 +173,26 @@ mod tests {
         }
     }
 
+    /// Asks for an artefact that `made` brings if it is not there.
+    fn get(cache: &Cache, n: u8, made: impl FnOnce() -> Option<Product>) -> Option<(Arc<Product>, bool)> {
+        cache.with(key(n), |place| {
+            if let Some(product) = place {
+                return Some((Arc::clone(product), true));
+            }
+            *place = made().map(Arc::new);
+            place.as_ref().map(|product| (Arc::clone(product), false))
+        })
+    }
+
     #[test]
     fn s1_36_the_same_module_gives_the_same_artefact_and_a_failure_is_not_kept() {
         let cache = Cache::new(1000);
-        assert_eq!(cache.get(key(1), || Err("no")).map(|_| ()), Err("no"));
+        assert!(get(&cache, 1, || None).is_none());
         assert_eq!(cache.contents(), (0, 0));
         assert!(lock(&cache.slots).slots.is_empty(), "a failure has no place");
-        let (first, cached) = cache.get(key(1), || Ok::<_, ()>(product(10))).expect("made");
+        let (first, cached) = get(&cache, 1, || Some(product(10))).expect("made");
         assert!(!cached);
-        let (second, cached) = cache.get(key(1), || Err(())).expect("kept");
+        let (second, cached) = get(&cache, 1, || None).expect("kept");
         assert!(cached && Arc::ptr_eq(&first, &second));
     }
 
@@ -192,9 +207,9 @@ mod tests {
                     let make = || {
                         *made.lock().expect("lock") += 1;
                         std::thread::sleep(std::time::Duration::from_millis(20));
-                        Ok::<_, ()>(product(10))
+                        Some(product(10))
                     };
-                    cache.get(key(1), make).expect("made").0.payload.digest()
+                    get(&cache, 1, make).expect("made").0.payload.digest()
                 })
             })
             .collect();
@@ -208,10 +223,18 @@ mod tests {
     fn the_least_recently_used_is_given_up() {
         let cache = Cache::new(250);
         for n in [1, 2, 1, 3] {
-            cache.get(key(n), || Ok::<_, ()>(product(100))).expect("made");
+            get(&cache, n, || Some(product(100))).expect("made");
         }
         assert_eq!(cache.contents(), (200, 2));
-        assert!(cache.get(key(1), || Err(())).is_ok(), "used since");
-        assert!(cache.get(key(2), || Err(())).is_err(), "the oldest");
+        assert!(get(&cache, 1, || None).is_some(), "used since");
+        assert!(get(&cache, 2, || None).is_none(), "the oldest");
+    }
+
+    #[test]
+    fn a_sketch_is_new_once_until_too_many_are_known() {
+        let cache = Cache::new(1000);
+        assert!(cache.is_new(7) && !cache.is_new(7));
+        assert!((100..).take(MOST_SKETCHES).all(|n| cache.is_new(n)));
+        assert!(cache.is_new(7), "forgotten");
     }
 }

@@ -1,15 +1,18 @@
-//! One module, one compiler process, under a time and memory budget; the artefact is sealed when it is gone.
+//! One module, one compiler process, under a time and memory budget.
+//!
+//! It is begun before the module's digest is known, and asked for afterwards (docs/adr/0063-digests.md).
 
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::process::ChildStdout;
+use std::process::{Child, ChildStdout};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quintet_protocol::handshake::{decode, encode};
 use quintet_protocol::payload::{
-    Outgoing, PayloadKind, ReceiveError, Relay, SealError, Strategy, TransportTrace, open_memfd, sealed_memfd,
+    Digest, Outgoing, PayloadKind, ReceiveError, Relay, SealError, Strategy, TransportTrace, open_memfd,
+    sealed_memfd,
 };
 use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,6 +27,8 @@ use crate::supervise::spawner::{Order, Spawned, Spawner};
 pub const BINARY: &str = "quintet-wasm-compile";
 /// Longest answer in bytes.
 const MOST: usize = 1 << 20;
+/// How long a compiler may take to end when it has answered.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What came of a module.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ pub struct Product {
     pub compiled: Compiled,
     /// How the module reached the compiler.
     pub strategy: Strategy,
-    /// Its way, seen from both sides.
+    /// Its way, as the compiler saw it.
     pub trace: TransportTrace,
 }
 
@@ -104,56 +109,19 @@ impl Compiler {
         Ok(Self { binary, spawner })
     }
 
-    /// Compiles `module`, taking its digest meanwhile; takes as long as `limits` allow, and can be called by several threads at
-    /// once.
+    /// Gives `module` to a new process, which has as long as `limits` allow.
     ///
     /// # Errors
-    /// [`CompileError`].
-    pub fn compile(
+    /// [`CompileError::Start`], [`CompileError::Seal`].
+    pub fn begin(
         &self,
-        module: &mut Relay,
+        module: &Relay,
         limits: &CompileLimits,
         sandboxed: bool,
         refuse_map: bool,
-    ) -> Result<Product, CompileError> {
-        let asked = module.check_beside(|module| self.send(module, limits, sandboxed, refuse_map));
-        let mut trace = module.trace().clone();
-        trace.name = "WebAssembly module -> compiler".to_owned();
-        let (output, reply) = match asked {
-            Ok(answer) => answer?,
-            Err(reason) => {
-                let trace = Box::new(trace);
-                return Err(CompileError::NotAnnounced { reason, trace });
-            }
-        };
-        trace.join(&reply.trace);
-        match (reply.result, reply.strategy) {
-            (Ok(compiled), Some(strategy)) => {
-                // The compiler has been reaped: nobody has a writable map, and nobody will.
-                let payload =
-                    Outgoing::adopt(PayloadKind::WasmArtefact, output, compiled.len, compiled.digest)?;
-                Ok(Product {
-                    payload,
-                    compiled,
-                    strategy,
-                    trace,
-                })
-            }
-            (result, _) => Err(CompileError::Refused {
-                reason: result.err().unwrap_or_default(),
-                trace: Box::new(trace),
-            }),
-        }
-    }
-
-    /// Gives `module` to a new process. Answers the file that it was to write, and what it says.
-    fn send(
-        &self,
-        module: &Outgoing,
-        limits: &CompileLimits,
-        sandboxed: bool,
-        refuse_map: bool,
-    ) -> Result<(OwnedFd, CompileReply), CompileError> {
+    ) -> Result<Compilation, CompileError> {
+        let limit = Duration::from_millis(limits.millis);
+        let until = Instant::now() + limit;
         let output = open_memfd()?;
         let given = output.try_clone().map_err(CompileError::Start)?;
         let number = given.as_raw_fd();
@@ -171,58 +139,150 @@ impl Compiler {
         confinement.max_file_size = Some(limits.memory);
         confinement.network = self.spawner.network();
         let order = encode(&CompileOrder {
-            module: module.grant(module_number),
+            module: module.promise().clone(),
+            transport: module.transport(module_number),
             output: number,
             limits: *limits,
             confinement,
             refuse_map,
         });
-        let reply = self.ask(inherit, &order, Duration::from_millis(limits.millis))?;
-        Ok((output, reply))
-    }
-
-    /// Starts a process, gives it the order, and waits for answer and end.
-    fn ask(
-        &self,
-        inherit: Vec<OwnedFd>,
-        order: &[u8],
-        limit: Duration,
-    ) -> Result<CompileReply, CompileError> {
-        let until = Instant::now() + limit;
-        // A file and not a pipe, which a process that does not read would block.
-        let input = sealed_memfd(order)?;
         let order = Order {
             binary: Arc::clone(&self.binary),
             name: BINARY,
             args: Vec::new(),
-            input: Some(input),
+            // A file and not a pipe, which a process that does not read would block.
+            input: Some(sealed_memfd(&order)?),
             answers: true,
             inherit,
             log: String::new(),
             confined: true,
         };
-        let Spawned { mut child, pidfd } = self.spawner.spawn(order).map_err(CompileError::Start)?;
-        let answer = child.stdout.take().map(|stdout| read_answer(stdout, until));
-        let in_time = matches!(answer, Some(Some(_))) && ready(&pidfd, until);
-        if !in_time {
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-        }
-        let status = child.wait().map_err(CompileError::Start)?;
-        let mut said = String::new();
-        if let Some(stderr) = child.stderr.take() {
-            let _ = stderr.take(4096).read_to_string(&mut said);
-        }
-        let (true, Some(Some(answer))) = (in_time, answer) else {
-            return Err(CompileError::Timeout(limit));
+        let Spawned { child, pidfd } = self.spawner.spawn(order).map_err(CompileError::Start)?;
+        Ok(Compilation {
+            child,
+            pidfd,
+            output: Some(output),
+            until,
+            limit,
+            answered: false,
+        })
+    }
+}
+
+/// A compiler at work. Dropping it waits for the process when it has answered, and kills it otherwise.
+#[derive(Debug)]
+pub struct Compilation {
+    child: Child,
+    pidfd: OwnedFd,
+    /// What it writes the artefact to.
+    output: Option<OwnedFd>,
+    until: Instant,
+    limit: Duration,
+    answered: bool,
+}
+
+impl Compilation {
+    /// Waits for the answer, and compares the digest that the compiler took of `module` with the announced one. The process may
+    /// still be there afterwards.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub fn finish(&mut self, module: &Relay, announced: Digest) -> Result<Product, CompileError> {
+        let reply = self.answer()?;
+        let trace = |error: String| {
+            let mut trace = way(module, &reply.trace);
+            if trace.error.is_empty() {
+                trace.error = error;
+            }
+            Box::new(trace)
         };
-        if !said.is_empty() {
-            tracing::warn!("the compiler said: {}", said.trim());
+        if let Some(found) = &reply.found {
+            let judged = found.judge(announced, module.promise().head);
+            judged.map_err(|reason| CompileError::NotAnnounced {
+                trace: trace(reason.to_string()),
+                reason,
+            })?;
         }
-        decode(&answer).map_err(|_| CompileError::Died {
+        match (
+            &reply.result,
+            reply.strategy,
+            reply.found.is_some(),
+            self.output.take(),
+        ) {
+            (Ok(compiled), Some(strategy), true, Some(output)) => Ok(Product {
+                // From the seal on nobody can change it, whoever still has it; what is in it then is compared.
+                payload: Outgoing::adopt(PayloadKind::WasmArtefact, output, compiled.len, compiled.digest)?,
+                compiled: compiled.clone(),
+                strategy,
+                trace: reply.trace,
+            }),
+            (result, ..) => {
+                let reason = match result {
+                    Err(reason) => reason.clone(),
+                    Ok(_) => "the compiler contradicts itself".to_owned(),
+                };
+                Err(CompileError::Refused {
+                    trace: trace(reason.clone()),
+                    reason,
+                })
+            }
+        }
+    }
+
+    fn answer(&mut self) -> Result<CompileReply, CompileError> {
+        let Some(answer) = self
+            .child
+            .stdout
+            .take()
+            .and_then(|stdout| read_answer(stdout, self.until))
+        else {
+            return Err(CompileError::Timeout(self.limit));
+        };
+        if let Ok(reply) = decode(&answer) {
+            self.answered = true;
+            return Ok(reply);
+        }
+        if !ready(&self.pidfd, self.until) {
+            return Err(CompileError::Timeout(self.limit));
+        }
+        let status = self.child.wait().map_err(CompileError::Start)?;
+        let said = self.last_words();
+        Err(CompileError::Died {
             how: status.to_string(),
             said: said.lines().last().map(|l| format!(": {l}")).unwrap_or_default(),
         })
     }
+
+    /// What it wrote on standard error. For a process that has ended.
+    fn last_words(&mut self) -> String {
+        let mut said = String::new();
+        if let Some(stderr) = self.child.stderr.take() {
+            let _ = stderr.take(4096).read_to_string(&mut said);
+        }
+        said
+    }
+}
+
+impl Drop for Compilation {
+    fn drop(&mut self) {
+        let until = self.until.min(Instant::now() + GRACE);
+        if !(self.answered && ready(&self.pidfd, until)) {
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        }
+        let _ = self.child.wait();
+        let said = self.last_words();
+        if !said.is_empty() {
+            tracing::warn!("the compiler said: {}", said.trim());
+        }
+    }
+}
+
+/// The way of `module`: what this process saw, and what the compiler saw.
+pub fn way(module: &Relay, seen: &TransportTrace) -> TransportTrace {
+    let mut trace = module.trace().clone();
+    trace.name = "WebAssembly module -> compiler".to_owned();
+    trace.join(seen);
+    trace
 }
 
 /// Waits until something can be read from `fd`, or for a pidfd until the process is dead; false when it is too late.

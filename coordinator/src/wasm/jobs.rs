@@ -7,13 +7,13 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use quintet_protocol::handshake::{Role, encode};
-use quintet_protocol::payload::{Relay, TransportChoice, TransportTrace};
+use quintet_protocol::payload::{Digest, Relay, TransportChoice, TransportTrace};
 use quintet_protocol::wasm::{
     CompileLimits, JobAnswer, JobLimits, JobOrder, JobReport, JobStatus, WasmConfig,
 };
 
 use super::cache::{Cache, Key};
-use super::compile::{CompileError, Compiler, Product};
+use super::compile::{CompileError, Compiler, Product, way};
 use crate::machine::{Event, Waker};
 
 /// Modules that are made ready at the same time.
@@ -25,11 +25,15 @@ const CACHE: u64 = 256 << 20;
 /// How much longer than its time limit a job may take to say that it is over, before its process is taken for broken, in nanoseconds.
 const GRACE: u64 = 10_000_000_000;
 
+/// What waits for a module's digest; a sentence when it does not come.
+pub type Announced = Box<dyn FnOnce() -> Result<Digest, String> + Send>;
+
 /// A module, and what to do with it.
-#[derive(Debug)]
 pub struct Source {
     /// The module.
     pub module: Relay,
+    /// Its digest, which may still have to come.
+    pub announced: Announced,
     /// How it travels.
     pub transport: TransportChoice,
     /// The compiler behaves as if it could not map.
@@ -40,13 +44,20 @@ pub struct Source {
     pub limits: JobLimits,
 }
 
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("module", &self.module)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What came of making a job ready.
 #[derive(Debug)]
 pub struct Made {
     number: u32,
     report: JobReport,
-    /// How the module travelled, when it was compiled now.
-    trace: Option<TransportTrace>,
     ready: Option<(Arc<Product>, WasmConfig, JobLimits)>,
 }
 
@@ -133,36 +144,39 @@ impl Jobs {
         while self.at_once < MOST_AT_ONCE
             && let Some((number, fetch)) = self.waiting.pop_front()
         {
-            let (compiler, cache, sandboxed) = (self.compiler.clone(), self.cache.clone(), self.sandboxed);
-            let (events, waker) = (self.events.clone(), self.waker.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("job-{number}"))
-                .spawn(move || {
-                    let mut source = fetch();
-                    let made = make(number, &mut source, &compiler, &cache, sandboxed);
-                    let _ = events.send(Event::Made(Box::new(made)));
-                    waker.wake();
-                    // Last, and beside the job: giving the pages of a large module back takes milliseconds.
-                    drop(source);
-                });
+            let maker = Maker {
+                number,
+                compiler: self.compiler.clone(),
+                cache: self.cache.clone(),
+                sandboxed: self.sandboxed,
+                events: self.events.clone(),
+                waker: self.waker.clone(),
+            };
+            let thread =
+                std::thread::Builder::new()
+                    .name(format!("job-{number}"))
+                    .spawn(move || match fetch() {
+                        Ok(source) => maker.make(source),
+                        Err(reason) => maker.refuse(JobReport::default(), reason, None),
+                    });
             match thread {
                 Ok(_) => self.at_once += 1,
                 Err(e) => {
-                    let report = failed(format!("the host has no thread left: {e}"));
+                    let error = format!("the host has no thread left: {e}");
+                    let report = failed(JobReport::default(), error);
                     self.ended.push((number, report));
                 }
             }
         }
     }
 
-    /// A thread is done. Answers how the module travelled.
-    pub fn made(&mut self, made: Made) -> Option<TransportTrace> {
+    /// A thread has done what has to be done before the job.
+    pub fn made(&mut self, made: Made) {
         self.at_once -= 1;
         self.start();
         let Made {
             number,
             report,
-            trace,
             ready,
         } = made;
         match ready {
@@ -175,7 +189,6 @@ impl Jobs {
             }),
             None => self.ended.push((number, report)),
         }
-        trace
     }
 
     /// The order that the cpu-worker is to get now, with its descriptor, while it executes in reset generation
@@ -250,79 +263,134 @@ impl Jobs {
 }
 
 /// A report of a job that could not be made ready.
-fn failed(error: String) -> JobReport {
+fn failed(report: JobReport, error: String) -> JobReport {
     JobReport {
         status: JobStatus::LoadFailed,
         error,
-        ..JobReport::default()
+        ..report
     }
 }
 
-/// What a thread does for a job.
-fn make(
+/// What a thread has that makes one job ready.
+struct Maker {
     number: u32,
-    source: &mut Result<Source, String>,
-    compiler: &Compiler,
-    cache: &Cache,
+    compiler: Compiler,
+    cache: Cache,
     sandboxed: bool,
-) -> Made {
-    let start = Instant::now();
-    let nothing = |report| Made {
-        number,
-        report,
-        trace: None,
-        ready: None,
-    };
-    let source = match source {
-        Ok(source) => source,
-        Err(error) => return nothing(failed(error.clone())),
-    };
-    let limits = CompileLimits::default();
-    let key = Key {
-        digest: source.module.announced(),
-        limits,
-        transport: source.transport,
-        refuse_map: source.refuse_map,
-    };
-    let mut report = JobReport {
-        transport: source.module.transport().to_owned(),
-        ..JobReport::default()
-    };
-    let module = &mut source.module;
-    let product = cache
-        .get(key, || {
-            compiler.compile(module, &limits, sandboxed, source.refuse_map)
-        })
-        .and_then(|found| match source.module.check() {
-            Ok(()) => Ok(found),
+    events: Sender<Event>,
+    waker: Waker,
+}
+
+impl Maker {
+    /// Finds or makes the artefact of `source`.
+    ///
+    /// A module that nobody has asked for yet goes to a compiler before its digest has come. The compiler takes one too, and what it
+    /// made is executed if both are the same; this process takes its own beside the job, and keeps the artefact for others only then.
+    /// Of a module that may be known, it takes the digest first (docs/adr/0063-digests.md).
+    fn make(self, source: Source) {
+        let start = Instant::now();
+        let Source {
+            mut module,
+            announced,
+            transport,
+            refuse_map,
+            config,
+            limits,
+        } = source;
+        let mut report = JobReport {
+            transport: module.transport_text().to_owned(),
+            ..JobReport::default()
+        };
+        let bounds = CompileLimits::default();
+        let begin = |module: &Relay| self.compiler.begin(module, &bounds, self.sandboxed, refuse_map);
+        let mut ahead = self.cache.is_new(module.sketch()).then(|| begin(&module));
+        if ahead.is_none() {
+            // What goes wrong here goes wrong again when it is compared.
+            let _ = module.begin();
+        }
+        let announced = match announced() {
+            Ok(digest) => digest,
             Err(reason) => {
-                let trace = Box::new(source.module.trace().clone());
-                Err(CompileError::NotAnnounced { reason, trace })
+                let reason = format!("The payload's digest did not come: {reason}");
+                return self.refuse(report, reason, Some(module.trace().clone()));
             }
-        });
-    report.compile_micros = start.elapsed().as_micros() as u64;
-    match product {
-        Ok((product, cached)) => {
+        };
+        let key = Key {
+            digest: announced,
+            limits: bounds,
+            transport,
+            refuse_map,
+        };
+        self.cache.with(key, |place| {
+            let cached = place.is_some();
+            let (made, compilation) = match &*place {
+                Some(product) => (
+                    compared(&mut module, announced).map(|()| Arc::clone(product)),
+                    None,
+                ),
+                None => match ahead.take().unwrap_or_else(|| begin(&module)) {
+                    Ok(mut c) => (c.finish(&module, announced).map(Arc::new), Some(c)),
+                    Err(e) => (Err(e), None),
+                },
+            };
+            report.compile_micros = start.elapsed().as_micros() as u64;
+            let product = match made {
+                Ok(product) => product,
+                Err(e) => return self.refuse(report, e.to_string(), e.trace().cloned()),
+            };
             report.strategy = Some(product.strategy);
             report.cached = cached;
             if !cached {
                 report.compiler_micros = product.compiled.micros;
             }
-            Made {
-                number,
-                report,
-                trace: (!cached).then(|| product.trace.clone()),
-                ready: Some((product, source.config.clone(), source.limits)),
+            self.tell(report, Some((Arc::clone(&product), config, limits)));
+            if cached {
+                return;
             }
-        }
-        Err(e) => {
-            report.status = JobStatus::LoadFailed;
-            report.error = e.to_string();
-            report.trace = e.trace().cloned();
-            Made {
-                trace: e.trace().cloned(),
-                ..nothing(report)
+            drop(compilation);
+            let compared = compared(&mut module, announced);
+            self.travelled(way(&module, &product.trace));
+            match compared {
+                Ok(()) => *place = Some(product),
+                Err(e) => tracing::warn!("an artefact is not kept: {e}"),
             }
-        }
+        });
+        // What was begun in vain and the pages of the module are given up last, beside the job: that takes milliseconds.
     }
+
+    /// The module did not load.
+    fn refuse(&self, report: JobReport, error: String, trace: Option<TransportTrace>) {
+        if let Some(trace) = &trace {
+            self.travelled(trace.clone());
+        }
+        let report = JobReport {
+            trace,
+            ..failed(report, error)
+        };
+        self.tell(report, None);
+    }
+
+    fn tell(&self, report: JobReport, ready: Option<(Arc<Product>, WasmConfig, JobLimits)>) {
+        let made = Made {
+            number: self.number,
+            report,
+            ready,
+        };
+        let _ = self.events.send(Event::Made(Box::new(made)));
+        self.waker.wake();
+    }
+
+    fn travelled(&self, trace: TransportTrace) {
+        let _ = self.events.send(Event::Travelled(Box::new(trace)));
+        self.waker.wake();
+    }
+}
+
+fn compared(module: &mut Relay, announced: Digest) -> Result<(), CompileError> {
+    module
+        .check(announced)
+        .map_err(|reason| CompileError::NotAnnounced {
+            reason,
+            trace: Box::new(module.trace().clone()),
+        })
 }

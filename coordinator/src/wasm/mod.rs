@@ -62,8 +62,10 @@ impl WasmRun {
         let bytes = config.read_module(path, CompileLimits::default().module)?;
         let module = Outgoing::new(PayloadKind::WasmModule, &bytes, self.transport)
             .map_err(|e| UsageError(format!("{}: {e}", path.display())))?;
+        let digest = module.digest();
         Ok(Some(Source {
             module: module.into(),
+            announced: Box::new(move || Ok(digest)),
             transport: self.transport,
             refuse_map: self.refuse_map,
             config: self.config.clone(),

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use quintet_protocol::handshake::confine::confine;
 use quintet_protocol::handshake::{decode, encode};
-use quintet_protocol::payload::{Arrival, Stage, Transport, TransportTrace, digest_beside};
+use quintet_protocol::payload::{Arrival, Payload, Stage, Transport, TransportTrace, digest_beside};
 use quintet_protocol::shm::{Map, MapError};
 use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled};
 use quintet_wasm_compile::compile;
@@ -38,9 +38,10 @@ fn serve() -> Result<(), String> {
         .map_err(|e| format!("The order cannot be read: {e}"))?;
     let order: CompileOrder = decode(&bytes).map_err(|e| format!("The order cannot be read: {e}"))?;
     drop(bytes);
-    // SAFETY: the coordinator lists each inherited number once, and nothing else in this process owns it.
+    // SAFETY: the coordinator lists each inherited number once, and nothing else in this process owns it; standard output is asked
+    // for once, at the end, and nothing is printed there.
     let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
-    let module_fd = match order.module.transport {
+    let module_fd = match order.transport {
         Transport::Memfd(number) => Some(own(number)),
         Transport::Inline(_) => None,
     };
@@ -55,13 +56,19 @@ fn serve() -> Result<(), String> {
             eprintln!("the compiler is not fully confined: {missing}");
         }
     }
-    let reply = encode(&answer(order, module_fd, output));
-    std::io::stdout()
-        .write_all(&reply)
+    let (reply, _module) = answer(order, module_fd, output);
+    // Closed at once: who waits for the answer need not wait until the module's pages have been given back.
+    std::fs::File::from(own(1))
+        .write_all(&encode(&reply))
         .map_err(|e| format!("The answer cannot be written: {e}"))
 }
 
-fn answer(order: CompileOrder, module_fd: Option<OwnedFd>, output: std::fs::File) -> CompileReply {
+/// What is to be answered, and the module, if it arrived.
+fn answer(
+    order: CompileOrder,
+    module_fd: Option<OwnedFd>,
+    output: std::fs::File,
+) -> (CompileReply, Option<Payload>) {
     let mut trace = TransportTrace::new(order.module.kind.text());
     let refuse = order.refuse_map;
     let map = |fd: std::os::fd::BorrowedFd<'_>, len: u64| {
@@ -70,16 +77,16 @@ fn answer(order: CompileOrder, module_fd: Option<OwnedFd>, output: std::fs::File
         }
         Map::private(fd, len)
     };
-    let (result, strategy) = match Arrival::receive(order.module, module_fd, map, &mut trace) {
-        Err(e) => (Err(e.to_string()), None),
+    let arrival = Arrival::receive(order.module, order.transport, module_fd, map, &mut trace);
+    let (result, found, module) = match arrival {
+        Err(e) => (Err(e.to_string()), None, None),
         Ok(arrival) => {
             trace.bytes(Stage::Loader, arrival.bytes(), "");
-            // Nothing of what is compiled here is executed here, so the digest may be taken meanwhile.
-            let checked = arrival.check_beside(&mut trace, |module| make(module, &order.limits, output));
-            match checked {
-                Err(e) => (Err(e.to_string()), None),
-                Ok((payload, result)) => (result, Some(payload.strategy())),
-            }
+            // Nothing of what is compiled here is executed here, so the digest may be taken meanwhile. The coordinator compares
+            // it: it passes modules on before it knows what they are to be.
+            let (payload, found, result) =
+                arrival.find_beside(&mut trace, |module| make(module, &order.limits, output));
+            (result, Some(found), Some(payload))
         }
     };
     if let Err(e) = &result
@@ -87,11 +94,13 @@ fn answer(order: CompileOrder, module_fd: Option<OwnedFd>, output: std::fs::File
     {
         trace.error.clone_from(e);
     }
-    CompileReply {
+    let reply = CompileReply {
         result,
-        strategy,
+        found,
+        strategy: module.as_ref().map(Payload::strategy),
         trace,
-    }
+    };
+    (reply, module)
 }
 
 /// Compiles, and writes the artefact.

@@ -19,8 +19,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 pub use digest::{Digest, digest, digest_beside};
-pub use receive::{Arrival, Payload, ReceiveError, Strategy};
-pub use relay::{Relay, RelayError};
+pub use receive::{Arrival, Found, Payload, ReceiveError, Strategy};
+pub use relay::Relay;
 pub use seal::{FULL_SEALS, SealError, open_memfd, seal, sealed_memfd};
 pub use trace::{Stage, TraceEntry, TransportTrace};
 pub use transfer::{
@@ -114,6 +114,18 @@ pub struct PayloadGrant {
     pub transport: Transport,
 }
 
+impl PayloadGrant {
+    /// What is known before its digest, how it travels, and its digest.
+    pub fn split(self) -> (PayloadPromise, Transport, Digest) {
+        let promise = PayloadPromise {
+            kind: self.kind,
+            len: self.len,
+            head: self.head,
+        };
+        (promise, self.transport, self.digest)
+    }
+}
+
 /// A payload that is sent as a sealed memfd while its digest is still being taken; the digest follows in a message of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayloadPromise {
@@ -123,19 +135,6 @@ pub struct PayloadPromise {
     pub len: u64,
     /// Its first 16 bytes, zeros behind a shorter one (S1.20).
     pub head: [u8; HEAD],
-}
-
-impl PayloadPromise {
-    /// The grant that it becomes with its digest.
-    pub fn grant(self, digest: Digest) -> PayloadGrant {
-        PayloadGrant {
-            kind: self.kind,
-            len: self.len,
-            digest,
-            head: self.head,
-            transport: Transport::Memfd(0),
-        }
-    }
 }
 
 /// A payload in the coordinator, kept for restarts and resets.
@@ -153,6 +152,29 @@ pub struct Outgoing {
 enum Held {
     Inline(Vec<u8>),
     Memfd(OwnedFd),
+}
+
+impl Held {
+    fn text(&self) -> &'static str {
+        match self {
+            Self::Inline(_) => "inline",
+            Self::Memfd(_) => "sealed memfd",
+        }
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Memfd(fd) => Some(fd.as_fd()),
+        }
+    }
+
+    fn transport(&self, number: i32) -> Transport {
+        match self {
+            Self::Inline(bytes) => Transport::Inline(bytes.clone()),
+            Self::Memfd(_) => Transport::Memfd(number),
+        }
+    }
 }
 
 impl Outgoing {
@@ -269,10 +291,7 @@ impl Outgoing {
 
     /// How its bytes travel, for people.
     pub fn transport(&self) -> &'static str {
-        match &self.held {
-            Held::Inline(_) => "inline",
-            Held::Memfd(_) => "sealed memfd",
-        }
+        self.held.text()
     }
 
     /// What it is for.
@@ -293,10 +312,7 @@ impl Outgoing {
 
     /// The descriptor that has to reach the receiver; `None` for an inline payload.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.held {
-            Held::Inline(_) => None,
-            Held::Memfd(fd) => Some(fd.as_fd()),
-        }
+        self.held.fd()
     }
 
     /// The grant for a receiver that finds the descriptor under `number`, which is ignored for an inline
@@ -307,10 +323,7 @@ impl Outgoing {
             len: self.len,
             digest: self.digest,
             head: self.head,
-            transport: match &self.held {
-                Held::Inline(bytes) => Transport::Inline(bytes.clone()),
-                Held::Memfd(_) => Transport::Memfd(number),
-            },
+            transport: self.held.transport(number),
         }
     }
 }

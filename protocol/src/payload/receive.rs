@@ -7,8 +7,8 @@ use rustix::fs::{FileType, OFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::{
-    Digest, FULL_SEALS, HEAD, MAX_PAYLOAD, PayloadGrant, PayloadKind, Stage, Transport, TransportTrace,
-    digest, digest_beside, head, hex,
+    Digest, FULL_SEALS, HEAD, MAX_PAYLOAD, PayloadGrant, PayloadKind, PayloadPromise, Stage, Transport,
+    TransportTrace, digest, digest_beside, head, hex,
 };
 use crate::shm::{Map, MapError};
 
@@ -160,7 +160,8 @@ impl Payload {
         map: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Map, MapError>,
         trace: &mut TransportTrace,
     ) -> Result<Self, ReceiveError> {
-        Arrival::receive(grant, fd, map, trace)?.check(trace)
+        let (promise, transport, announced) = grant.split();
+        Arrival::receive(promise, transport, fd, map, trace)?.check(announced, trace)
     }
 
     /// What it is for.
@@ -192,7 +193,7 @@ impl Payload {
 #[derive(Debug)]
 pub struct Arrival {
     payload: Payload,
-    digest: Digest,
+    /// As announced.
     head: [u8; HEAD],
     /// Where the trace has it.
     entry: usize,
@@ -204,12 +205,13 @@ impl Arrival {
     /// # Errors
     /// As [`Payload::receive`].
     pub fn receive(
-        grant: PayloadGrant,
+        promise: PayloadPromise,
+        transport: Transport,
         fd: Option<OwnedFd>,
         map: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Map, MapError>,
         trace: &mut TransportTrace,
     ) -> Result<Self, ReceiveError> {
-        let received = Self::take_in(grant, fd, map, trace);
+        let received = Self::take_in(promise, transport, fd, map, trace);
         if let Err(e) = &received {
             trace.error = e.to_string();
         }
@@ -217,40 +219,46 @@ impl Arrival {
     }
 
     fn take_in(
-        grant: PayloadGrant,
+        promise: PayloadPromise,
+        transport: Transport,
         fd: Option<OwnedFd>,
         map: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Map, MapError>,
         trace: &mut TransportTrace,
     ) -> Result<Self, ReceiveError> {
-        if let Some(fd) = &fd {
-            trace.descriptor(Stage::Received, fd.as_fd());
-        }
-        let announced = grant.len;
-        if announced == 0 {
-            return Err(ReceiveError::Empty);
-        }
-        if announced > MAX_PAYLOAD {
-            return Err(ReceiveError::TooLarge { len: announced });
-        }
-        let (bytes, strategy) = match grant.transport {
+        match transport {
             Transport::Inline(bytes) => {
-                check_len(announced, bytes.len() as u64)?;
-                (Bytes::Heap(bytes), Strategy::Inline)
+                if let Some(fd) = &fd {
+                    trace.descriptor(Stage::Received, fd.as_fd());
+                }
+                check_announced(promise.len)?;
+                check_len(promise.len, bytes.len() as u64)?;
+                Ok(Self::note(promise, Bytes::Heap(bytes), Strategy::Inline, trace))
             }
             Transport::Memfd(_) => {
+                examine(promise.len, fd.as_ref().map(AsFd::as_fd), trace)?;
                 let fd = fd.ok_or(ReceiveError::NoDescriptor)?;
-                check_kind(fd.as_fd())?;
-                let stat = rustix::fs::fstat(&fd).map_err(ReceiveError::Examine)?;
-                check_len(announced, stat.st_size as u64)?;
-                check_seals(fd.as_fd())?;
-                match map(fd.as_fd(), announced) {
-                    Ok(m) => (Bytes::Map(m, announced as usize), Strategy::Mapped),
-                    Err(_) => (Bytes::Heap(read_all(fd.as_fd(), announced)?), Strategy::Copied),
-                }
+                Self::open(promise, fd.as_fd(), map, trace)
             }
+        }
+    }
+
+    /// Maps, or else reads, what [`examine`] has found to be in order.
+    pub(super) fn open(
+        promise: PayloadPromise,
+        fd: BorrowedFd<'_>,
+        map: impl FnOnce(BorrowedFd<'_>, u64) -> Result<Map, MapError>,
+        trace: &mut TransportTrace,
+    ) -> Result<Self, ReceiveError> {
+        let (bytes, strategy) = match map(fd, promise.len) {
+            Ok(m) => (Bytes::Map(m, promise.len as usize), Strategy::Mapped),
+            Err(_) => (Bytes::Heap(read_all(fd, promise.len)?), Strategy::Copied),
         };
+        Ok(Self::note(promise, bytes, strategy, trace))
+    }
+
+    fn note(promise: PayloadPromise, bytes: Bytes, strategy: Strategy, trace: &mut TransportTrace) -> Self {
         let payload = Payload {
-            kind: grant.kind,
+            kind: promise.kind,
             bytes,
             strategy,
         };
@@ -260,12 +268,11 @@ impl Arrival {
             Strategy::Copied => (Stage::Copied, ""),
         };
         trace.bytes(stage, payload.bytes(), how);
-        Ok(Self {
+        Self {
             payload,
-            digest: grant.digest,
-            head: grant.head,
+            head: promise.head,
             entry: trace.entries.len() - 1,
-        })
+        }
     }
 
     /// Its bytes, whether they are the announced ones or not.
@@ -277,25 +284,33 @@ impl Arrival {
     ///
     /// # Errors
     /// [`ReceiveError::DigestMismatch`].
-    pub fn check(self, trace: &mut TransportTrace) -> Result<Payload, ReceiveError> {
+    pub fn check(self, announced: Digest, trace: &mut TransportTrace) -> Result<Payload, ReceiveError> {
         let received = digest(self.bytes());
-        self.judge(self.digest, received, trace)?;
+        self.judge(announced, received, trace)?;
         Ok(self.payload)
     }
 
-    /// As [`Self::check`], while `meanwhile` looks at the bytes already. What came of that is told only if the digest was the
-    /// announced one.
-    ///
-    /// # Errors
-    /// [`ReceiveError::DigestMismatch`].
-    pub fn check_beside<T>(
+    /// For a receiver that is not told what was announced: takes the digest, notes it in the trace that saw the payload arrive, and
+    /// answers what was found, which whoever knows the announced digest has to judge. Meanwhile, `meanwhile` looks at the bytes.
+    pub fn find_beside<T>(
         self,
         trace: &mut TransportTrace,
         meanwhile: impl FnOnce(&[u8]) -> T,
-    ) -> Result<(Payload, T), ReceiveError> {
+    ) -> (Payload, Found, T) {
         let (received, done) = digest_beside(self.bytes(), || meanwhile(self.bytes()));
-        self.judge(self.digest, received, trace)?;
-        Ok((self.payload, done))
+        let found = self.found(received, trace);
+        (self.payload, found, done)
+    }
+
+    fn found(&self, received: Digest, trace: &mut TransportTrace) -> Found {
+        if let Some(entry) = trace.entries.get_mut(self.entry) {
+            entry.digest = Some(received);
+        }
+        Found {
+            digest: received,
+            head: head(self.bytes()),
+            zeros: self.bytes().iter().all(|&b| b == 0),
+        }
     }
 
     /// Compares digests, and notes the received one in the trace that saw the payload arrive.
@@ -305,21 +320,41 @@ impl Arrival {
         received: Digest,
         trace: &mut TransportTrace,
     ) -> Result<(), ReceiveError> {
-        if let Some(entry) = trace.entries.get_mut(self.entry) {
-            entry.digest = Some(received);
+        let judged = self.found(received, trace).judge(announced, self.head);
+        if let Err(e) = &judged {
+            trace.error = e.to_string();
         }
-        if received == announced {
+        judged
+    }
+}
+
+/// What a receiver has found.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Found {
+    /// Digest of what arrived.
+    pub digest: Digest,
+    /// Its first bytes, zeros behind fewer.
+    pub head: [u8; HEAD],
+    /// Whether all of it is zero.
+    pub zeros: bool,
+}
+
+impl Found {
+    /// Compares it with what was announced.
+    ///
+    /// # Errors
+    /// [`ReceiveError::DigestMismatch`].
+    pub fn judge(&self, announced: Digest, announced_head: [u8; HEAD]) -> Result<(), ReceiveError> {
+        if self.digest == announced {
             return Ok(());
         }
-        let mismatch = ReceiveError::DigestMismatch {
+        Err(ReceiveError::DigestMismatch {
             sent: hex(&announced),
-            received: hex(&received),
-            sent_head: hex(&self.head),
-            received_head: hex(&head(self.bytes())),
-            zeros: self.bytes().iter().all(|&b| b == 0),
-        };
-        trace.error = mismatch.to_string();
-        Err(mismatch)
+            received: hex(&self.digest),
+            sent_head: hex(&announced_head),
+            received_head: hex(&self.head),
+            zeros: self.zeros,
+        })
     }
 }
 
@@ -334,6 +369,31 @@ fn sealed_bytes(map: &Map, len: usize) -> &[u8] {
 /// Shows the bytes of a private map of a file that the caller has just sealed.
 pub(super) fn with_sealed_bytes<T>(map: &Map, len: usize, look: impl FnOnce(&[u8]) -> T) -> T {
     look(sealed_bytes(map, len))
+}
+
+/// All that can be said of a descriptor and its announced length before a byte is looked at.
+pub(super) fn examine(
+    announced: u64,
+    fd: Option<BorrowedFd<'_>>,
+    trace: &mut TransportTrace,
+) -> Result<(), ReceiveError> {
+    if let Some(fd) = fd {
+        trace.descriptor(Stage::Received, fd);
+    }
+    check_announced(announced)?;
+    let fd = fd.ok_or(ReceiveError::NoDescriptor)?;
+    check_kind(fd)?;
+    let stat = rustix::fs::fstat(fd).map_err(ReceiveError::Examine)?;
+    check_len(announced, stat.st_size as u64)?;
+    check_seals(fd)
+}
+
+fn check_announced(len: u64) -> Result<(), ReceiveError> {
+    match len {
+        0 => Err(ReceiveError::Empty),
+        len if len > MAX_PAYLOAD => Err(ReceiveError::TooLarge { len }),
+        _ => Ok(()),
+    }
 }
 
 fn check_len(announced: u64, actual: u64) -> Result<(), ReceiveError> {

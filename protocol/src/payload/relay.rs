@@ -1,37 +1,34 @@
 //! A payload on its way through a process that does not use it.
 
-use std::os::fd::OwnedFd;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::receive::{Arrival, ReceiveError};
+use super::receive::{Arrival, ReceiveError, examine};
 use super::{
-    Digest, Held, INLINE_LIMIT, Outgoing, PayloadPromise, TransportChoice, TransportTrace, digest, head,
+    Digest, Held, INLINE_LIMIT, Outgoing, PayloadPromise, Transport, TransportChoice, TransportTrace, digest,
 };
 use crate::shm::Map;
 
-/// Why a payload could not be passed on.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayError {
-    /// It did not come through.
-    #[error(transparent)]
-    Received(#[from] ReceiveError),
-    /// The host has no descriptor left.
-    #[error("The payload's descriptor cannot be kept: {0}")]
-    Keep(std::io::Error),
-    /// Its sender has not said what its digest is.
-    #[error("The payload's digest did not come: {0}")]
-    NotAnnounced(String),
-}
-
-/// A payload that is passed on. Of one that came from somebody else, the digest is taken while the sender takes it too and the
-/// next one has the payload already; nobody is told what came of it before.
+/// A payload that is passed on, if need be before anybody knows its digest.
 #[derive(Debug)]
 pub struct Relay {
-    outgoing: Outgoing,
+    promise: PayloadPromise,
+    held: Held,
     trace: TransportTrace,
-    /// What came, until its digest has been compared.
-    arrival: Option<Begun>,
+    state: State,
+}
+
+/// How far this process is with the digest.
+#[derive(Debug)]
+enum State {
+    /// What came is a sealed file of the right length; nobody has looked into it.
+    Examined,
+    /// It is being taken.
+    Begun(Begun),
+    /// There is nothing left to do.
+    Compared,
 }
 
 /// What came, and who takes its digest; nobody yet if it is short.
@@ -74,63 +71,68 @@ impl Drop for Begun {
 }
 
 impl From<Outgoing> for Relay {
-    /// A payload of this process's own, whose digest is known.
+    /// A payload of this process's own: its digest is known.
     fn from(outgoing: Outgoing) -> Self {
         Self {
-            trace: outgoing.trace.clone(),
-            outgoing,
-            arrival: None,
+            promise: PayloadPromise {
+                kind: outgoing.kind,
+                len: outgoing.len,
+                head: outgoing.head,
+            },
+            held: outgoing.held,
+            trace: outgoing.trace,
+            state: State::Compared,
         }
     }
 }
 
 impl Relay {
     /// What has come as a sealed memfd: checked like every payload but for its digest, and passed on as it is if it
-    /// travels as a memfd. `announced` waits for the digest to come, while it is taken here.
+    /// travels as a memfd.
     ///
     /// # Errors
-    /// [`RelayError`].
-    pub fn new(
-        promise: PayloadPromise,
-        fd: OwnedFd,
-        choice: TransportChoice,
-        announced: impl FnOnce() -> Result<Digest, String>,
-    ) -> Result<Self, RelayError> {
+    /// [`ReceiveError`].
+    pub fn new(promise: PayloadPromise, fd: OwnedFd, choice: TransportChoice) -> Result<Self, ReceiveError> {
         let mut trace = TransportTrace::new(promise.kind.text());
-        let kind = promise.kind.clone();
-        let kept = fd.try_clone().map_err(RelayError::Keep)?;
-        let grant = promise.grant(Digest::default());
-        let arrival = Begun::new(Arrival::receive(grant, Some(fd), Map::private, &mut trace)?);
-        let digest = announced().map_err(RelayError::NotAnnounced)?;
-        let bytes = arrival.arrival.bytes();
-        let len = bytes.len() as u64;
-        let held = if choice.inline(len) {
-            Held::Inline(bytes.to_vec())
-        } else {
-            Held::Memfd(kept)
-        };
-        Ok(Self {
-            outgoing: Outgoing {
-                kind,
-                len,
-                digest,
-                head: head(bytes),
-                held,
-                trace: TransportTrace::default(),
-            },
+        examine(promise.len, Some(fd.as_fd()), &mut trace)?;
+        let inline = choice.inline(promise.len);
+        let mut relay = Self {
+            promise,
+            held: Held::Memfd(fd),
             trace,
-            arrival: Some(arrival),
-        })
+            state: State::Examined,
+        };
+        if inline {
+            let arrival = relay.open()?;
+            relay.held = Held::Inline(arrival.bytes().to_vec());
+            relay.state = State::Begun(Begun::new(arrival));
+        }
+        Ok(relay)
     }
 
-    /// The digest that was announced. That it is the right one is known after [`Self::check`] or [`Self::check_beside`].
-    pub fn announced(&self) -> Digest {
-        self.outgoing.digest
+    fn open(&mut self) -> Result<Arrival, ReceiveError> {
+        let fd = self.held.fd().ok_or(ReceiveError::NoDescriptor)?;
+        Arrival::open(self.promise.clone(), fd, Map::private, &mut self.trace)
+    }
+
+    /// What was announced with it.
+    pub fn promise(&self) -> &PayloadPromise {
+        &self.promise
+    }
+
+    /// How its bytes travel on to a receiver that finds the descriptor under `number`.
+    pub fn transport(&self, number: i32) -> Transport {
+        self.held.transport(number)
     }
 
     /// How its bytes travel on, for people.
-    pub fn transport(&self) -> &'static str {
-        self.outgoing.transport()
+    pub fn transport_text(&self) -> &'static str {
+        self.held.text()
+    }
+
+    /// The descriptor that has to reach the receiver; `None` when the bytes travel in the message.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.held.fd()
     }
 
     /// What was seen of it so far, in this process.
@@ -138,28 +140,53 @@ impl Relay {
         &self.trace
     }
 
-    /// Compares the digest, if that has not been done yet.
+    /// A number that two payloads share if they are the same, and seldom if they are not: made of length, both ends and some
+    /// places between. For guesses that cost time only when they are wrong; a digest says what something is.
+    pub fn sketch(&self) -> u64 {
+        const PIECE: usize = 4096;
+        const PIECES: u64 = 16;
+        let len = self.promise.len;
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(len);
+        let mut buffer = [0; PIECE];
+        for n in 0..PIECES {
+            let at = len.saturating_sub(PIECE as u64) * n / (PIECES - 1);
+            match &self.held {
+                Held::Inline(bytes) => {
+                    let from = (at as usize).min(bytes.len());
+                    hasher.write(&bytes[from..bytes.len().min(from + PIECE)]);
+                }
+                Held::Memfd(fd) => {
+                    // What cannot be read makes the guess a worse one.
+                    let n = rustix::io::pread(fd, &mut buffer, at).unwrap_or(0);
+                    hasher.write(&buffer[..n]);
+                }
+            }
+        }
+        hasher.finish()
+    }
+
+    /// Has a thread take the digest from now on, if the payload is long and that has not been done yet.
     ///
     /// # Errors
-    /// [`ReceiveError::DigestMismatch`].
-    pub fn check(&mut self) -> Result<(), ReceiveError> {
-        let Some(mut begun) = self.arrival.take() else {
+    /// [`ReceiveError::Read`].
+    pub fn begin(&mut self) -> Result<(), ReceiveError> {
+        if matches!(self.state, State::Examined) {
+            self.state = State::Begun(Begun::new(self.open()?));
+        }
+        Ok(())
+    }
+
+    /// Compares the digest with the announced one, if that has not been done yet.
+    ///
+    /// # Errors
+    /// [`ReceiveError::DigestMismatch`], [`ReceiveError::Read`].
+    pub fn check(&mut self, announced: Digest) -> Result<(), ReceiveError> {
+        self.begin()?;
+        let State::Begun(mut begun) = std::mem::replace(&mut self.state, State::Compared) else {
             return Ok(());
         };
         let received = begun.take();
-        begun
-            .arrival
-            .judge(self.outgoing.digest, received, &mut self.trace)
-    }
-
-    /// Compares the digest, if that has not been done yet, after `meanwhile` has passed the payload on. What came of that is
-    /// told only if it was the announced one.
-    ///
-    /// # Errors
-    /// [`ReceiveError::DigestMismatch`].
-    pub fn check_beside<T>(&mut self, meanwhile: impl FnOnce(&Outgoing) -> T) -> Result<T, ReceiveError> {
-        let done = meanwhile(&self.outgoing);
-        self.check()?;
-        Ok(done)
+        begun.arrival.judge(announced, received, &mut self.trace)
     }
 }

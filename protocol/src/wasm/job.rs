@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::handshake::Confinement;
-use crate::payload::{Digest, PayloadGrant, PayloadPromise, Strategy, TransportTrace};
+use crate::payload::{Digest, Found, PayloadGrant, PayloadPromise, Strategy, Transport, TransportTrace};
 
 /// What a cpu-worker is told that runs a module instead of a PC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +43,11 @@ impl Default for CompileLimits {
 /// From the coordinator to a compiler: one module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompileOrder {
-    /// The module. A memfd is the descriptor of that number.
-    pub module: PayloadGrant,
-    /// Descriptor of an empty memfd for the artefact; the coordinator seals it when the compiler is gone.
+    /// The module. Its digest may not have come yet; the compiler answers the one that it found.
+    pub module: PayloadPromise,
+    /// Where its bytes are. A memfd is the descriptor of that number.
+    pub transport: Transport,
+    /// Descriptor of an empty memfd for the artefact; the coordinator seals it when it has the answer.
     pub output: i32,
     /// What it may cost.
     pub limits: CompileLimits,
@@ -73,6 +75,8 @@ pub struct Compiled {
 pub struct CompileReply {
     /// What became of the module, or why nothing.
     pub result: Result<Compiled, String>,
+    /// The module as it was found, for the coordinator to compare with what was announced; `None` when it did not arrive.
+    pub found: Option<Found>,
     /// How the module came to be readable; `None` when it did not.
     pub strategy: Option<Strategy>,
     /// How it travelled.
