@@ -278,14 +278,24 @@ fn s1_20_s1_26_a_module_whose_digest_does_not_come_is_refused_and_the_next_one_r
     }
 }
 
-/// Processes of the machine's compiler.
-fn compilers(machine: &Machine) -> Vec<i32> {
+/// Processes of the machine's compiler; if `busy`, those that have a module.
+fn compilers(machine: &Machine, busy: bool) -> Vec<i32> {
     let parent = machine.child.id().to_string();
     let his = |pid: &i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        rest.split_whitespace().nth(1) == Some(parent.as_str()) && line.starts_with(b"quintet-wasm-compile")
+        // One that waits has a memfd as its standard input and no other.
+        let memfds = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .filter(|target| target.starts_with("/memfd:quintet-payload (deleted)"))
+            .count();
+        rest.split_whitespace().nth(1) == Some(parent.as_str())
+            && line.starts_with(b"quintet-wasm-compile")
+            && (!busy || memfds > 1)
     };
     std::fs::read_dir("/proc")
         .into_iter()
@@ -329,7 +339,7 @@ fn s1_8_s1_26_a_killed_worker_compiler_or_machine_is_a_clean_error() {
     let asked = large.submit(&machine);
     let mut killed = false;
     wait_until("the compiler is there", || {
-        for pid in compilers(&machine) {
+        for pid in compilers(&machine, true) {
             killed |= kill_process(harness::pid(pid), Signal::KILL).is_ok();
         }
         killed
@@ -349,7 +359,38 @@ fn s1_8_s1_26_a_killed_worker_compiler_or_machine_is_a_clean_error() {
     assert!(error.to_string().contains("ended before it answered"), "{error}");
 }
 
-/// Kills a worker or the compiler at `moments` moments of a job's life, spread over its first 40 ms.
+#[test]
+fn s1_8_a_compiler_that_dies_while_it_waits_is_replaced() {
+    let machine = machine("waiting");
+    let waiting = |what: &str| {
+        let mut found = Vec::new();
+        wait_until(what, || {
+            found = compilers(&machine, false);
+            found.len() == 1 && compilers(&machine, true).is_empty()
+        });
+        found[0]
+    };
+    let first = waiting("one waits before there is a module");
+    wait_until("it is confined while it waits", || {
+        let status = std::fs::read_to_string(format!("/proc/{first}/status")).unwrap_or_default();
+        status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1")
+    });
+    let job = Job::new(&module(&ANSWER, 100));
+    assert!(!job.run(&machine).cached);
+    let second = waiting("the next one waits");
+    assert_ne!(first, second, "each has one module");
+    assert!(job.run(&machine).cached);
+    assert_eq!(waiting("it still waits"), second, "a known module takes none");
+
+    kill_process(harness::pid(second), Signal::KILL).expect("kill");
+    wait_until("it is dead", || !harness::alive(second));
+    let ran = Job::new(&module(&ANSWER, 200)).run(&machine);
+    assert!(ran.return_code == Some(42) && !ran.cached, "{ran:?}");
+    assert_ne!(waiting("another one waits"), second);
+}
+
+/// Kills a worker at `moments` moments of a job's life, spread over its first 40 ms, or the compilers, spread over its first 6 ms: one
+/// has a module then, or waits for the next one.
 fn kill_at_moments(moments: u64) {
     let machine = machine_with("moments", &["--stable-after", "0s"]);
     let next = Job::new(&module(&ANSWER, 0));
@@ -366,11 +407,12 @@ fn kill_at_moments(moments: u64) {
         ));
         let worker = machine.pid(Role::Cpu);
         let asked = job.submit(&machine);
-        std::thread::sleep(Duration::from_micros(40_000 * n / moments));
+        let span = if n % 2 == 0 { 40_000 } else { 6_000 };
+        std::thread::sleep(Duration::from_micros(span * n / moments));
         if n % 2 == 0 {
             let _ = kill_process(harness::pid(worker), Signal::KILL);
         } else {
-            for compiler in compilers(&machine) {
+            for compiler in compilers(&machine, false) {
                 let _ = kill_process(harness::pid(compiler), Signal::KILL);
             }
         }
@@ -425,7 +467,8 @@ fn s1_26_whoever_asked_may_be_killed() {
     // Both artefacts are kept from here on.
     Job::wat(SPIN).millis(10).run(&machine);
     let before = Job::new(&module(&ANSWER, 0)).run(&machine);
-    let settled = holdings(machine.child.id() as i32).descriptors;
+    let coordinator = machine.child.id() as i32;
+    let [settled, _] = at_rest([coordinator; 2]);
     for _ in 0..4 {
         let mut asker = std::process::Command::new(harness::quintet())
             .args(["submit", &machine.name, &path, "--time-limit", "300ms"])
@@ -443,7 +486,7 @@ fn s1_26_whoever_asked_may_be_killed() {
         "{after:?}"
     );
     wait_until("nothing is left of them", || {
-        holdings(machine.child.id() as i32).descriptors <= settled
+        holdings(coordinator).descriptors <= settled.descriptors
     });
 }
 
@@ -538,10 +581,12 @@ fn mixed_jobs(count: usize) {
     let start = Instant::now();
     // Allocators take what a busy machine needs in the first half, and keep some of it.
     run(100, count / 2);
+    // What a fork is about to leave counts as shared.
+    at_rest(pids);
     let memory = pids.map(private_bytes);
     run(count / 2, count);
-    let each = start.elapsed() / (count - 100) as u32;
-    println!("{count} jobs, {} µs each", each.as_micros());
+    let took = start.elapsed();
+    println!("{count} jobs in {took:?}");
     for (settled, after) in settled.iter().zip(at_rest(pids)) {
         println!("{settled:?} before, {after:?} after");
         assert_eq!(
@@ -554,16 +599,17 @@ fn mixed_jobs(count: usize) {
     }
     for (before, after) in memory.into_iter().zip(pids.map(private_bytes)) {
         println!("private memory: {before} bytes after half of them, {after} at the end");
-        // Two hundred bytes lost per job would be a megabyte in five thousand.
-        let most = before + (1 << 20);
+        // An allocator's arena keeps a payload of 600 000 bytes when two threads meet for the first time; seen once in ten runs. Four
+        // hundred bytes lost per job would be two megabytes in five thousand.
+        let most = before + (2 << 20);
         assert!(after <= most, "private memory: {before} bytes, then {after}");
     }
     assert_eq!(machine.pid(Role::Cpu), pids[1], "one process ran all of them");
 }
 
 #[test]
-fn s1_27_four_hundred_jobs_leave_nothing_behind() {
-    mixed_jobs(400);
+fn s1_27_two_thousand_jobs_leave_nothing_behind() {
+    mixed_jobs(2_000);
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Crew {
         let compiler = config
             .wasm
             .is_some()
-            .then(|| Compiler::open(spawner.clone()))
+            .then(|| Compiler::open(spawner.clone(), config.sandbox))
             .transpose()?;
         let mut confined = Confined::default();
         if config.sandbox {

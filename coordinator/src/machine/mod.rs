@@ -49,7 +49,7 @@ use crate::supervise::names;
 use crate::supervise::start::{Heads, random_u64};
 use crate::terminal::{RawTerminal, Typed};
 use crate::trace::{self, Journal, Traced, Track};
-use crate::wasm::{Jobs, Made, Source};
+use crate::wasm::{Jobs, Made, Maker, Source};
 use crate::window_files::WindowFiles;
 use attach::Awaited;
 use confined::Confined;
@@ -299,7 +299,8 @@ pub fn run_with(
         input.end();
         None
     };
-    let jobs = compiler.map(|compiler| Jobs::new(compiler, config.sandbox, sender.clone(), waker.clone()));
+    let many = config.wasm.as_ref().is_some_and(|wasm| wasm.stay);
+    let jobs = compiler.map(|compiler| Jobs::new(Maker::new(compiler, many, sender.clone(), waker.clone())));
     listen_for_doorbell(&ends, sender.clone(), waker.clone()).map_err(|e| cannot("start a thread", &e))?;
     let asker = Asker {
         events: sender.clone(),

@@ -142,7 +142,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use quintet_protocol::payload::{Outgoing, PayloadKind, Strategy, TransportTrace, digest};
     use quintet_protocol::wasm::Compiled;
 
@@ -157,7 +157,8 @@ mod tests {
         }
     }
 
-    fn product(len: usize) -> Product {
+    /// An artefact of `len` bytes.
+    pub fn product(len: usize) -> Product {
         let bytes = vec![1; len];
         Product {
             payload: Outgoing::new(PayloadKind::WasmArtefact, &bytes, TransportChoice::Memfd)

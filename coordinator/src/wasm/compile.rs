@@ -1,21 +1,23 @@
 //! One module, one compiler process, under a time and memory budget.
 //!
-//! It is begun before the module's digest is known, and asked for afterwards (docs/adr/0063-digests.md).
+//! It is begun before the module's digest is known, and asked for afterwards (docs/adr/0063-digests.md). Starting a process takes
+//! longer than compiling a small module, so a machine that waits for modules keeps one that waits for the next.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::process::{Child, ChildStdout};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quintet_protocol::handshake::{decode, encode};
 use quintet_protocol::payload::{
     Digest, Outgoing, PayloadKind, ReceiveError, Relay, SealError, Strategy, TransportTrace, open_memfd,
-    sealed_memfd,
+    sealed_memfd, send_fds,
 };
-use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled};
+use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled, CompilerSetup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::config::UsageError;
@@ -91,94 +93,171 @@ impl CompileError {
     }
 }
 
-/// The compiler's executable, opened once, and who starts it. Cloning is cheap.
+/// The compiler's executable, opened once, who starts it, and perhaps a process that waits for its module. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     binary: Arc<File>,
     spawner: Spawner,
+    sandboxed: bool,
+    limits: CompileLimits,
+    waiting: Arc<Mutex<Option<Waiting>>>,
 }
 
 impl Compiler {
-    /// Opens the executable beside the running one, else in `../libexec/quintet`.
+    /// Opens the executable beside the running one, else in `../libexec/quintet`. Its processes are confined if `sandboxed`.
     ///
     /// # Errors
     /// [`UsageError`] when it is in neither place: it is built by a call of cargo of its own.
-    pub fn open(spawner: Spawner) -> Result<Self, UsageError> {
+    pub fn open(spawner: Spawner, sandboxed: bool) -> Result<Self, UsageError> {
         let binary = open_one(&own_directory(), BINARY)
             .map_err(|e| UsageError(format!("{e} (`cargo build -p {BINARY}`)")))?;
-        Ok(Self { binary, spawner })
+        Ok(Self {
+            binary,
+            spawner,
+            sandboxed,
+            limits: CompileLimits::default(),
+            waiting: Arc::default(),
+        })
     }
 
-    /// Gives `module` to a new process, which has as long as `limits` allow.
+    /// What a compilation may cost.
+    pub fn limits(&self) -> CompileLimits {
+        self.limits
+    }
+
+    /// Starts a process that waits for the next module, if there is none. Without it that module waits for its process.
+    pub fn prepare(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_none() {
+            *waiting = self
+                .start()
+                .inspect_err(|e| tracing::debug!("no compiler waits: {e}"))
+                .ok();
+        }
+    }
+
+    /// Gives `module` to a process of its own, which has as long as the limits allow.
     ///
     /// # Errors
     /// [`CompileError::Start`], [`CompileError::Seal`].
-    pub fn begin(
-        &self,
-        module: &Relay,
-        limits: &CompileLimits,
-        sandboxed: bool,
-        refuse_map: bool,
-    ) -> Result<Compilation, CompileError> {
-        let limit = Duration::from_millis(limits.millis);
-        let until = Instant::now() + limit;
-        let output = open_memfd()?;
-        let given = output.try_clone().map_err(CompileError::Start)?;
-        let number = given.as_raw_fd();
-        let mut inherit = vec![given];
-        let mut module_number = -1;
-        if let Some(fd) = module.fd() {
-            let fd = fd.try_clone_to_owned().map_err(CompileError::Start)?;
-            module_number = fd.as_raw_fd();
-            inherit.push(fd);
-        }
-        let mut confinement = sandbox::confinement_by("compile", sandboxed)
-            .map_err(|e| CompileError::Start(std::io::Error::other(e)))?;
-        confinement.max_data = Some(limits.memory);
-        // No artefact is larger than what it was made in.
-        confinement.max_file_size = Some(limits.memory);
-        confinement.network = self.spawner.network();
+    pub fn begin(&self, module: &Relay, refuse_map: bool) -> Result<Compilation, CompileError> {
+        // The descriptor comes by itself, under a number of the receiver's.
         let order = encode(&CompileOrder {
             module: module.promise().clone(),
-            transport: module.transport(module_number),
-            output: number,
-            limits: *limits,
-            confinement,
+            transport: module.transport(-1),
+            limits: self.limits,
             refuse_map,
+        });
+        let file = sealed_memfd(&order)?;
+        let output = open_memfd()?;
+        let give = |waiting: Waiting| {
+            let mut fds = vec![file.as_fd(), output.as_fd()];
+            fds.extend(module.fd());
+            send_fds(&waiting.orders, &(order.len() as u64).to_le_bytes(), &fds).map(|()| waiting.process)
+        };
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // One that has died while it waited is none.
+        let process = match waiting.map(give) {
+            Some(Ok(process)) => process,
+            _ => give(self.start()?).map_err(|e| CompileError::Start(std::io::Error::other(e)))?,
+        };
+        let limit = Duration::from_millis(self.limits.millis);
+        Ok(Compilation {
+            process,
+            output: Some(output),
+            until: Instant::now() + limit,
+            limit,
+        })
+    }
+
+    fn start(&self) -> Result<Waiting, CompileError> {
+        let mut confinement = sandbox::confinement_by("compile", self.sandboxed)
+            .map_err(|e| CompileError::Start(std::io::Error::other(e)))?;
+        confinement.max_data = Some(self.limits.memory);
+        // No artefact is larger than what it was made in.
+        confinement.max_file_size = Some(self.limits.memory);
+        confinement.network = self.spawner.network();
+        let pair = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        );
+        let (orders, theirs) = pair.map_err(|e| CompileError::Start(e.into()))?;
+        let setup = encode(&CompilerSetup {
+            orders: theirs.as_raw_fd(),
+            confinement,
         });
         let order = Order {
             binary: Arc::clone(&self.binary),
             name: BINARY,
             args: Vec::new(),
             // A file and not a pipe, which a process that does not read would block.
-            input: Some(sealed_memfd(&order)?),
+            input: Some(sealed_memfd(&setup)?),
             answers: true,
-            inherit,
+            inherit: vec![theirs],
             log: String::new(),
             confined: true,
         };
         let Spawned { child, pidfd } = self.spawner.spawn(order).map_err(CompileError::Start)?;
-        Ok(Compilation {
-            child,
-            pidfd,
-            output: Some(output),
-            until,
-            limit,
-            answered: false,
+        Ok(Waiting {
+            process: Process {
+                child,
+                pidfd,
+                may_end_by: None,
+            },
+            orders,
         })
+    }
+}
+
+/// A process that has no module yet.
+#[derive(Debug)]
+struct Waiting {
+    process: Process,
+    orders: OwnedFd,
+}
+
+/// A compiler's process. Dropping it kills it, unless it may end by itself.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    pidfd: OwnedFd,
+    may_end_by: Option<Instant>,
+}
+
+impl Process {
+    /// What it wrote on standard error. For a process that has ended.
+    fn last_words(&mut self) -> String {
+        let mut said = String::new();
+        if let Some(stderr) = self.child.stderr.take() {
+            let _ = stderr.take(4096).read_to_string(&mut said);
+        }
+        said
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.may_end_by.is_some_and(|until| ready(&self.pidfd, until)) {
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        }
+        let _ = self.child.wait();
+        let said = self.last_words();
+        if !said.is_empty() {
+            tracing::warn!("the compiler said: {}", said.trim());
+        }
     }
 }
 
 /// A compiler at work. Dropping it waits for the process when it has answered, and kills it otherwise.
 #[derive(Debug)]
 pub struct Compilation {
-    child: Child,
-    pidfd: OwnedFd,
+    process: Process,
     /// What it writes the artefact to.
     output: Option<OwnedFd>,
     until: Instant,
     limit: Duration,
-    answered: bool,
 }
 
 impl Compilation {
@@ -230,50 +309,24 @@ impl Compilation {
     }
 
     fn answer(&mut self) -> Result<CompileReply, CompileError> {
-        let Some(answer) = self
-            .child
-            .stdout
-            .take()
-            .and_then(|stdout| read_answer(stdout, self.until))
-        else {
+        let process = &mut self.process;
+        let stdout = process.child.stdout.take();
+        let Some(answer) = stdout.and_then(|stdout| read_answer(stdout, self.until)) else {
             return Err(CompileError::Timeout(self.limit));
         };
         if let Ok(reply) = decode(&answer) {
-            self.answered = true;
+            process.may_end_by = Some(self.until.min(Instant::now() + GRACE));
             return Ok(reply);
         }
-        if !ready(&self.pidfd, self.until) {
+        if !ready(&process.pidfd, self.until) {
             return Err(CompileError::Timeout(self.limit));
         }
-        let status = self.child.wait().map_err(CompileError::Start)?;
-        let said = self.last_words();
+        let status = process.child.wait().map_err(CompileError::Start)?;
+        let said = process.last_words();
         Err(CompileError::Died {
             how: status.to_string(),
             said: said.lines().last().map(|l| format!(": {l}")).unwrap_or_default(),
         })
-    }
-
-    /// What it wrote on standard error. For a process that has ended.
-    fn last_words(&mut self) -> String {
-        let mut said = String::new();
-        if let Some(stderr) = self.child.stderr.take() {
-            let _ = stderr.take(4096).read_to_string(&mut said);
-        }
-        said
-    }
-}
-
-impl Drop for Compilation {
-    fn drop(&mut self) {
-        let until = self.until.min(Instant::now() + GRACE);
-        if !(self.answered && ready(&self.pidfd, until)) {
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        }
-        let _ = self.child.wait();
-        let said = self.last_words();
-        if !said.is_empty() {
-            tracing::warn!("the compiler said: {}", said.trim());
-        }
     }
 }
 

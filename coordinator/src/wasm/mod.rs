@@ -4,6 +4,7 @@ mod cache;
 mod compile;
 pub(crate) mod dirs;
 mod jobs;
+mod make;
 pub mod report;
 mod submit;
 pub mod watch;
@@ -16,7 +17,8 @@ use quintet_protocol::wasm::{CompileLimits, JobLimits, JobReport, JobStatus, Was
 
 pub use compile::{BINARY, CompileError, Compiler, Product};
 pub use dirs::GuestDir;
-pub use jobs::{Jobs, MOST_JOBS, Made, Source};
+pub use jobs::{Jobs, MOST_JOBS};
+pub use make::{Made, Maker, Source};
 pub use submit::{SubmitArgs, submit};
 pub use watch::{WatchArgs, watch};
 

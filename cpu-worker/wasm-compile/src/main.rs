@@ -1,4 +1,6 @@
-//! `quintet-wasm-compile`: takes one order from standard input, answers on standard output, ends.
+//! `quintet-wasm-compile`: gives up what standard input says, takes one order, answers on standard output, ends.
+//!
+//! It may be started long before there is a module, so that a module does not wait for it; it never sees a second one.
 #![allow(
     unsafe_code,
     reason = "takes the descriptors that were inherited under listed numbers"
@@ -6,13 +8,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::process::ExitCode;
 
 use quintet_protocol::handshake::confine::confine;
 use quintet_protocol::handshake::{decode, encode};
-use quintet_protocol::payload::{Arrival, Payload, Stage, Transport, TransportTrace, digest_beside};
+use quintet_protocol::payload::{
+    Arrival, Payload, Stage, TransferError, TransportTrace, digest_beside, receive_fds,
+};
 use quintet_protocol::shm::{Map, MapError};
-use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled};
+use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled, CompilerSetup};
 use quintet_wasm_compile::compile;
 
 /// Longest order in bytes: as much as `decode` takes, for tests that send large modules inline.
@@ -33,34 +38,51 @@ fn main() -> ExitCode {
 fn serve() -> Result<(), String> {
     let mut bytes = Vec::new();
     std::io::stdin()
-        .take(MOST)
         .read_to_end(&mut bytes)
-        .map_err(|e| format!("The order cannot be read: {e}"))?;
-    let order: CompileOrder = decode(&bytes).map_err(|e| format!("The order cannot be read: {e}"))?;
-    drop(bytes);
+        .map_err(|e| format!("What is to be given up cannot be read: {e}"))?;
+    let setup: CompilerSetup =
+        decode(&bytes).map_err(|e| format!("What is to be given up cannot be read: {e}"))?;
     // SAFETY: the coordinator lists each inherited number once, and nothing else in this process owns it; standard output is asked
     // for once, at the end, and nothing is printed there.
     let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
-    let module_fd = match order.transport {
-        Transport::Memfd(number) => Some(own(number)),
-        Transport::Inline(_) => None,
-    };
-    let output = std::fs::File::from(own(order.output));
+    let orders = own(setup.orders);
     // What the kernel told this process at its start is read while it still may be.
     let _ = (
         rustix::param::page_size(),
         quintet_protocol::time::HostTime::now(),
     );
-    for missing in confine(&order.confinement) {
-        if order.confinement.enabled {
+    for missing in confine(&setup.confinement) {
+        if setup.confinement.enabled {
             eprintln!("the compiler is not fully confined: {missing}");
         }
     }
-    let (reply, _module) = answer(order, module_fd, output);
+    // There may be nothing to do for hours; the coordinator's end is this one's.
+    let (length, fds) = match receive_fds(&orders) {
+        Err(TransferError::Closed) => return Ok(()),
+        received => received.map_err(|e| format!("No order came: {e}"))?,
+    };
+    let mut fds = fds.into_iter();
+    let (Some(order), Some(output)) = (fds.next(), fds.next()) else {
+        return Err("An order came without its files".to_owned());
+    };
+    let order = read_order(&length, order)?;
+    let (reply, _module) = answer(order, fds.next(), output.into());
     // Closed at once: who waits for the answer need not wait until the module's pages have been given back.
     std::fs::File::from(own(1))
         .write_all(&encode(&reply))
         .map_err(|e| format!("The answer cannot be written: {e}"))
+}
+
+fn read_order(length: &[u8], file: OwnedFd) -> Result<CompileOrder, String> {
+    let length = length.try_into().map(u64::from_le_bytes).unwrap_or(u64::MAX);
+    if length > MOST {
+        return Err(format!("An order is longer than {MOST} bytes"));
+    }
+    let mut bytes = vec![0; length as usize];
+    std::fs::File::from(file)
+        .read_exact_at(&mut bytes, 0)
+        .map_err(|e| format!("The order cannot be read: {e}"))?;
+    decode(&bytes).map_err(|e| format!("The order cannot be read: {e}"))
 }
 
 /// What is to be answered, and the module, if it arrived.

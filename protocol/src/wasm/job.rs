@@ -40,19 +40,25 @@ impl Default for CompileLimits {
     }
 }
 
-/// From the coordinator to a compiler: one module.
+/// From the coordinator to a compiler, at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompilerSetup {
+    /// Number of the inherited socket on which its one order comes: the order's length, with the descriptors of a file that holds the
+    /// order, of an empty memfd for the artefact, and of the module if it travels in one.
+    pub orders: i32,
+    /// What to give up before.
+    pub confinement: Confinement,
+}
+
+/// From the coordinator to a compiler: one module. The coordinator seals the artefact when it has the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompileOrder {
     /// The module. Its digest may not have come yet; the compiler answers the one that it found.
     pub module: PayloadPromise,
-    /// Where its bytes are. A memfd is the descriptor of that number.
+    /// Where its bytes are.
     pub transport: Transport,
-    /// Descriptor of an empty memfd for the artefact; the coordinator seals it when it has the answer.
-    pub output: i32,
     /// What it may cost.
     pub limits: CompileLimits,
-    /// What to give up first.
-    pub confinement: Confinement,
     /// Behave as if the module could not be mapped; shows that the copy path works (S1.12).
     pub refuse_map: bool,
 }

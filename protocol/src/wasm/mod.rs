@@ -12,8 +12,8 @@ pub mod view;
 pub mod words;
 
 pub use job::{
-    CompileLimits, CompileOrder, CompileReply, Compiled, JobAnswer, JobLimits, JobOrder, JobOutcome,
-    JobReport, JobStatus, MAX_ANSWER, Submission, WasmConfig,
+    CompileLimits, CompileOrder, CompileReply, Compiled, CompilerSetup, JobAnswer, JobLimits, JobOrder,
+    JobOutcome, JobReport, JobStatus, MAX_ANSWER, Submission, WasmConfig,
 };
 pub use service::{Errno, Service, Span};
 pub use view::{LiveMemory, MemoryView, ViewError};

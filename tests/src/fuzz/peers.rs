@@ -20,7 +20,9 @@ use quintet_protocol::ring::{Consumer, Position, Producer, PushError, format, ri
 use quintet_protocol::shm::{Map, ViewMut};
 use quintet_protocol::time::HostTime;
 use quintet_protocol::trace;
-use quintet_protocol::wasm::{CompileOrder, CompileReply, JobAnswer, JobOrder, service::Service};
+use quintet_protocol::wasm::{
+    CompileOrder, CompileReply, CompilerSetup, JobAnswer, JobOrder, service::Service,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// A start-up or job message: refused, or one that comes back as it went.
@@ -50,7 +52,7 @@ pub fn messages(data: &[u8]) {
     };
     // What of a frame is always the same would be found by no mutation.
     let framed = || [&handshake::encode(&())[..], bytes].concat();
-    match kind % 20 {
+    match kind % 21 {
         0 => {
             if let Ok(command) = Command::decode(bytes) {
                 let mut head = [0; MAX_COMMAND];
@@ -107,6 +109,7 @@ pub fn messages(data: &[u8]) {
         16 => plain::<CpuConfig>(bytes),
         17 => plain::<IoConfig>(bytes),
         18 => plain::<GpuConfig>(bytes),
+        19 => message::<CompilerSetup>(&framed()),
         _ => plain::<AudioConfig>(bytes),
     }
 }
