@@ -74,7 +74,7 @@ fn serve() -> Result<(), String> {
 }
 
 fn read_order(length: &[u8], file: OwnedFd) -> Result<CompileOrder, String> {
-    let length = length.try_into().map(u64::from_le_bytes).unwrap_or(u64::MAX);
+    let length = length.try_into().map_or(u64::MAX, u64::from_le_bytes);
     if length > MOST {
         return Err(format!("An order is longer than {MOST} bytes"));
     }
