@@ -306,6 +306,14 @@ fn compilers(machine: &Machine, busy: bool) -> Vec<i32> {
         .collect()
 }
 
+/// As many functions with something to compile.
+fn functions(count: u32) -> String {
+    let body = "local.get 0 i32.const 3 i32.mul local.set 0 ".repeat(40);
+    (0..count)
+        .map(|n| format!("(func (param i32) (result i32) {body} local.get 0 i32.const {n} i32.add)\n"))
+        .collect()
+}
+
 #[test]
 fn s1_8_s1_26_a_killed_worker_compiler_or_machine_is_a_clean_error() {
     let machine = machine("killed");
@@ -329,10 +337,7 @@ fn s1_8_s1_26_a_killed_worker_compiler_or_machine_is_a_clean_error() {
     assert_ne!(next.pid, Some(first as u32));
 
     // The compiler, as soon as it is there: with many functions it has enough to do.
-    let body = "local.get 0 i32.const 3 i32.mul local.set 0 ".repeat(40);
-    let functions: String = (0..1_000)
-        .map(|n| format!("(func (param i32) (result i32) {body} local.get 0 i32.const {n} i32.add)\n"))
-        .collect();
+    let functions = functions(1_000);
     let large = Job::wat(&format!(
         "(module (func (export \"main\") (result i32) i32.const 42) {functions})"
     ));
@@ -389,8 +394,8 @@ fn s1_8_a_compiler_that_dies_while_it_waits_is_replaced() {
     assert_ne!(waiting("another one waits"), second);
 }
 
-/// Kills a worker at `moments` moments of a job's life, spread over its first 40 ms, or the compilers, spread over its first 6 ms: one
-/// has a module then, or waits for the next one.
+/// Kills a worker or the compilers at `moments` moments of a job's life, spread over its first 40 ms. A compiler has a module then, or
+/// waits for the next one.
 fn kill_at_moments(moments: u64) {
     let machine = machine_with("moments", &["--stable-after", "0s"]);
     let next = Job::new(&module(&ANSWER, 0));
@@ -403,12 +408,13 @@ fn kill_at_moments(moments: u64) {
                  (loop (local.set $n (i32.add (local.get $n) (i32.const 1)))
                        (i32.store (i32.and (local.get $n) (i32.const 0xFFFC)) (local.get $n))
                        (br_if 0 (i32.lt_u (local.get $n) (i32.const 60000000))))
-                 (i32.const 42)))"
+                 (i32.const 42))
+               {})",
+            functions(if n % 2 == 0 { 0 } else { 30 })
         ));
         let worker = machine.pid(Role::Cpu);
         let asked = job.submit(&machine);
-        let span = if n % 2 == 0 { 40_000 } else { 6_000 };
-        std::thread::sleep(Duration::from_micros(span * n / moments));
+        std::thread::sleep(Duration::from_micros(40_000 * n / moments));
         if n % 2 == 0 {
             let _ = kill_process(harness::pid(worker), Signal::KILL);
         } else {
