@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use quintet_protocol::handshake::confine::confine;
 use quintet_protocol::handshake::{decode, encode};
 use quintet_protocol::payload::{
-    Arrival, Payload, Stage, TransferError, TransportTrace, digest_beside, receive_fds,
+    Arrival, First, Payload, Stage, TransferError, TransportTrace, digest_beside, receive_fds,
 };
 use quintet_protocol::shm::{Map, MapError};
 use quintet_protocol::wasm::{CompileLimits, CompileOrder, CompileReply, Compiled, CompilerSetup};
@@ -106,10 +106,8 @@ fn answer(
             trace.bytes(Stage::Loader, arrival.bytes(), "");
             // Nothing of what is compiled here is executed here, so the digest may be taken meanwhile. The coordinator compares
             // it: it passes modules on before it knows what they are to be.
-            let (payload, found, result) = arrival.find_beside(&mut trace, |module| {
-                std::thread::yield_now();
-                make(module, &order.limits, output)
-            });
+            let (payload, found, result) =
+                arrival.find_beside(&mut trace, |module| make(module, &order.limits, output));
             (result, Some(found), Some(payload))
         }
     };
@@ -130,7 +128,9 @@ fn answer(
 /// Compiles, and writes the artefact.
 fn make(module: &[u8], limits: &CompileLimits, mut output: std::fs::File) -> Result<Compiled, String> {
     let artefact = compile(module, limits).map_err(|e| e.to_string())?;
-    let (digest, written) = digest_beside(&artefact.bytes, || output.write_all(&artefact.bytes));
+    let (digest, written) = digest_beside(&artefact.bytes, First::Other, || {
+        output.write_all(&artefact.bytes)
+    });
     written.map_err(|e| format!("the artefact cannot be written: {e}"))?;
     Ok(Compiled {
         len: artefact.bytes.len() as u64,

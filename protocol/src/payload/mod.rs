@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-pub use digest::{Digest, digest, digest_beside};
+pub use digest::{Digest, First, digest, digest_beside};
 pub use receive::{Arrival, Found, Payload, ReceiveError, Strategy};
 pub use relay::Relay;
 pub use seal::{FULL_SEALS, SealError, open_memfd, seal, sealed_memfd};
@@ -219,7 +219,7 @@ impl Outgoing {
         }
         let mut trace = TransportTrace::new(kind.text());
         trace.bytes(Stage::Source, bytes, "");
-        let (digest, made) = digest_beside(bytes, || -> Result<(Held, T), SealError> {
+        let (digest, made) = digest_beside(bytes, First::Other, || -> Result<(Held, T), SealError> {
             let held = if choice.inline(len) {
                 Held::Inline(bytes.to_vec())
             } else {

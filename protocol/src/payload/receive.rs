@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::{
     Digest, FULL_SEALS, HEAD, MAX_PAYLOAD, PayloadGrant, PayloadKind, PayloadPromise, Stage, Transport,
-    TransportTrace, digest, digest_beside, head, hex,
+    TransportTrace, digest, digest::First, digest_beside, head, hex,
 };
 use crate::shm::{Map, MapError};
 
@@ -297,7 +297,8 @@ impl Arrival {
         trace: &mut TransportTrace,
         meanwhile: impl FnOnce(&[u8]) -> T,
     ) -> (Payload, Found, T) {
-        let (received, done) = digest_beside(self.bytes(), || meanwhile(self.bytes()));
+        // Whoever waits for what was found can use nothing else before.
+        let (received, done) = digest_beside(self.bytes(), First::Digest, || meanwhile(self.bytes()));
         let found = self.found(received, trace);
         (self.payload, found, done)
     }
