@@ -219,6 +219,7 @@ fn another_guest_is_judged_from_outside_alone() {
     assert_eq!(read.shards[0].violations, [], "{text}");
     assert_eq!(status, Some(0), "{text}");
     assert!(read.totals.faults > 2 && read.totals.rounds == 0);
+    assert!(text.contains("seen from outside the guest"), "{text}");
 }
 
 #[test]

@@ -13,11 +13,12 @@ const STYLE: &str = include_str!("page.css");
 
 /// The page of a report.
 pub fn page(report: &Report) -> String {
-    let verdict = match report.totals.violations {
-        0 => "<p class=\"verdict good\">No violation</p>".to_owned(),
-        1 => "<p class=\"verdict bad\">1 violation</p>".to_owned(),
-        n => format!("<p class=\"verdict bad\">{n} violations</p>"),
+    let looks = if report.totals.violations == 0 {
+        "good"
+    } else {
+        "bad"
     };
+    let verdict = format!("<p class=\"verdict {looks}\">{}</p>", report.verdict());
     let title = match report.shards.as_slice() {
         [one] => format!("Quintet soak, seed {}", one.seed),
         shards => format!("Quintet soak, {} shards", shards.len()),
@@ -311,7 +312,7 @@ mod tests {
             assert!(!page.contains(outside), "{outside}");
         }
         assert_eq!(page.matches("<svg").count(), 5);
-        assert!(page.contains("No violation") && page.contains("seed 1"));
+        assert!(page.contains("no violation") && page.contains("seed 1"));
         assert!(!page.contains("NaN"));
     }
 

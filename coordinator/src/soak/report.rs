@@ -303,6 +303,16 @@ impl Report {
         Ok(())
     }
 
+    /// What was found. A guest that is not ours does no rounds: of such a machine only the outside was judged, and it says so.
+    pub fn verdict(&self) -> String {
+        match (self.totals.violations, self.totals.rounds) {
+            (0, 0) => "no violation, as far as can be seen from outside the guest".to_owned(),
+            (0, _) => "no violation".to_owned(),
+            (1, _) => "1 violation".to_owned(),
+            (n, _) => format!("{n} violations"),
+        }
+    }
+
     /// One line about it.
     pub fn summary(&self) -> String {
         let t = &self.totals;
@@ -315,11 +325,7 @@ impl Report {
             t.interrupts,
             t.sectors_written + t.sectors_read,
             t.pictures,
-            match t.violations {
-                0 => "no violation".to_owned(),
-                1 => "1 violation".to_owned(),
-                n => format!("{n} violations"),
-            }
+            self.verdict()
         );
         if self.shards.len() > 1 {
             text = format!("{} shards, {text}", self.shards.len());
@@ -484,5 +490,9 @@ pub(super) mod tests {
             text.starts_with("59.0 s of guest time in 60.0 s") && text.ends_with(": no violation"),
             "{text}"
         );
+        let mut other = shard(1);
+        other.totals.rounds = 0;
+        let text = Report::new(vec![other]).summary();
+        assert!(text.ends_with("from outside the guest"), "{text}");
     }
 }
